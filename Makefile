@@ -1,0 +1,54 @@
+# Everything a person or a CI machine types. `make` alone lists it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(abspath $(VENV))/bin
+STAMP  := $(VENV)/.installed
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-slow lab clean
+
+help:
+	@echo "make env        install everything into $(VENV), once (minutes; mostly PyTorch)"
+	@echo "make demo       fit and score the built-in data set, write runs/demo (minutes)"
+	@echo "make test       notebooks and exports agree, all notebooks run, all tests pass (minutes)"
+	@echo "make test-slow  the slow cells inside the notebooks, the slow tests, and the GPU tests where there is a GPU"
+	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make clean      delete $(VENV), build leftovers and caches (runs/ stays)"
+	@echo
+	@echo "make PYTHON=python3.12 VENV=some/folder ... chooses another Python and another place. Without an NVIDIA GPU,"
+	@echo "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make env saves gigabytes of CUDA packages."
+
+env: $(STAMP)
+
+# not on pyproject.toml: nbdev_export touches it each time, and what is installed stands in settings.ini
+$(STAMP): settings.ini setup.py constraints.txt
+	@echo "Installing into $(VENV) (once; 2 to 10 minutes, mostly PyTorch) ..."
+	@$(PYTHON) -c "import sys; v = '.'.join(map(str, sys.version_info[:2])); sys.exit(f'$(PYTHON) is Python {v}, but 3.10 or newer is needed; say make PYTHON=...' if sys.version_info < (3, 10) else 0)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+	@echo "Installed. To use it in this shell: source $(VENV)/bin/activate"
+
+demo: env
+	@echo "Fitting and scoring the built-in data set (minutes on two CPU cores); results in runs/demo ..."
+	@$(BIN)/grad_demo --out runs/demo
+
+test: env
+	@echo "Checking that notebooks and exports agree, then running the notebooks and the tests (minutes) ..."
+	@$(BIN)/python tools/check_export.py
+	@$(BIN)/nbdev_test --do-print --timing
+	@$(BIN)/python -m pytest -q
+
+test-slow: env
+	@echo "Running the slow cells of the notebooks, then the slow and the GPU tests (many minutes) ..."
+	@$(BIN)/nbdev_test --flags slow --do-print --timing
+	@$(BIN)/python -m pytest -q -m "slow or gpu"
+
+lab: env
+	@echo "Starting JupyterLab; Ctrl-C twice ends it ..."
+	@$(BIN)/jupyter lab nbs/
+
+clean:
+	@echo "Deleting $(VENV), build leftovers and caches ..."
+	@test ! -f "$(VENV)/pyvenv.cfg" || rm -rf "$(VENV)"
+	@rm -rf build dist *.egg-info .pytest_cache _proc _docs
+	@find grad_kit tests tools nbs -depth \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +

@@ -1,0 +1,16 @@
+"GRAD, Generating and Reweighting Dense contrastive patterns (Dai et al., AAAI 2024, arXiv 2312.15911; not Bi-Grid Reconstruction)"
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {"Config": "core", "GradKitError": "core", "read_dataset": "data", "GRAD": "grad"}  # public name -> its module
+__all__ = list(_HOME)
+
+
+def __getattr__(name):
+    "Import a public name's module at its first use, so that `import grad_kit` itself takes no time (PEP 562)"
+    if name not in _HOME: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__(): return sorted([*globals(), *_HOME])
