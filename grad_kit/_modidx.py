@@ -24,6 +24,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'grad_kit.cli._fit_pictures': ('cli.html#_fit_pictures', 'grad_kit/cli.py'),
                               'grad_kit.cli._flat_auroc': ('cli.html#_flat_auroc', 'grad_kit/cli.py'),
                               'grad_kit.cli._machine': ('cli.html#_machine', 'grad_kit/cli.py'),
+                              'grad_kit.cli._map_scale': ('cli.html#_map_scale', 'grad_kit/cli.py'),
                               'grad_kit.cli._parse_set': ('cli.html#_parse_set', 'grad_kit/cli.py'),
                               'grad_kit.cli._parser': ('cli.html#_parser', 'grad_kit/cli.py'),
                               'grad_kit.cli._peak_memory_gib': ('cli.html#_peak_memory_gib', 'grad_kit/cli.py'),

@@ -95,7 +95,7 @@ def _evaluate(model, ds, out, extra):
                                   for i, (n, k, d, s) in enumerate(zip(items.names, items.kinds, items.defects, scores))])
     images = items.images(model.config.image_size)
     show = _examples(items.defects)
-    plots.save_figure(plots.plot_maps(images[show].numpy(), maps[show], None if masks is None else [masks[i] for i in show], [f"{items.defects[i]}  {scores[i]:.1f}" for i in show], columns=7), out/"maps.png")
+    plots.save_figure(plots.plot_maps(images[show].numpy(), maps[show], None if masks is None else [masks[i] for i in show], [f"{items.defects[i]}  {scores[i]:.1f}" for i in show], columns=7, **_map_scale(model.threshold_)), out/"maps.png")
     plots.save_figure(plots.plot_scores(scores, labels, model.threshold_, items.defects), out/"scores.png")
     groups = [k for k in ("logical", "structural", "mean", "pooled") if auroc.get(k) is not None]
     rows = [[k, v] for k, v in auroc.items() if k not in groups and v is not None] + [[f"= {k}", auroc[k]] for k in groups] + [["pixel AUROC", m["pixel_auroc"]]]
@@ -104,10 +104,14 @@ def _evaluate(model, ds, out, extra):
     print(f"threshold {model.threshold_:.3f} for a false-alarm rate of {model.config.false_alarm_rate:g}: measured on {m['n_normal']} normal images {m['false_alarm_rate']:.3f}; of the anomalous images {m['detection_rate']:.3f} raise an alarm")
     return results
 
+def _map_scale(threshold):
+    "Colours from 0 to twice the image threshold, so that a faint defect shows beside a glaring one. (Maps are blurred: they reach lower than the image scores)"
+    return dict(vmin=0, vmax=2 * threshold) if threshold > 0 else {}
+
 def _examples(defects, most=14):
-    "Indices of up to two images of each defect type, normal ones first"
+    "Indices of `most` images or fewer, as many of each defect type, normal ones first"
     kinds = sorted(set(defects), key=lambda d: (d != "good", d))
-    per = 2 if 2 * len(kinds) <= most else 1
+    per = max(1, most // len(kinds))
     return [i for d in kinds for i in [j for j, x in enumerate(defects) if x == d][:per]][:most]
 
 # %% ../nbs/15_cli.ipynb #6b3878d5
@@ -161,12 +165,12 @@ def fit(argv):
     print(f"next: grad_score {out} IMAGES --out FOLDER   (finished stages are kept in {stages}; delete it when you like)")
 
 # %% ../nbs/15_cli.ipynb #5fc72a7b
-def _colour_maps(maps, images, folder, names):
-    "One PNG an image: the map over it, all on one colour scale"
+def _colour_maps(maps, images, folder, names, vmin=None, vmax=None):
+    "One PNG an image: the map over it, all on one colour scale, from the median to the maximum where none is given"
     import matplotlib
     import numpy as np
     from PIL import Image
-    low, high = float(np.median(maps)), float(maps.max())
+    low, high = float(np.median(maps)) if vmin is None else vmin, float(maps.max()) if vmax is None else vmax
     colours = matplotlib.colormaps["inferno"]
     for m, im, name in zip(maps, images, names):
         heat = colours((m - low).clip(0) / max(high - low, 1e-6))[..., :3] * 255
@@ -195,9 +199,9 @@ def score(argv):
     order = (-scores).argsort()
     rows = [dict(name=ds.names[i], image_score=f"{scores[i]:.6g}", alarm=bool(scores[i] > threshold), **{f"level_{l}": f"{float(v[i]):.6g}" for l, v in result.level_score.items()}) for i in order]
     _write_csv(out/"scores.csv", rows)
-    _colour_maps(maps, images, out/"maps", ds.names)
+    _colour_maps(maps, images, out/"maps", ds.names, **_map_scale(threshold))
     top = order[:max(1, args.top)]
-    plots.save_figure(plots.plot_maps(images[top], maps[top], None, [f"{Path(ds.names[i]).name}  {scores[i]:.1f}" for i in top]), out/"top.png")
+    plots.save_figure(plots.plot_maps(images[top], maps[top], None, [f"{Path(ds.names[i]).name}  {scores[i]:.1f}" for i in top], **_map_scale(threshold)), out/"top.png")
     alarms = int((scores > threshold).sum())
     write_json(out/"results.json", dict(model=str(args.model), images=str(args.images), n=len(scores), alarms=alarms, threshold=threshold, false_alarm_rate_asked=args.false_alarm_rate or model.config.false_alarm_rate,
                                         seconds=round(time.time() - start, 2), **_machine(model)))
