@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PATCH', 'PRESETS', 'FLIPS', 'GradKitError', 'Config', 'is_level', 'pick_device', 'pick_dtype', 'device_name',
-           'derive_seed', 'seeded', 'coord_map', 'atomic_write', 'write_json', 'save_state', 'load_state', 'restore']
+           'derive_seed', 'seeded', 'coord_map', 'atomic_write', 'write_json', 'read_json', 'save_state', 'load_state',
+           'restore']
 
 # %% ../nbs/00_core.ipynb #b140d51e
 import dataclasses, hashlib, json, math, os, random, shutil, tempfile, typing
@@ -42,6 +43,7 @@ class Config:
     coord_frequencies: int = 0       # 0: the coordinate map alone, as in the paper; f: also its sines and cosines at f doubling frequencies, with which a short training learns position sooner
     generator_steps: int = 10000
     generator_batch: int = 16        # open: 16 images of 256 px are 10^6 pixels a step, each with its own noise
+    generator_crop: int = 0          # side of the crops that a training step sees; 0: whole images, as in the paper. A model of an n x n window learns from crops as well, and a step then sees more noise levels (notebook 03)
     generator_lr: float = 1e-3       # AdamW, one-cycle
     weight_decay: float = 1e-4       # AdamW's, for both networks (the paper gives it for PatchDiff)
     ema: float = 0.999               # decay of the averaged weights that sample; 0: sample with the last weights. Open: averaged weights are DDPM's habit
@@ -73,6 +75,8 @@ class Config:
     beta_density: float = 4.0        # kernel sharpness. Open: near-uniform below 2, a few patches rule above 16 (effective sample size, notebook 06)
     bank_size: int = 512             # M+, normal features (the paper's number)
     negative_bank_size: int = 512    # M-. Open: as M+
+    balance_sets: bool = False       # True: each kind of negative (wrong coordinates, each contrastive level) keeps the same total weight, so that weights choose within kinds only. Not in the paper
+    reweight_after: float = 0.0      # share of the steps with uniform weights before the reweighting begins; until both banks are full weights are uniform anyway. Open
     # --- scoring ---
     fusion: str = "mean"             # of the levels' standardised maps: "mean" or "max". Open
     blur: float = 4.0                # standard deviation in pixels of the Gaussian on the map. The paper: "kernel size of 16", read as four standard deviations
@@ -182,6 +186,7 @@ def _rules(c):
                    fusion=("mean", "max"), precision=("auto", "float32", "bfloat16"))
     for name, ok in choices.items(): yield getattr(c, name) in ok, name, "one of " + ", ".join(map(repr, ok))
     yield c.generator_size == 0 or c.generator_size >= PATCH, "generator_size", "0 or at least 34"
+    yield c.generator_crop == 0 or c.generator_crop >= 16, "generator_crop", "0 or at least 16"
     yield 1 <= c.sample_steps <= c.timesteps, "sample_steps", f"1 to timesteps ({c.timesteps})"
     yield 0 < c.beta_start <= c.beta_end < 1, "beta_start", f"above 0 and at most beta_end ({c.beta_end}), which is below 1"
     yield 0 <= c.ema < 1, "ema", "at least 0 and below 1"
@@ -191,7 +196,7 @@ def _rules(c):
     for name in "coord_frequencies sigma_g weight_decay eta rotation jitter_normal jitter_generated patch_noise alpha_1 alpha_2 sigma_c sigma_z beta_density blur".split():
         yield getattr(c, name) >= 0, name, "at least 0"
     for name in "generator_lr detector_lr".split(): yield getattr(c, name) > 0, name, "above 0"
-    for name in "jitter_p".split(): yield 0 <= getattr(c, name) <= 1, name, "from 0 to 1"
+    for name in "jitter_p reweight_after".split(): yield 0 <= getattr(c, name) <= 1, name, "from 0 to 1"
     for name in "holdout false_alarm_rate".split(): yield 0 < getattr(c, name) < 1, name, "between 0 and 1"
 
 # %% ../nbs/00_core.ipynb #21d932b2
@@ -204,6 +209,8 @@ PRESETS = dict(
     mvtec_ad=dict(detector_levels=(34,), contrastive_levels=((5, 9, 13),)),
     mvtec_loco=dict(),
     demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, generator_steps=500, detector_steps=3500),
+    quick=dict(_SMALL, image_size=64, detector_levels=(34,), contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20, analytic_images=24,
+               detector_width=0.25, detector_steps=800, patches=16, bank_size=256, negative_bank_size=256),
     cpu=dict(_SMALL, detector_levels=(68, 136), contrastive_levels=((5, 9, 13), (9, 13, 17))),
 )
 _YES, _NO, _H = (True, True), (False, False), (False, True)
@@ -298,6 +305,13 @@ def write_json(
 ):
     "Write `obj` as readable JSON, whole or not at all"
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(obj, indent=2) + "\n")
+
+def read_json(
+    path,  # file
+):
+    "What `write_json` wrote; raises `GradKitError` that names a file which is missing or no JSON"
+    try: return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e: raise GradKitError(f"'{path}' is missing, truncated or no JSON ({type(e).__name__}: {e}); delete it, or fetch a whole copy") from e
 
 # %% ../nbs/00_core.ipynb #1886526c
 def save_state(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'SPLITS', 'KINDS', 'read_image', 'read_mask', 'to_float', 'to_uint8', 'resize_images', 'Item',
-           'Dataset', 'read_dataset', 'as_dataset', 'to_device']
+           'Dataset', 'read_dataset', 'as_dataset', 'test_items', 'to_device']
 
 # %% ../nbs/01_data.ipynb #dffd3541
 import dataclasses, hashlib, json, os
@@ -283,6 +283,19 @@ def _images_in(folder, deep=False):
 
 def _folders_in(folder):
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else []
+
+# %% ../nbs/01_data.ipynb #d09f3492
+def test_items(
+    dataset,  # Dataset with anomalous test images
+):
+    """(Dataset to score, name of the protocol): the test split; where it has no normal images, the validation split stands in and the protocol's name says so.
+    Raises `GradKitError` where there are no anomalous test images, or no normal ones to set against them"""
+    test, validation = dataset.split("test"), dataset.split("validation")
+    if not len(test) or not test.labels.any(): raise GradKitError(f"'{dataset.name}' has no anomalous test images to evaluate on; use grad_score for images without labels")
+    if not test.labels.all(): return test, "test"
+    if not len(validation): raise GradKitError(f"'{dataset.name}' has no normal test images (test/good), and no validation/good to stand in; add some")
+    return dataclasses.replace(dataset, items=(*validation.items, *test.items)), "val-good vs " + " and ".join(sorted(set(test.kinds)))
+test_items.__test__ = False  # for pytest: a function of the kit, not a test
 
 # %% ../nbs/01_data.ipynb #48cccbab
 def _read_plain(root):

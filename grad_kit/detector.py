@@ -143,9 +143,11 @@ def training_step(
         feat = feature_loss(s.detector, s.decoder, torch.cat([positive, negative]), config.sigma_c, config.sigma_z) if config.alpha_1 else logit_pos.new_zeros(())
         grad = gradient_penalty(logit_pos.sigmoid(), pos) if config.alpha_2 else logit_pos.new_zeros(())
     z_pos, z_neg = z_pos.detach().flatten(1).float(), z_neg.detach().flatten(1).float()
-    tail, noise = config.tail_reweighting, config.noisy_reweighting
+    begun = s.cycle.last_epoch >= config.reweight_after * config.detector_steps   # steps made so far, a plain number
+    tail, noise = config.tail_reweighting and begun, config.noisy_reweighting and begun
     w_pos = patch_weights(z_pos, *[s.bank_pos] * tail, beta_density=config.beta_density)
     w_neg = patch_weights(z_neg, *[s.bank_pos] * noise, *[s.bank_neg] * tail, beta_density=config.beta_density)
+    if config.balance_sets: w_neg = F.normalize(w_neg.reshape(-1, len(pos)), 1, 1).flatten() * len(pos) / len(neg)
     bce = rbce(logit_pos, w_pos, logit_neg, w_neg)
     loss = bce + config.alpha_1 * feat + config.alpha_2 * grad
     loss.backward()
@@ -240,10 +242,12 @@ def align_map(
     maps,        # (B,h,w) a detector's map
     input_size,  # side in pixels of the image that the detector looked at
     size,        # side in pixels of the map wanted
+    outside=None,  # value of a ring of cells around the outermost ones; None: as the outermost ones
 ):
-    "(B,size,size): every cell at its window's centre, bilinear between them"
+    "(B,size,size): every cell at its window's centre, bilinear between them. No window is centred beyond the outermost cells: there the ring holds"
+    maps = F.pad(maps[:, None], (1, 1, 1, 1), "replicate")[:, 0] if outside is None else F.pad(maps, (1, 1, 1, 1), value=outside)
     h, w = maps.shape[-2:]
     pixel = (torch.arange(size, device=maps.device) + .5) * input_size / size - .5   # in pixels of the detector's input
-    def unit(n): return ((pixel - (PATCH - 1) / 2) / 4) * 2 / max(n - 1, 1) - 1      # in grid_sample's [-1,1] from first to last cell
+    def unit(n): return ((pixel - (PATCH - 1) / 2) / 4 + 1) * 2 / (n - 1) - 1        # in grid_sample's [-1,1] from first to last cell
     grid = torch.stack(torch.meshgrid(unit(h), unit(w), indexing="ij")[::-1], -1).to(maps.dtype)
     return F.grid_sample(maps[:, None], grid.expand(len(maps), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=True)[:, 0]

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .analytic import sample_analytic
-from .core import Config, GradKitError, atomic_write, derive_seed, device_name, load_state, pick_device, pick_dtype, save_state, write_json
+from .core import PATCH, Config, GradKitError, atomic_write, derive_seed, device_name, load_state, pick_device, pick_dtype, save_state, write_json
 from .data import as_dataset, resize_images, to_device, to_float
 from .detector import PatchDetector, align_map, dense_features, fit_detector, score_map
 from .patchdiff import PatchDiff, fit_patchdiff, noise_schedule, sample
@@ -42,18 +42,18 @@ def threshold_for(
 class Result:
     "Scores of B images, on the CPU"
     image_score: torch.Tensor   # (B,) float32; higher is more anomalous
-    anomaly_map: torch.Tensor   # (B,S,S) float32, S = image_size: fused over levels, aligned, blurred
+    anomaly_map: torch.Tensor   # (B,S,S) float32, S = image_size: fused over levels, aligned, 0 (normal) where no window is centred, blurred
     level_score: dict           # detector level -> (B,) float32, each level by itself
     threshold: float            # image scores above it count as anomalous
     @property
     def label(self): return self.image_score > self.threshold  # (B,) bool
 
 # %% ../nbs/08_grad.ipynb #1e3e4d2a
-_PATCHDIFF = "timesteps beta_start beta_end sigma_g generator_width generator_norm generator_steps generator_batch generator_lr weight_decay ema coord_frequencies precision".split()
+_PATCHDIFF = "timesteps beta_start beta_end sigma_g generator_width generator_norm generator_steps generator_batch generator_crop generator_lr weight_decay ema coord_frequencies precision".split()
 _SAMPLES = "sigma_t sample_steps eta timesteps beta_start beta_end precision".split()
 _ANALYTIC = "sigma_t sample_steps eta analytic_images analytic_batch timesteps beta_start beta_end".split()
 _DETECTOR = ("vertical_flip horizontal_flip rotation jitter_p jitter_normal jitter_generated detector_width detector_steps detector_lr weight_decay patches images_per_set patch_noise "
-             "alpha_1 alpha_2 sigma_c sigma_z noisy_reweighting tail_reweighting beta_density bank_size negative_bank_size precision").split()
+             "alpha_1 alpha_2 sigma_c sigma_z noisy_reweighting tail_reweighting balance_sets reweight_after beta_density bank_size negative_bank_size precision").split()
 FORMAT = 1  # of model folders and stages; a change that makes old ones unreadable counts up
 
 class GRAD:
@@ -77,7 +77,7 @@ class GRAD:
         progress=True,        # show bars
     ):
         "Train on normal images; returns self. Raises `GradKitError` for data that cannot be used"
-        c, ds = self.config, as_dataset(images)
+        c, ds, start = self.config, as_dataset(images), time.time()
         self._stages, self._every, self._progress = stages and Path(stages), checkpoint_every, progress
         train, held = self._split(ds)
         self._data = f"{ds.fingerprint(c.image_size)}-{len(held)}"
@@ -87,7 +87,7 @@ class GRAD:
             self.contrastive_[level] = {n: self._paint(normal, n, c.contrast_size(level)) for n in levels}
         for level in c.detector_levels: self._train(normal, level)
         self._calibrate(held)
-        self.n_normal_ = len(train)
+        self.n_normal_, self.seconds_ = len(train), time.time() - start   # with kept stages: the time of what was not there yet
         return self
 
     def _split(self, ds):
@@ -197,6 +197,8 @@ class GRAD:
         from kornia.filters import gaussian_blur2d
         c, scores, maps, levels = self.config, [], [], {n: [] for n in self.config.detector_levels}
         k = 2 * math.ceil(3 * c.blur) + 1  # the Gaussian's window, in pixels
+        finest = c.input_size(min(c.detector_levels))
+        inside = align_map(torch.ones(1, *[(finest - PATCH) // 4 + 1] * 2, device=self.device), finest, c.image_size, outside=0.)  # 1 where a window is centred, 0 near the border
         for x in images.split(batch):
             x = x.to(self.device, non_blocking=True)
             standard = []
@@ -207,6 +209,7 @@ class GRAD:
                 standard.append(align_map(m, c.input_size(n), c.image_size))
             fused = torch.stack(standard).mean(0) if c.fusion == "mean" else torch.stack(standard).amax(0)   # (B,S,S)
             scores.append(fused.amax((1, 2)))                                        # the maximum of the map, before the blur
+            fused = fused * inside
             maps.append((gaussian_blur2d(fused[:, None], k, (c.blur, c.blur))[:, 0] if c.blur else fused).cpu())
         return Result(torch.cat(scores).cpu(), torch.cat(maps), {n: torch.cat(v).cpu() for n, v in levels.items()}, getattr(self, "threshold_", math.nan))
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['NoiseSchedule', 'noise_schedule', 'PixelNorm', 'Block', 'time_embedding', 'PatchDiff', 'gradient_support',
-           'receptive_field', 'training_loss', 'fit_patchdiff', 'ddpm_step', 'predict_x0', 'ddim_step', 'sample']
+           'receptive_field', 'training_loss', 'random_crops', 'fit_patchdiff', 'ddpm_step', 'predict_x0', 'ddim_step',
+           'sample']
 
 # %% ../nbs/03_patchdiff.ipynb #d48259d1
 import copy, math, time
@@ -114,13 +115,15 @@ class PatchDiff(nn.Module):
         return torch.cat([c, *waves])[None].to(like.dtype)
 
     def forward(self,
-        x,  # (B,3,H,W) noisy images x_t
-        t,  # (B,) int64 steps, 1 to T
+        x,            # (B,3,H,W) noisy images x_t
+        t,            # (B,) int64 steps, 1 to T
+        coords=None,  # (B,2+4f,H,W) from `coords`, where x are crops of larger images; None: x are whole images
     ):
         "(B,3,H,W): the noise predicted in x"
         h, w = x.shape[-2:]
         e = self.embed(time_embedding(t, self.width).to(self.exit.weight.dtype))
-        inputs = torch.cat([x, self.coords(h, w, x).expand(len(x), -1, -1, -1)], 1).contiguous(memory_format=torch.channels_last)
+        if coords is None: coords = self.coords(h, w, x).expand(len(x), -1, -1, -1)
+        inputs = torch.cat([x, coords], 1).contiguous(memory_format=torch.channels_last)
         skip = self.enter(inputs, e)                               # (B,c,H,W)
         y = self.down(skip, e)                                     # (B,2c,H/2,W/2)
         for block in self.middle: y = block(y, e)
@@ -160,6 +163,7 @@ def training_loss(
     x0,        # (B,3,H,W) images in [-1,1]
     schedule,  # NoiseSchedule
     sigma_g,   # standard deviation of the global noise
+    **inputs,  # what else the model takes, such as `coords` for crops
 ):
     "Algorithm 1, lines 3 to 6: the mean squared error of the predicted noise, for one random step an image"
     b = len(x0)
@@ -167,9 +171,21 @@ def training_loss(
     eps_1, eps_g = torch.randn_like(x0), sigma_g * torch.randn(b, 3, 1, 1, device=x0.device)
     a = schedule.alpha_bar.to(x0.device, torch.float32)[t][:, None, None, None]
     x_t = a.sqrt() * x0 + (1 - a).sqrt() * eps_1 + eps_g
-    return F.mse_loss(model(x_t, t).float(), eps_1)
+    return F.mse_loss(model(x_t, t, **inputs).float(), eps_1)
 
 # %% ../nbs/03_patchdiff.ipynb #40ee198b
+def random_crops(
+    images,  # (N,3,H,W) uint8
+    coords,  # (1,c,H,W) their coordinate channels
+    index,   # (B,) which images
+    size,    # side of the crops
+):
+    "((B,3,size,size) float in [-1,1], (B,c,size,size)): a random crop of each image and of the coordinates there"
+    h, w = images.shape[-2:]
+    y, x = torch.randint(h - size + 1, index.shape, device=index.device), torch.randint(w - size + 1, index.shape, device=index.device)
+    def cut(a, i): return a.unfold(2, size, 1).unfold(3, size, 1)[i, :, y, x]
+    return to_float(cut(images, index)), cut(coords, torch.zeros_like(index))
+
 def fit_patchdiff(
     images,           # (N,3,H,W) uint8, on the device to train on
     level,            # n
@@ -187,8 +203,10 @@ def fit_patchdiff(
         schedule = noise_schedule(config.timesteps, config.beta_start, config.beta_end).to(device)  # for training; samplers read theirs as plain numbers
         optimizer = torch.optim.AdamW(model.parameters(), config.generator_lr, weight_decay=config.weight_decay, fused=True)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.generator_lr, total_steps=config.generator_steps)
+        losses = torch.zeros(config.generator_steps, device=device)
+        coords = model.coords(*images.shape[-2:], losses) if 0 < config.generator_crop < min(images.shape[-2:]) else None
         average, update_average = copy.deepcopy(model), get_ema_multi_avg_fn(config.ema)
-        losses, start, saved = torch.zeros(config.generator_steps, device=device), 0, time.time()
+        start, saved = 0, time.time()
         parts = dict(model=model, optimizer=optimizer, cycle=cycle, average=average)
         if checkpoint and Path(checkpoint).exists():
             state = load_state(checkpoint)
@@ -199,8 +217,10 @@ def fit_patchdiff(
             if checkpoint and time.time() - saved > every:
                 save_state(checkpoint, {k: v.state_dict() for k, v in parts.items()} | dict(step=step, losses=losses)); saved = time.time()
             torch.manual_seed(derive_seed(seed, "patchdiff", level, images.shape[-1], step))
-            x0 = to_float(images[torch.randint(len(images), (config.generator_batch,), device=device)])
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32): loss = training_loss(model, x0, schedule, config.sigma_g)
+            index, inputs = torch.randint(len(images), (config.generator_batch,), device=device), {}
+            if coords is None: x0 = to_float(images[index])
+            else: x0, inputs["coords"] = random_crops(images, coords, index, config.generator_crop)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32): loss = training_loss(model, x0, schedule, config.sigma_g, **inputs)
             loss.backward()
             optimizer.step(); optimizer.zero_grad(); cycle.step()
             update_average(list(average.parameters()), list(model.parameters()), None)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['save_figure', 'plot_contrastive', 'cell_extent', 'plot_weights', 'plot_maps', 'plot_history', 'plot_scores',
-           'plot_receptive_field']
+           'plot_receptive_field', 'plot_ablation']
 
 # %% ../nbs/10_plots.ipynb #287d2c2f
 from functools import wraps
@@ -302,4 +302,25 @@ def plot_receptive_field(
     ax.set_title(f"level {level}: {n_in} of {inside.sum()} pixels inside, {n_out} outside")
     bar = fig.colorbar(shown, ax=ax, label="|gradient| (log10)", extend="min" if n_in + n_out and log[s > 0].min() < top - 6 else "neither")
     bar.ax.yaxis.label.set_color(_INK)
+    return fig
+
+# %% ../nbs/10_plots.ipynb #046d33b4
+@_figure
+def plot_ablation(
+    values,  # {variant: {column: list of one number a seed, None where not measured}}
+):
+    "A panel for each column: the mean over seeds of each variant with its standard deviation, and every seed as a dot; lines join a seed's dots. Raises `GradKitError` for an empty or uneven table"
+    if not values or not (columns := list(next(iter(values.values())))): raise GradKitError("there are no values to plot; run at least one cell")
+    for v, row in values.items():
+        if list(row) != columns: raise GradKitError(f"variant '{v}' has the columns {list(row)}, but the first has {columns}; measure the same for all")
+    names = list(values)
+    fig, axes = plt.subplots(1, len(columns), figsize=(2.3 * len(columns) + 1.8, 0.42 * len(names) + 1.1), sharey=True, squeeze=False)
+    y = np.arange(len(names))
+    for ax, column in zip(axes[0], columns):
+        x = np.array([[np.nan if v is None else v for v in values[n][column]] for n in names], dtype=np.float64)   # (variants, seeds)
+        for seed in x.T: ax.plot(seed, y, color="0.75", lw=0.8, marker="o", ms=3)
+        for place, row in zip(y, x):
+            if len(row := row[np.isfinite(row)]): ax.errorbar(row.mean(), place, xerr=row.std(ddof=1) if len(row) > 1 else None, fmt="D", color=_NORMAL, ms=6, lw=1.6, capsize=3)
+        ax.set_title(column); ax.grid(alpha=0.25); ax.locator_params(axis="x", nbins=4)
+    axes[0, 0].set_yticks(y, names); axes[0, 0].invert_yaxis()
     return fig

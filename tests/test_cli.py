@@ -100,6 +100,27 @@ def test_the_installed_command_works_from_a_shell():
     bin = Path(sys.executable).parent
     done = subprocess.run([bin/"grad_fit", "/nonexistent"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("grad_fit: ") and done.stderr.count("\n") == 1, done.stderr
-    for name in ("grad_demo", "grad_fit", "grad_score", "grad_eval"):
+    for name in ("grad_demo", "grad_fit", "grad_score", "grad_eval", "grad_ablate"):
         done = subprocess.run([bin/name, "--help"], capture_output=True, text=True)
         assert done.returncode == 0 and "--out" in done.stdout
+
+
+def test_ablate_prints_table_4_and_goes_on():
+    out = Path(tempfile.mkdtemp())/"a"
+    status, text = run(ablate, "trays", "--preset", "quick", "--seeds", 0, 1, "--out", out, "--set", *TINY)
+    assert status == 0, text
+    for row in ("baseline", "+ regularisation", "+ noisy reweighting", "+ long-tail reweighting"): assert row in text
+    r = json.loads((out/"results.json").read_text())
+    test_eq(len(r["cells"]), 8); test_eq({c["seed"] for c in r["cells"]}, {0, 1}); assert (out/"ablation.png").exists() and len(list(csv.DictReader(open(out/"cells.csv")))) == 8
+    status, text = run(ablate, "trays", "--preset", "quick", "--seeds", 0, "--out", out, "--set", *TINY)
+    assert status == 0 and text.count(", kept") == 4, text
+    status, text = run(ablate, "trays", "--preset", "quick", "--seeds", 0, "--out", out, "--vary", "patches=[4,5]", "--set", *TINY)
+    assert status == 0 and "patches=5" in text, text
+    (out/"v.json").write_text('{"base": {}, "five": {"patches": 5}}')
+    status, text = run(ablate, "trays", "--preset", "quick", "--seeds", 0, "--out", out, "--variants", out/"v.json", "--set", *TINY)
+    assert status == 0 and "change against base" in text, text
+    (out/"v.json").write_text('["patches"]')
+    status, text = run(ablate, "trays", "--variants", out/"v.json", "--out", out)
+    assert status == 2 and "v.json" in text and text.count("\n") == 1
+    status, text = run(ablate, "trays", "--vary", "patches=4", "--out", out)
+    assert status == 2 and "'patches'" in text and text.count("\n") == 1

@@ -180,6 +180,17 @@ def test_fingerprint_follows_the_training_images_only():
     test_eq(len({f, make([2, 1]).fingerprint(48), make([1, 3]).fingerprint(48), make([1, 2]).fingerprint(64)}), 4)
 
 
+def test_the_protocol_is_named():
+    some = lambda **n: Dataset("set", "array", tuple(Item(np.zeros((40, 40, 3), np.uint8), split, kind, kind) for (split, kind), k in
+                               zip((("train", "good"), ("validation", "good"), ("test", "good"), ("test", "logical"), ("test", "structural")), n.values()) for _ in range(k)))
+    items, protocol = test_items(some(train=2, validation=3, good=2, logical=1, structural=1))
+    test_eq((len(items), protocol), (4, "test"))
+    items, protocol = test_items(some(train=2, validation=3, good=0, logical=1, structural=1))   # no normal test images: validation stands in
+    test_eq((len(items), protocol, int((~items.labels).sum())), (5, "val-good vs logical and structural", 3))
+    test_fail(lambda: test_items(some(train=2, validation=0, good=0, logical=1)), exc=GradKitError, contains="validation/good")
+    test_fail(lambda: test_items(some(train=2, validation=1, good=1)), exc=GradKitError, contains="no anomalous test images")
+
+
 def test_plain_folder_passes_over_what_is_no_image():
     d = Path(tempfile.mkdtemp())
     for i in range(3): save(d/"any"/"depth"/f"{i}.JPG", plate(i)[0])

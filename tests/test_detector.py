@@ -84,6 +84,8 @@ def test_every_term_can_be_switched_off():
     normal = tray_dataset(6, 0, 0, 0).images(64)
     _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c, progress=False)
     assert min(h["feat"]) > 0 and min(h["grad"]) > 0 and h["ess_neg"][-1] < 1
+    _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(balance_sets=True), progress=False)
+    assert all(abs(v - 1 / 3) < 1e-6 for k in ("weight_wrong", "weight_set0", "weight_set1") for v in h[k]) and h["ess_neg"][-1] < 1
     for off, column, value in ((dict(alpha_1=0.), "feat", 0), (dict(alpha_2=0.), "grad", 0), (dict(noisy_reweighting=False, tail_reweighting=False), "ess_neg", 1)):
         _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(**off), progress=False)
         assert all(abs(v - value) < 1e-6 for v in h[column]), column
@@ -117,6 +119,8 @@ def test_an_impulse_lands_at_its_window():
             y, x = divmod(int(inner.argmax()), size)
             assert inner.max() > .75
     test_close(align_map(torch.full((2, 8, 8), 3.), 64, 100), torch.full((2, 100, 100), 3.), 1e-5)
+    edge = align_map(torch.full((1, 8, 8), 3.), 64, 64, outside=0.)[0]
+    test_eq((edge[0, 0], edge[32, 32], edge[10, 32]), (0, 3, 0))   # no window is centred within 17 pixels of the border
     test_eq(align_map(torch.tensor([[[2.]]]), 34, 40), torch.full((1, 40, 40), 2.))
 
 

@@ -90,6 +90,16 @@ def test_pixel_auroc_refuses():
     test_fail(lambda: pixel_auroc([], []), exc=GradKitError, contains="found 0 good")
 
 
+def test_headline_follows_the_benchmark():
+    scores, labels = [0., 1, 2, 3], [0, 1, 0, 1]
+    loco = auroc_table(scores, labels, ["good", "logical", "good", "structural"], ["", "a", "", "b"])
+    test_eq(headline(loco), (loco["logical"] + loco["structural"]) / 2); test_eq(headline(flat_auroc(loco)), headline(loco))
+    ad = auroc_table([0., 1, 2, 3, 4], [0, 1, 0, 1, 1], None, ["", "a", "", "b", "b"])
+    test_eq(headline(ad), ad["pooled"]); assert ad["pooled"] != ad["mean"]
+    test_eq(flat_auroc(dict(by_defect=dict(logical=.5, a=1.), logical=.5, mean=.75, pooled=.7)), dict(logical=.5, mean=.75, pooled=.7, a=1.))
+    test_eq(flat_auroc(dict(by_defect=dict(mean=.5), mean=.75, pooled=.7)), {"mean": .75, "pooled": .7, "defect mean": .5})
+
+
 def test_auroc_table_by_hand():
     kinds, defects = ["good"] * 2 + ["logical"] * 3 + ["structural"], ["good"] * 2 + ["missing"] * 2 + ["swapped", "scratch"]
     scores, labels = [1.0, 2.0, 3.0, 3.0, 1.5, 0.5], [0, 0, 1, 1, 1, 1]

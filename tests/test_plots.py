@@ -159,6 +159,13 @@ def test_plot_scores_counts():
     test_fail(lambda: plot_scores([1, 2], [0, 1], defects=["a"]), exc=GradKitError, contains="defects has 1 entries")
 
 
+def test_plot_ablation_takes_gaps_and_refuses_uneven_tables():
+    test_eq(len(plot_ablation({"a": {"x": [.5, None], "y": [.1, .2]}, "b": {"x": [None, None], "y": [.3, .4]}}).axes), 2)
+    test_eq(len(plot_ablation({"a": {"x": [.5]}}).axes), 1)
+    test_fail(lambda: plot_ablation({}), exc=GradKitError, contains="no values")
+    test_fail(lambda: plot_ablation({"a": {"x": [1.]}, "b": {"y": [1.]}}), exc=GradKitError, contains="'b'")
+
+
 def test_plot_receptive_field_counts():
     s = np.zeros((21, 31)); s[6:15, 11:20] = 1e-3; s[10, 15] = 1
     fig = plot_receptive_field(s, 9)
