@@ -6,7 +6,7 @@
 __all__ = ['fit', 'score', 'evaluate', 'demo', 'ablate']
 
 # %% ../nbs/15_cli.ipynb #46adb0a4
-import argparse, csv, functools, json, platform, shutil, sys, time, typing
+import argparse, csv, functools, json, platform, shlex, shutil, sys, time, typing
 from pathlib import Path
 
 from . import __version__
@@ -275,7 +275,8 @@ def ablate(argv):
     print(f"{len(variants)} variants x {len(args.seeds)} seeds on {name}, {config.image_size} px, detector levels {list(config.detector_levels)}, contrastive images: {config.generator}, {device_name(pick_device(args.device))}; cells in {out}", flush=True)
     cells = run(data, config, variants, args.seeds, out, args.device, say=lambda text: print(text, flush=True))
     values = ablation_values(cells)
-    write_json(out/"results.json", dict(command="grad_ablate " + " ".join(sys.argv[1:] if argv is None else argv), cells=cells))
+    write_json(out/"results.json", dict(command=shlex.join(["grad_ablate", *(sys.argv[1:] if argv is None else argv)]), variants=variants, config=config.to_dict(),
+                                        cells=[{k: v for k, v in cell.items() if k != "config"} for cell in cells]))
     _write_csv(out/"cells.csv", [dict(variant=v, seed=s, **{k: x[i] for k, x in columns.items()}) for v, columns in values.items() for i, s in enumerate(args.seeds)])
     plots.save_figure(plots.plot_ablation({v: {k: x for k, x in columns.items() if "AUROC" in k or k.startswith(("level", "logical", "structural"))} for v, columns in values.items()}), out/"ablation.png")
     print(f"\n{name}, protocol '{cells[0]['protocol']}', last step, mean ± standard deviation of seeds {', '.join(map(str, args.seeds))}; image AUROC is " + ("the mean of logical and structural" if "logical" in cells[0]["image_auroc"] and "structural" in cells[0]["image_auroc"] else "over all anomalies"))

@@ -2,8 +2,28 @@
 
 from fastcore.test import *
 from grad_kit.augment import *
+import math
 import torch
 from grad_kit.core import Config, seeded
+
+
+def test_the_color_matrix_does_the_four_steps():
+    torch.manual_seed(0)
+    x = torch.rand(5, 3, 6, 7, dtype=torch.float64)
+    factors = torch.cat([torch.rand(5, 3) * 2, torch.rand(5, 1) - .5], 1).double()
+    matrix, offset = color_matrix(factors, x.mean((2, 3)))
+    got = torch.einsum("bij,bjhw->bihw", matrix, x) + offset[..., None, None]
+    grey = lambda v: (v * torch.tensor([.299, .587, .114], dtype=v.dtype)[:, None, None]).sum(0)
+    for i, (b, c, s, h) in enumerate(factors.tolist()):
+        y = x[i] * b
+        y = c * y + (1 - c) * grey(y).mean()
+        y = s * y + (1 - s) * grey(y)
+        k, v = torch.full((3,), 3**-.5, dtype=y.dtype), y.flatten(1).T      # Rodrigues' turn about the grey axis
+        angle = torch.tensor(2 * math.pi * h, dtype=y.dtype)
+        y = (v * angle.cos() + torch.linalg.cross(k.expand_as(v), v) * angle.sin() + (v @ k)[:, None] * k * (1 - angle.cos())).T.reshape(3, 6, 7)
+        test_close(got[i], y, 1e-6)
+    third = torch.tensor([[1., 1, 1, 1 / 3]])
+    test_close(color_matrix(third, torch.zeros(1, 3))[0][0] @ torch.tensor([1., 0, 0]), torch.tensor([0., 1, 0]), 1e-6)   # a third of a turn: red becomes green
 
 
 def test_augment_repeats_keeps_range_and_differs_by_image():
