@@ -46,6 +46,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'grad_kit.cli.demo': ('cli.html#demo', 'grad_kit/cli.py'),
                               'grad_kit.cli.evaluate': ('cli.html#evaluate', 'grad_kit/cli.py'),
                               'grad_kit.cli.fit': ('cli.html#fit', 'grad_kit/cli.py'),
+                              'grad_kit.cli.nbdev_test': ('cli.html#nbdev_test', 'grad_kit/cli.py'),
                               'grad_kit.cli.score': ('cli.html#score', 'grad_kit/cli.py')},
             'grad_kit.core': { 'grad_kit.core.Config': ('core.html#config', 'grad_kit/core.py'),
                                'grad_kit.core.Config.__post_init__': ('core.html#config.__post_init__', 'grad_kit/core.py'),

@@ -2,7 +2,7 @@
 
 from fastcore.test import *
 from grad_kit.cli import *
-import contextlib, csv, io, json, subprocess, sys, tempfile
+import contextlib, csv, io, json, os, subprocess, sys, tempfile
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -119,8 +119,20 @@ def test_ablate_prints_table_4_and_goes_on():
     (out/"v.json").write_text('{"base": {}, "five": {"patches": 5}}')
     status, text = run(ablate, "trays", "--preset", "quick", "--seeds", 0, "--out", out, "--variants", out/"v.json", "--set", *TINY)
     assert status == 0 and "change against base" in text, text
+    status, again = run(ablate, "trays", "--preset", "quick", "--seeds", 0, "--out", out, "--variants", out/"results.json", "--set", *TINY)
+    assert status == 0 and again.count(", kept") == 2, again
     (out/"v.json").write_text('["patches"]')
     status, text = run(ablate, "trays", "--variants", out/"v.json", "--out", out)
     assert status == 2 and "v.json" in text and text.count("\n") == 1
     status, text = run(ablate, "trays", "--vary", "patches=4", "--out", out)
     assert status == 2 and "'patches'" in text and text.count("\n") == 1
+
+
+def test_nbdev_test_runs_notebooks_one_thread_each():
+    root = Path(tempfile.mkdtemp())
+    (root/"pyproject.toml").write_text('[project]\nname = "toy"\nversion = "0"\n[tool.nbdev]\nlib_path = "toy"\nnbs_path = "."\n')
+    def notebook(source): (root/"a.ipynb").write_text(json.dumps(dict(cells=[dict(cell_type="code", execution_count=None, id="a", metadata={}, outputs=[], source=source)], metadata={}, nbformat=4, nbformat_minor=5)))
+    def exit_code(**env): return subprocess.run([Path(sys.executable).parent/"nbdev_test", "a.ipynb"], cwd=root, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | env).returncode
+    notebook("raise AssertionError"); test_eq(exit_code(), 1)
+    notebook("import torch; assert torch.get_num_threads() == 1"); test_eq(exit_code(), 0)
+    assert exit_code(OMP_NUM_THREADS="2") != 0
