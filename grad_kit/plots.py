@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['save_figure', 'plot_contrastive', 'cell_extent', 'plot_weights', 'plot_maps', 'plot_history', 'plot_scores',
-           'plot_receptive_field', 'plot_ablation']
+           'plot_receptive_field', 'plot_ablation', 'plot_level', 'plot_denoising', 'plot_decision']
 
 # %% ../nbs/10_plots.ipynb #287d2c2f
 from functools import wraps
@@ -131,29 +131,35 @@ def _log_ratio(weights, name, n):
 
 @_figure
 def plot_weights(
-    original,     # (N,3,H,W) or (N,H,W,3) uint8 normal images
+    original,     # (N,3,H,W) or (N,H,W,3) uint8 normal images; None: no such row
     generated,    # (N,...) uint8 contrastive images
-    noisy,        # (N,h,w) weights of Eq. 1 at least 0, in any unit
-    tail,         # (N,h,w) weights of Eq. 2 at least 0, in any unit
+    noisy,        # (N,h,w) weights of Eq. 1 at least 0, in any unit; None: no such row
+    tail,         # (N,h,w) weights of Eq. 2 at least 0, in any unit; None: no such row
     extent=None,  # (left, right, bottom, top) of the maps in pixels, see `cell_extent`; None: they span the image
 ):
     """Fig. 5: originals, contrastive images and the two weights on each place of these, blue disregarded and red emphasised.
     Colour is log2(weight / mean weight of the row), the same symmetric scale for both rows. Raises `GradKitError` for other shapes and negative weights"""
-    original, generated = _images(original, "original"), _images(generated, "generated")
+    generated = _images(generated, "generated")
     n = len(generated)
-    _same_length(n, "original", original)
-    maps = [_log_ratio(noisy, "noisy", n), _log_ratio(tail, "tail", n)]
-    finite = np.abs(np.concatenate([m.ravel() for row in maps for m in row]))
+    shown_images = {"generated": generated}
+    if original is not None:
+        original = _images(original, "original")
+        _same_length(n, "original", original)
+        shown_images = {"original": original, "generated": generated}
+    maps = {f"{name}\nweight": _log_ratio(w, name, n) for name, w in (("noisy", noisy), ("tail", tail)) if w is not None}
+    if not maps: raise GradKitError("noisy and tail are both None; give the weights of one of them at least")
+    finite = np.abs(np.concatenate([m.ravel() for row in maps.values() for m in row]))
     limit = float(np.clip(np.ceil(2 * np.quantile(finite[np.isfinite(finite)], 0.98)) / 2, 0.5, 8))
-    fig, axes = plt.subplots(4, n, figsize=(1.7 * n + 1.6, 6.6 * _aspect(generated)), squeeze=False)
-    for row, name in zip(axes, ["original", "generated", "noisy\nweight", "tail\nweight"]): row[0].set_ylabel(name, fontsize=12)
+    names = [*shown_images, *maps]
+    fig, axes = plt.subplots(len(names), n, figsize=(1.7 * n + 1.6, 1.65 * len(names) * _aspect(generated)), squeeze=False)
+    for row, name in zip(axes, names): row[0].set_ylabel(name, fontsize=12)
     for j in range(n):
-        _frame(axes[0, j], original[j]); _frame(axes[1, j], generated[j])
-        for ax, row in zip(axes[2:, j], maps):
+        for ax, row in zip(axes[:, j], shown_images.values()): _frame(ax, row[j])
+        for ax, row in zip(axes[len(shown_images):, j], maps.values()):
             _frame(ax, _grey(generated[j]))
             shown = ax.imshow(row[j].clip(-limit, limit), cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.7, extent=extent or _full(generated[j]))
             ax.set(xlim=_full(generated[j])[:2], ylim=_full(generated[j])[2:])
-    bar = fig.colorbar(shown, ax=axes, shrink=0.48, anchor=(0, 0), label="weight relative to uniform (log2)", extend="both" if finite.max() > limit else "neither")
+    bar = fig.colorbar(shown, ax=axes, shrink=0.96 * len(maps) / len(names), anchor=(0, 0), label="weight relative to uniform (log2)", extend="both" if finite.max() > limit else "neither")
     bar.ax.yaxis.label.set_color(_INK)
     return fig
 
@@ -323,4 +329,109 @@ def plot_ablation(
             if len(row := row[np.isfinite(row)]): ax.errorbar(row.mean(), place, xerr=row.std(ddof=1) if len(row) > 1 else None, fmt="D", color=_NORMAL, ms=6, lw=1.6, capsize=3)
         ax.set_title(column); ax.grid(alpha=0.25); ax.locator_params(axis="x", nbins=4)
     axes[0, 0].set_yticks(y, names); axes[0, 0].invert_yaxis()
+    return fig
+
+# %% ../nbs/10_plots.ipynb #c443f40a
+def _box(ax, y, x, side, **kw): ax.add_patch(mpl.patches.Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **kw))
+
+@_figure
+def plot_level(
+    image,         # (3,H,W) or (H,W,3) uint8 normal image
+    level,         # n: side in pixels of PatchDiff's window on it
+    painted,       # (N,3,H,W) or (N,H,W,3) uint8 contrastive images of that level
+    windows=None,  # {name: side in pixels on this image} of detectors' windows, drawn around the same place; None: none
+    at=None,       # (row, column) of that place; None: the middle
+    columns=3,     # contrastive images side by side
+):
+    "One level: PatchDiff's n x n window and the detectors' windows on a normal image, all that PatchDiff sees of it, and what it paints. Raises `GradKitError` for images that are not uint8"
+    (image,), painted = _images([image], "image"), _images(painted, "painted")
+    h, w = image.shape[:2]
+    y, x = at if at is not None else (h // 2, w // 2)
+    rows = -(-len(painted) // columns)
+    side = 1.75
+    fig = plt.figure(figsize=(side * (columns + 2.6) + .2, side * max(rows, 2) * _aspect([image]) + .45))
+    grid = fig.add_gridspec(max(rows, 2), columns + 2, width_ratios=[1.9, .7, *[1] * columns])
+    whole, seen = fig.add_subplot(grid[:, 0]), fig.add_subplot(grid[:, 1])
+    _frame(whole, image)
+    _box(whole, y, x, level, lw=3, color=_LINE, label=f"PatchDiff: {level} x {level}")
+    for k, (name, size) in enumerate((windows or {}).items()):
+        _box(whole, y, x, size, ls=(0, (4, 3)), lw=1.5, color=("#111111", "#00796b", "#6a1b9a")[k % 3], label=name)
+    whole.set(xlim=_full(image)[:2], ylim=_full(image)[2:])
+    whole.legend(loc="upper center", bbox_to_anchor=(.5, 0), fontsize=10, ncols=2 if windows and len(windows) > 1 else 1, handlelength=1.2)
+    whole.set_title("a normal image", fontsize=11)
+    half = level // 2
+    _frame(seen, image[max(0, y - half):y + half + 1, max(0, x - half):x + half + 1])
+    seen.spines[:].set(visible=True, color=_LINE, lw=2)
+    seen.set_title(f"what level {level}\nsees at once", fontsize=11)
+    for i in range(max(rows, 2) * columns):
+        ax = fig.add_subplot(grid[i // columns, 2 + i % columns])
+        _frame(ax, painted[i] if i < len(painted) else None)
+        if i == columns // 2: ax.set_title("what it paints", fontsize=11)
+        if i == 0: _box(ax, y, x, level, lw=1.8, color=_LINE); ax.set(xlim=_full(painted[0])[:2], ylim=_full(painted[0])[2:])
+    return fig
+
+# %% ../nbs/10_plots.ipynb #b0da9c46
+@_figure
+def plot_denoising(
+    x_t,  # (N,3,H,W) float: noisy images
+    eps,  # (N,3,H,W) float: the noise predicted in them
+    x_0,  # (N,3,H,W) float: the clean images that this leaves, shown clipped to [-1,1]
+    t,    # step, 0 to T
+):
+    "One step of the way from noise to image: x_t, the predicted noise and the predicted clean image. Raises `GradKitError` for unequal shapes"
+    rows = {"x_t": as_array(x_t), "predicted\nnoise": as_array(eps), "predicted\nx_0": as_array(x_0)}
+    shapes = {r.shape for r in rows.values()}
+    if len(shapes) != 1 or rows["x_t"].ndim != 4 or rows["x_t"].shape[1] != 3: raise GradKitError(f"x_t, eps and x_0 have the shapes {[r.shape for r in rows.values()]}, but must all be (N,3,H,W); give one step's")
+    n = len(rows["x_t"])
+    fig, axes = plt.subplots(3, n, figsize=(1.75 * n + .7, 5.3 * rows["x_t"].shape[2] / rows["x_t"].shape[3] + .3), squeeze=False)
+    for row, (name, values) in zip(axes, rows.items()):
+        scale = 1 if name.endswith("x_0") else 3   # noise of unit variance: three standard deviations from black to white
+        for ax, v in zip(row, values): _frame(ax, (v.transpose(1, 2, 0) / scale).clip(-1, 1) / 2 + .5)
+        row[0].set_ylabel(name, fontsize=12)
+    fig.suptitle(f"t = {t}", fontsize=13)
+    return fig
+
+# %% ../nbs/10_plots.ipynb #9d2d6876
+@_figure
+def plot_decision(
+    image,          # (3,H,W) or (H,W,3) uint8
+    anomaly_map,    # (h,w) floats, spanning the image
+    scores,         # (N,) scores of all images
+    labels,         # (N,) 0 normal, 1 anomalous
+    index,          # which of the N is shown
+    threshold,      # scores above it raise an alarm
+    mask=None,      # (H,W) bool ground truth, outlined; None: none
+    opacity=0.6,    # of the map over the image, 0 to 1
+    vmin=None,      # value of the lowest colour; None: the map's lowest
+    vmax=None,      # value of the highest colour; None: the map's highest
+    changed=(),     # [(image, name)] to show below, e.g. those whose side the threshold has changed
+    name="image score",  # of the scores
+    changed_title="on another side than at the model's own threshold",
+):
+    "One image with its map, and its score among the histogram of all with the threshold. Raises `GradKitError` for other shapes"
+    (image,), (amap,) = _images([image], "image"), _planes([anomaly_map], "anomaly_map", 1)
+    scores = _values(scores, "scores"); labels = _values(labels, "labels", len(scores)).astype(bool)
+    amap = resize_map(amap, image.shape[:2])
+    vmin, vmax = amap.min() if vmin is None else vmin, amap.max() if vmax is None else vmax
+    changed = list(changed)[:8]
+    fig = plt.figure(figsize=(10.4, 3.2 + 1.5 * bool(changed)))
+    parts = fig.subfigures(1 + bool(changed), 1, height_ratios=[3.2, 1.5][:1 + bool(changed)], squeeze=False)[:, 0]
+    left, middle, right = parts[0].subplots(1, 3, width_ratios=[1, 1.25, 1.5])
+    _frame(left, image); _frame(middle, image)
+    if mask is not None: _outline(left, as_array(mask).astype(bool), image, "#00e5ff"); _outline(middle, as_array(mask).astype(bool), image, "#00e5ff")
+    norm = mpl.colors.Normalize(vmin, vmax if vmax > vmin else vmin + 1, clip=True)
+    middle.imshow(amap, cmap="turbo", norm=norm, alpha=opacity * np.clip(norm(amap), .15, 1), extent=_full(image))   # the image stays clear where the map is low
+    parts[0].colorbar(mpl.cm.ScalarMappable(norm, "turbo"), ax=middle, shrink=.85, label="anomaly score").ax.yaxis.label.set_color(_INK)
+    left.set_title("image" + (", ground truth outlined" if mask is not None and as_array(mask).any() else ""), fontsize=11); middle.set_title("anomaly map", fontsize=11)
+    low, high = min(scores.min(), threshold), max(scores.max(), threshold) + 1e-6
+    top = min(high, threshold + 3 * max(threshold - np.median(scores[~labels] if (~labels).any() else scores), 1e-6))   # a few very high scores must not squeeze the rest
+    edges = np.linspace(low, top, 31)
+    right.hist([scores[~labels].clip(max=top), scores[labels].clip(max=top)], edges, stacked=True, color=[_NORMAL, "#e07b39"], label=["normal", "anomalous"])
+    right.axvline(threshold, color=_INK, ls="--", lw=1.5, label="threshold")
+    right.axvline(min(scores[index], top), color=_LINE, lw=2.2, label="this image")
+    right.set(xlabel=name if top == high else f"{name} (higher ones in the last bar)", ylabel="images"); right.legend(fontsize=9, loc="lower center", bbox_to_anchor=(.5, 1), ncols=4, handlelength=1, columnspacing=1); right.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
+    if changed:
+        parts[1].suptitle(changed_title, fontsize=10, x=.01, ha="left")
+        for ax, (small, text) in zip(parts[1].subplots(1, 8), changed + [(None, "")] * 8):
+            _frame(ax, None if small is None else _images([small], "changed")[0]); ax.set_title(text, fontsize=8)
     return fig

@@ -87,6 +87,8 @@ def test_plot_weights_refuses():
     test_fail(lambda: plot_weights(x, x, w, np.log(w / 2)), exc=GradKitError, contains="tail has a weight below 0")
     test_fail(lambda: plot_weights(x, x, w * np.nan, w), exc=GradKitError, contains="noisy[0] holds NaN")
     test_fail(lambda: plot_weights(x[:0], x, w, w), exc=GradKitError, contains="original is empty")
+    test_fail(lambda: plot_weights(None, x, None, None), exc=GradKitError, contains="both None")
+    test_eq(len(plot_weights(None, x, None, w).axes), 3)
 
 
 def test_plot_maps_one_scale_for_all():
@@ -159,13 +161,6 @@ def test_plot_scores_counts():
     test_fail(lambda: plot_scores([1, 2], [0, 1], defects=["a"]), exc=GradKitError, contains="defects has 1 entries")
 
 
-def test_plot_ablation_takes_gaps_and_refuses_uneven_tables():
-    test_eq(len(plot_ablation({"a": {"x": [.5, None], "y": [.1, .2]}, "b": {"x": [None, None], "y": [.3, .4]}}).axes), 2)
-    test_eq(len(plot_ablation({"a": {"x": [.5]}}).axes), 1)
-    test_fail(lambda: plot_ablation({}), exc=GradKitError, contains="no values")
-    test_fail(lambda: plot_ablation({"a": {"x": [1.]}, "b": {"y": [1.]}}), exc=GradKitError, contains="'b'")
-
-
 def test_plot_receptive_field_counts():
     s = np.zeros((21, 31)); s[6:15, 11:20] = 1e-3; s[10, 15] = 1
     fig = plot_receptive_field(s, 9)
@@ -177,3 +172,23 @@ def test_plot_receptive_field_counts():
     test_eq(plot_receptive_field(np.ones((34, 34)), 34, centre=(16.5, 16.5)).axes[0].get_title(), "level 34: 1156 of 1156 pixels inside, 0 outside")
     plot_receptive_field(np.zeros((5, 5)), 3).canvas.draw()
     test_fail(lambda: plot_receptive_field(s[0], 9), exc=GradKitError, contains="support[0] has the shape (31,)")
+
+
+def test_plot_ablation_takes_gaps_and_refuses_uneven_tables():
+    test_eq(len(plot_ablation({"a": {"x": [.5, None], "y": [.1, .2]}, "b": {"x": [None, None], "y": [.3, .4]}}).axes), 2)
+    test_eq(len(plot_ablation({"a": {"x": [.5]}}).axes), 1)
+    test_fail(lambda: plot_ablation({}), exc=GradKitError, contains="no values")
+    test_fail(lambda: plot_ablation({"a": {"x": [1.]}, "b": {"y": [1.]}}), exc=GradKitError, contains="'b'")
+
+
+def test_figures_behind_the_sliders_refuse_what_they_cannot_show():
+    image = np.zeros((64, 64, 3), np.uint8)
+    fig = plot_level(image, 9, [image] * 6, {"34": 8.5})
+    test_eq(len(fig.axes), 8)
+    test_fail(lambda: plot_level(image.astype(float), 9, [image]), exc=GradKitError, contains="uint8")
+    x = np.zeros((2, 3, 8, 8))
+    test_eq(len(plot_denoising(x, x, x, 5).axes), 6)
+    test_fail(lambda: plot_denoising(x, x, x[:1], 5), exc=GradKitError, contains="(N,3,H,W)")
+    fig = plot_decision(image, np.eye(4), [0., 1.], [0, 1], 1, .5, changed=[(image, "a")])
+    test_eq(len(fig.axes), 12)
+    test_fail(lambda: plot_decision(image, np.eye(4), [0., 1.], [0], 1, .5), exc=GradKitError, contains="labels")
