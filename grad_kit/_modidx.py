@@ -272,6 +272,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'grad_kit.widgets.Explorer._working': ('widgets.html#explorer._working', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets.Explorer.message': ('widgets.html#explorer.message', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets.Explorer.refresh': ('widgets.html#explorer.refresh', 'grad_kit/widgets.py'),
+                                  'grad_kit.widgets.Explorer.still': ('widgets.html#explorer.still', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets.Explorer.stop': ('widgets.html#explorer.stop', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets.Explorer.wait': ('widgets.html#explorer.wait', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets._Overtaken': ('widgets.html#_overtaken', 'grad_kit/widgets.py'),

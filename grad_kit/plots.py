@@ -331,7 +331,7 @@ def plot_ablation(
     axes[0, 0].set_yticks(y, names); axes[0, 0].invert_yaxis()
     return fig
 
-# %% ../nbs/10_plots.ipynb #c443f40a
+# %% ../nbs/10_plots.ipynb #38fb8067
 def _box(ax, y, x, side, **kw): ax.add_patch(mpl.patches.Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **kw))
 
 @_figure
@@ -370,7 +370,7 @@ def plot_level(
         if i == 0: _box(ax, y, x, level, lw=1.8, color=_LINE); ax.set(xlim=_full(painted[0])[:2], ylim=_full(painted[0])[2:])
     return fig
 
-# %% ../nbs/10_plots.ipynb #b0da9c46
+# %% ../nbs/10_plots.ipynb #c058b265
 @_figure
 def plot_denoising(
     x_t,  # (N,3,H,W) float: noisy images
@@ -391,13 +391,13 @@ def plot_denoising(
     fig.suptitle(f"t = {t}", fontsize=13)
     return fig
 
-# %% ../nbs/10_plots.ipynb #9d2d6876
+# %% ../nbs/10_plots.ipynb #eb378fd0
 @_figure
 def plot_decision(
     image,          # (3,H,W) or (H,W,3) uint8
     anomaly_map,    # (h,w) floats, spanning the image
     scores,         # (N,) scores of all images
-    labels,         # (N,) 0 normal, 1 anomalous
+    labels,         # (N,) 0 normal, 1 anomalous; None: not known
     index,          # which of the N is shown
     threshold,      # scores above it raise an alarm
     mask=None,      # (H,W) bool ground truth, outlined; None: none
@@ -410,7 +410,8 @@ def plot_decision(
 ):
     "One image with its map, and its score among the histogram of all with the threshold. Raises `GradKitError` for other shapes"
     (image,), (amap,) = _images([image], "image"), _planes([anomaly_map], "anomaly_map", 1)
-    scores = _values(scores, "scores"); labels = _values(labels, "labels", len(scores)).astype(bool)
+    scores = _values(scores, "scores"); known = labels is not None
+    labels = _values(labels, "labels", len(scores)).astype(bool) if known else np.zeros(len(scores), bool)
     amap = resize_map(amap, image.shape[:2])
     vmin, vmax = amap.min() if vmin is None else vmin, amap.max() if vmax is None else vmax
     changed = list(changed)[:8]
@@ -426,7 +427,8 @@ def plot_decision(
     low, high = min(scores.min(), threshold), max(scores.max(), threshold) + 1e-6
     top = min(high, threshold + 3 * max(threshold - np.median(scores[~labels] if (~labels).any() else scores), 1e-6))   # a few very high scores must not squeeze the rest
     edges = np.linspace(low, top, 31)
-    right.hist([scores[~labels].clip(max=top), scores[labels].clip(max=top)], edges, stacked=True, color=[_NORMAL, "#e07b39"], label=["normal", "anomalous"])
+    groups = {"normal": (scores[~labels], _NORMAL), "anomalous": (scores[labels], "#e07b39")} if known else {"all images": (scores, _NORMAL)}
+    right.hist([x.clip(max=top) for x, _ in groups.values()], edges, stacked=True, color=[c for _, c in groups.values()], label=list(groups))
     right.axvline(threshold, color=_INK, ls="--", lw=1.5, label="threshold")
     right.axvline(min(scores[index], top), color=_LINE, lw=2.2, label="this image")
     right.set(xlabel=name if top == high else f"{name} (higher ones in the last bar)", ylabel="images"); right.legend(fontsize=9, loc="lower center", bbox_to_anchor=(.5, 1), ncols=4, handlelength=1, columnspacing=1); right.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))

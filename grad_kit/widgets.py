@@ -6,8 +6,8 @@
 __all__ = ['Explorer', 'denoising_steps', 'explore_levels', 'explore_denoising', 'explore_weights', 'explore_scores',
            'label_tour']
 
-# %% ../nbs/11_widgets.ipynb #17c5f425
-import asyncio, io, threading, time
+# %% ../nbs/11_widgets.ipynb #d9242a6c
+import asyncio, io, os, threading, time
 
 import ipywidgets as w
 import matplotlib.pyplot as plt
@@ -23,7 +23,7 @@ from .grad import threshold_for
 from .patchdiff import ddim_step, noise_schedule, predict_x0
 from .reweight import effective_sample_size
 
-# %% ../nbs/11_widgets.ipynb #e823382a
+# %% ../nbs/11_widgets.ipynb #37fceeaa
 class _Overtaken(Exception): "A newer request arrived, or Stop was pressed"
 
 class Explorer(w.VBox):
@@ -40,7 +40,7 @@ class Explorer(w.VBox):
         self._kept, self._wanted, self._done, self._thread, self._lock = {}, None, None, None, threading.Lock()
         try: self._loop = asyncio.get_running_loop()  # a notebook's kernel; plain Python has none, and `wait` draws
         except RuntimeError: self._loop = None
-        self.picture = w.Image(format="png", layout=w.Layout(max_width="100%", object_fit="contain"))
+        self.picture = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
         self._bar = w.FloatProgress(min=0, max=1, layout=w.Layout(width="10em", visibility="hidden"))
         self._stop = w.Button(description="Stop", tooltip="Stop the work in progress", layout=w.Layout(width="5em", visibility="hidden"))
         self._stop.on_click(lambda _: self.stop())
@@ -128,13 +128,26 @@ class Explorer(w.VBox):
         self._finished()
         return self
 
+    def still(self,
+        quality=60,  # of the JPEG
+    ):
+        "The present picture as a JPEG, for pages without a kernel, where no slider moves: shown where GRAD_KIT_STILLS is set, as tools/execute.py does; elsewhere the widget itself lives, and this shows nothing"
+        if not os.environ.get("GRAD_KIT_STILLS"): return None
+        from IPython.display import Image
+        from PIL import Image as pillow
+        file = io.BytesIO()
+        image = pillow.open(io.BytesIO(self.wait().picture.value)).convert("RGB")
+        image.thumbnail((800, 800))
+        image.save(file, "jpeg", quality=quality)
+        return Image(file.getvalue(), format="jpeg")
+
 def _slider(kind, label, value, low, high, step, tip, wait=True, width="24em", **more):
     return kind(value=value, min=low, max=high, step=step, description=label, tooltip=tip, continuous_update=not wait, style=dict(description_width="initial"), layout=w.Layout(width=width), **more)
 
 def _choice(label, options, value, tip, width="16em"):
     return w.Dropdown(options=options, value=value, description=label, tooltip=tip, style=dict(description_width="initial"), layout=w.Layout(width=width))
 
-# %% ../nbs/11_widgets.ipynb #3397ae57
+# %% ../nbs/11_widgets.ipynb #937180d3
 @torch.no_grad()
 def denoising_steps(
     model,     # model(x_t, t) -> eps
@@ -165,7 +178,7 @@ def _normal(images, size, n):
     if not len(train): raise GradKitError(f"'{ds.name}' has no normal training images; give some")
     return resize_images(train.images(size), size)[:n]
 
-# %% ../nbs/11_widgets.ipynb #d7f3a193
+# %% ../nbs/11_widgets.ipynb #3b3f6829
 def explore_levels(
     images=None,  # normal images: a Dataset, a folder, or uint8 (N,H,W,3); None: trays
     model=None,   # fitted GRAD: its trained PatchDiffs can be chosen as the engine
@@ -198,7 +211,7 @@ def explore_levels(
     if not trained: controls["engine"].layout.display = "none"
     return Explorer(controls, show, compute, ["level", "engine", "draw"])
 
-# %% ../nbs/11_widgets.ipynb #af11264e
+# %% ../nbs/11_widgets.ipynb #2b1e4dd2
 def explore_denoising(
     images=None,  # normal images: a Dataset, a folder, or uint8 (N,H,W,3); None: trays
     model=None,   # fitted GRAD: its trained PatchDiffs paint; None: the training-free engine
@@ -227,7 +240,7 @@ def explore_denoising(
     return Explorer(dict(level=_choice("level n (pixels)", levels, 9 if 9 in levels else levels[0], "side of the window that PatchDiff sees"),
                          t=w.SelectionSlider(options=times, value=times[steps // 2], description="step t", continuous_update=False, layout=w.Layout(width="30em"))), show, compute, ["level"])
 
-# %% ../nbs/11_widgets.ipynb #a9de9ca8
+# %% ../nbs/11_widgets.ipynb #3169026b
 def explore_weights(
     model,        # fitted GRAD
     images=None,  # uint8 (N,3,H,W) contrastive images to weigh; None: the model's own, where it was fitted in this session
@@ -258,7 +271,7 @@ def explore_weights(
                          equation=_choice("weight", {"noisy (Eq. 1)": "noisy", "long-tail (Eq. 2)": "tail", "both": "both"}, "both", "which density divides"),
                          beta=_slider(w.FloatLogSlider, "beta_density (1)", float(max(model.config.beta_density, .1)), -1, 2, .05, "kernel sharpness; no unit", readout_format=".2g")), show, compute, ["level"])
 
-# %% ../nbs/11_widgets.ipynb #032130de
+# %% ../nbs/11_widgets.ipynb #29c9723c
 def _scored(model, images):
     "(Dataset of what is scored, whether it has labels)"
     ds = as_dataset(images)
@@ -296,7 +309,7 @@ def explore_scores(
         top = max(threshold, float(amap.max()))
         moved = [i for i in np.flatnonzero(alarm != (scores > own))]
         changed = [(pixels[i], f"{ds.items[i].defect}: {'alarm' if alarm[i] else 'no alarm'}") for i in moved]
-        fig = plots.plot_decision(pixels[image], amap, scores, labels, image, threshold, masks[image], opacity, 0, top, changed)
+        fig = plots.plot_decision(pixels[image], amap, scores, labels if labelled else None, image, threshold, masks[image], opacity, 0, top, changed)
         it = ds.items[image]
         text = f"<b>{it.name or it.where}</b> ({it.defect}): score {scores[image]:.2f}, threshold {threshold:.2f}, {'alarm' if alarm[image] else 'no alarm'}. "
         if labelled: text += f"Of {labels.sum()} anomalous images {int((alarm & labels).sum())} found, {int((~alarm & labels).sum())} missed; of {(~labels).sum()} normal ones {int((alarm & ~labels).sum())} false alarms, {int((~alarm & ~labels).sum())} passed. "
@@ -308,7 +321,7 @@ def explore_scores(
                          opacity=_slider(w.FloatSlider, "opacity (0 to 1)", .6, 0, 1, .05, "of the map over the image", width="19em"),
                          rate_asked=_slider(w.FloatLogSlider, "false alarms (%)", 100 * rate, -1, 1.7, .05, "share of normal images that may raise an alarm", readout_format=".2g")), show, compute, [])
 
-# %% ../nbs/11_widgets.ipynb #9636db1b
+# %% ../nbs/11_widgets.ipynb #51422654
 def label_tour(
     model,        # fitted GRAD
     images,       # a Dataset or folder with labelled test images

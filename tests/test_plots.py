@@ -191,4 +191,6 @@ def test_figures_behind_the_sliders_refuse_what_they_cannot_show():
     test_fail(lambda: plot_denoising(x, x, x[:1], 5), exc=GradKitError, contains="(N,3,H,W)")
     fig = plot_decision(image, np.eye(4), [0., 1.], [0, 1], 1, .5, changed=[(image, "a")])
     test_eq(len(fig.axes), 12)
+    texts = [t.get_text() for t in plot_decision(image, np.eye(4), [0., 1.], None, 1, .5).axes[2].get_legend().get_texts()]
+    assert "all images" in texts and "normal" not in texts
     test_fail(lambda: plot_decision(image, np.eye(4), [0., 1.], [0], 1, .5), exc=GradKitError, contains="labels")

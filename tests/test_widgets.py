@@ -53,6 +53,10 @@ def test_stop_and_errors_are_said_in_the_widget():
     e.controls["n"].value = 6; e.wait(20); test_eq(e.message, "made 6")
     e.controls["n"].value = 5
     test_fail(lambda: e.wait(.05), exc=TimeoutError); e.stop(); e.wait(20)
+    import os
+    old = os.environ.pop("GRAD_KIT_STILLS", None)
+    test_eq(e.still(), None); os.environ["GRAD_KIT_STILLS"] = "1"; test_eq(e.still().data[:2], b"\xff\xd8")
+    if old is None: del os.environ["GRAD_KIT_STILLS"]
 
 
 def test_denoising_steps_leave_the_global_generator_alone_and_repeat():
