@@ -3,15 +3,18 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
+CHROMIUM := apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow lab clean
+.PHONY: help env demo test test-slow test-browser docs lab clean
 
 help:
 	@echo "make env        install everything into $(VENV), once (minutes; mostly PyTorch)"
 	@echo "make demo       fit and score the built-in data set, write runs/demo (minutes)"
 	@echo "make test       notebooks and exports agree, all notebooks run, all tests pass (minutes)"
 	@echo "make test-slow  the slow cells inside the notebooks, the slow tests, and the GPU tests where there is a GPU"
-	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make test-browser  the tutorials in a real JupyterLab and Chromium, every slider moved (installs Debian's Chromium where there is none)"
+	@echo "make lab        open the tutorials in JupyterLab"
+	@echo "make docs       the documentation site from the stored notebooks, in _docs"
 	@echo "make clean      delete $(VENV), build leftovers and caches (runs/ stays)"
 	@echo
 	@echo "make PYTHON=python3.12 VENV=some/folder ... chooses another Python and another place. Without an NVIDIA GPU,"
@@ -36,16 +39,29 @@ test: env
 	@echo "Checking that notebooks and exports agree, then running the notebooks and the tests (minutes) ..."
 	@$(BIN)/python tools/check_export.py
 	@$(BIN)/nbdev_test --do-print --timing
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -m "not gpu and not browser"
 
 test-slow: env
 	@echo "Running the slow cells of the notebooks, then the slow and the GPU tests (many minutes) ..."
 	@$(BIN)/nbdev_test --flags slow --do-print --timing
 	@$(BIN)/python -m pytest -q -m "slow or gpu"
 
+test-browser: env
+	@echo "Running the tutorials in JupyterLab and Chromium (minutes); screenshots in runs/browser ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	@for c in chromium chromium-browser google-chrome; do command -v $$c >/dev/null && exit 0; done; echo "Installing Debian's Chromium (needs root) ..."; \
+	  $(CHROMIUM) || { apt-get -qq update && $(CHROMIUM); }
+	@$(BIN)/python -m pytest -q -rs -m browser tests/test_browser.py
+
 lab: env
 	@echo "Starting JupyterLab; Ctrl-C twice ends it ..."
-	@$(BIN)/jupyter lab nbs/
+	@$(BIN)/jupyter lab nbs/tutorials/1_a_first_run.ipynb
+
+docs: env
+	@echo "Building the documentation site ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@$(BIN)/python tools/docs.py
+	@echo "Open _docs/index.html"
 
 clean:
 	@echo "Deleting $(VENV), build leftovers and caches ..."

@@ -31,7 +31,7 @@ def lab(tmp_path_factory):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     token, log = secrets.token_hex(8), (home/"lab.log").open("w")
-    env = {**os.environ, "OMP_NUM_THREADS": "2", "JUPYTERLAB_SETTINGS_DIR": str(home/"settings"), **{f"{k}_DIR": str(home/k.lower()) for k in ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "IPYTHON")}}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "JUPYTERLAB_SETTINGS_DIR": str(home/"settings"), **{f"{k}_DIR": str(home/k.lower()) for k in ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "IPYTHON")}}
     server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home}",
                                "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.expose_app_in_browser=True"], stdout=log, stderr=subprocess.STDOUT, env=env)
     try:
@@ -59,7 +59,7 @@ def browser(tmp_path_factory):
 def open_and_run(browser, url):
     "The page of a notebook whose cells have all run without an error"
     page = browser.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     page.goto(url)
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
     page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
@@ -72,7 +72,7 @@ def open_and_run(browser, url):
 
 def picture(explorer): return explorer.locator("> .widget-image").get_attribute("src")
 
-def wait_for_another(page, explorer, before, seconds=60):
+def wait_for_another(page, explorer, before, seconds=120):
     "Seconds until the explorer shows another picture"
     start = time.perf_counter()
     while picture(explorer) == before:

@@ -1,0 +1,42 @@
+"""Build the documentation site from the stored notebooks into _docs/: `make docs`. Nothing is executed; a broken link or any other warning is an error."""
+import re, shutil, subprocess, sys, tempfile
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = """
+project, html_title, html_theme = "grad_kit", "grad_kit", "furo"
+copyright = "2026 onwards, grad_kit contributors"
+extensions, root_doc = ["myst_nb"], "contents"
+nb_execution_mode, nb_merge_streams = "off", True
+"""
+PARTS = {"Tutorials": "tutorials/*.ipynb", "Components": "[0-9]*.ipynb", "Experiments": "experiments/*.ipynb"}
+
+
+def page(path):
+    "A notebook as a reader wants it: without cells marked `#| hide`, and without nbdev's own lines in the others"
+    nb = nbformat.read(path, 4)
+    nb.cells = [c for c in nb.cells if not re.match(r"#\| *hide\b", c.source)]
+    for c in nb.cells:
+        if c.cell_type == "code": c.source = re.sub(r"^#\|.*\n?", "", c.source, flags=re.M)
+    nb.cells = [c for c in nb.cells if c.source.strip()]
+    return nb
+
+
+def main():
+    with tempfile.TemporaryDirectory() as tmp:
+        src = Path(tmp)/"src"
+        shutil.copytree(ROOT/"nbs", src, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "*.ipynb", "results"))
+        for nb in (ROOT/"nbs").rglob("*.ipynb"):
+            if ".ipynb_checkpoints" not in nb.parts: nbformat.write(page(nb), src/nb.relative_to(ROOT/"nbs"))
+        tree = "".join(f"\n```{{toctree}}\n:caption: {name}\n\n" + "".join(f"{p.relative_to(src).with_suffix('')}\n" for p in sorted(src.glob(glob))) + "```\n" for name, glob in PARTS.items())
+        (src/"contents.md").write_text(f"# Contents\n\n```{{toctree}}\nindex\n```\n{tree}", encoding="utf-8")
+        (src/"conf.py").write_text(CONF, encoding="utf-8")
+        status = subprocess.run([sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", Path(tmp)/"trees", src, Path(tmp)/"site"]).returncode
+        if status: return status
+        shutil.rmtree(ROOT/"_docs", ignore_errors=True)
+        shutil.copytree(Path(tmp)/"site", ROOT/"_docs")
+
+
+if __name__ == "__main__": sys.exit(main())
