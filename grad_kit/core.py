@@ -208,7 +208,7 @@ _SMALL = dict(generator="both", n_contrastive=96, generator_width=32, generator_
 PRESETS = dict(
     mvtec_ad=dict(detector_levels=(34,), contrastive_levels=((5, 9, 13),)),
     mvtec_loco=dict(),
-    demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0, detector_steps=2500),
+    demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0, detector_steps=4000),
     quick=dict(_SMALL, image_size=64, blur=4.0, detector_levels=(34,), contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20, analytic_images=24,
                detector_width=0.25, detector_steps=800, patches=16, bank_size=256, negative_bank_size=256),
     cpu=dict(_SMALL, detector_levels=(68, 136), contrastive_levels=((5, 9, 13), (9, 13, 17))),
