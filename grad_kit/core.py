@@ -202,7 +202,7 @@ def _rules(c):
 
 # %% ../nbs/00_core.ipynb #21d932b2
 _SMALL = dict(generator="both", n_contrastive=96, generator_width=32, generator_steps=1000, generator_batch=64, generator_crop=32, generator_lr=3e-3, coord_frequencies=4, ema=0.99, sample_steps=40,
-              analytic_images=32, analytic_batch=4, detector_width=0.5, detector_steps=4000, detector_lr=5e-4, patches=24, images_per_set=2,
+              analytic_images=32, analytic_batch=4, detector_width=0.5, detector_steps=8000, detector_lr=5e-4, patches=24, images_per_set=2,  # as many steps as the time allows: on trays (seed 0) 4,000 instead of 2,500 raised the image AUROC from .958 to .987
               # no reweighting, no regularisation: each lowers the AUROC on trays or leaves it (experiments/trays); the feature loss doubles the time
               noisy_reweighting=False, tail_reweighting=False, alpha_1=0.0, alpha_2=0.0)
 PRESETS = dict(
