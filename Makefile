@@ -55,7 +55,7 @@ test-browser: env
 
 lab: env
 	@echo "Starting JupyterLab; Ctrl-C twice ends it ..."
-	@$(BIN)/jupyter lab nbs/tutorials/1_a_first_run.ipynb
+	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/tutorials/1_a_first_run.ipynb $(LAB_FLAGS)
 
 docs: env
 	@echo "Building the documentation site ..."
