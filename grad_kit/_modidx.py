@@ -277,6 +277,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'grad_kit.widgets.Explorer.wait': ('widgets.html#explorer.wait', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets._Overtaken': ('widgets.html#_overtaken', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets._choice': ('widgets.html#_choice', 'grad_kit/widgets.py'),
+                                  'grad_kit.widgets._engine': ('widgets.html#_engine', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets._masks': ('widgets.html#_masks', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets._normal': ('widgets.html#_normal', 'grad_kit/widgets.py'),
                                   'grad_kit.widgets._scored': ('widgets.html#_scored', 'grad_kit/widgets.py'),

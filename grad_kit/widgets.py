@@ -7,7 +7,7 @@ __all__ = ['Explorer', 'denoising_steps', 'explore_levels', 'explore_denoising',
            'label_tour']
 
 # %% ../nbs/11_widgets.ipynb #d9242a6c
-import asyncio, io, os, threading, time
+import asyncio, html, io, os, threading, time
 
 import ipywidgets as w
 import matplotlib.pyplot as plt
@@ -101,10 +101,10 @@ class Explorer(w.VBox):
             if isinstance(made, Exception): raise made
             fig, text = self._draw(made, **self._values())
         except GradKitError as e:
-            self._text.value = f"<b style='color:#d62728'>{e}</b>"
+            self._text.value = f"<b style='color:#d62728'>{html.escape(str(e))}</b>"
             return
         except Exception as e:
-            self._text.value = f"<b style='color:#d62728'>{type(e).__name__}: {e}</b>"
+            self._text.value = f"<b style='color:#d62728'>{type(e).__name__}: {html.escape(str(e))}</b>"
             raise
         file = io.BytesIO()
         fig.savefig(file, format="png", dpi=100, bbox_inches="tight")
@@ -178,9 +178,17 @@ def _normal(images, size, n):
     if not len(train): raise GradKitError(f"'{ds.name}' has no normal training images; give some")
     return resize_images(train.images(size), size)[:n]
 
+def _engine(model, size):
+    "(side in pixels, noise schedule, levels of the trained PatchDiffs for that side) of a fitted GRAD, or of none"
+    if model is None: return size, noise_schedule(), []
+    model._check_fitted()
+    c = model.config
+    size = c.contrast_size(c.detector_levels[0])
+    return size, noise_schedule(c.timesteps, c.beta_start, c.beta_end), sorted(k for k, s in model.patchdiffs_ if s == size)
+
 # %% ../nbs/11_widgets.ipynb #3b3f6829
 def explore_levels(
-    images=None,  # normal images: a Dataset, a folder, or uint8 (N,H,W,3); None: trays
+    images=None,  # normal images: a Dataset, a folder, or uint8 (N,H,W,3); None: trays, without a model
     model=None,   # fitted GRAD: its trained PatchDiffs can be chosen as the engine
     size=64,      # side in pixels of the painted images; with a model, that at which its first detector looks
     n=6,          # images painted
@@ -188,11 +196,11 @@ def explore_levels(
     steps=20,     # DDIM steps
 ):
     "Slider over level 1 to 33: PatchDiff's window and the detectors' on a normal image, and contrastive images of that level"
-    full = 256
-    if model is not None: size, full = model.config.contrast_size(model.config.detector_levels[0]), model.config.image_size
-    normal, schedule = _normal(images, size, normals), noise_schedule()
-    trained = sorted({k for k, s in getattr(model, "patchdiffs_", {}) if s == size})
-    windows = {f"detector {k}": k * size / full for k in (model.config.detector_levels if model is not None else (34, 68, 136)) if k <= full}
+    if model is not None and images is None: raise GradKitError("a model keeps no normal images; give some as images=, of those that it was fitted on")
+    size, schedule, trained = _engine(model, size)
+    normal = _normal(images, size, normals)
+    full, detectors = (256, (34, 68, 136)) if model is None else (model.config.image_size, model.config.detector_levels)
+    windows = {f"detector {k}": k * size / full for k in detectors}
     contrast = normal.float().std(0).mean(0)[size // 4:3 * size // 4, size // 4:3 * size // 4]   # a place where normal images differ has something to show
     at = tuple(int(v) + size // 4 for v in np.unravel_index(int(contrast.argmax()), contrast.shape))
     def compute(check, level, engine, draw):
@@ -221,10 +229,9 @@ def explore_denoising(
     steps=50,     # DDIM steps
 ):
     "Slider over the step t from 1000 to 0: x_t, the predicted noise, the predicted x_0"
-    if model is not None: size = model.config.contrast_size(model.config.detector_levels[0])
-    normal, schedule = _normal(images, size, normals), noise_schedule()
-    trained = sorted({k for k, s in getattr(model, "patchdiffs_", {}) if s == size})
-    if model is not None and not trained: raise GradKitError("the model has no trained PatchDiff (its generator is training-free); leave model out")
+    size, schedule, trained = _engine(model, size)
+    if model is None: normal = _normal(images, size, normals)
+    elif not trained: raise GradKitError("the model has no trained PatchDiff (its generator is training-free); leave model out")
     def compute(check, level):
         net, device = (model.patchdiffs_[level, size], model.device) if trained else (AnalyticPatchDiff(to_float(normal), level, schedule), "cpu")
         way = {}
@@ -269,7 +276,7 @@ def explore_weights(
         return plots.plot_weights(None, x, maps.get("noisy"), maps.get("tail")), f"beta_density {beta:.2g}: effective sample size {share:.0%} of {len(x) * shape[1] * shape[2]} windows" + (" (both weights together)" if len(use) > 1 else "")
     return Explorer(dict(level=_choice("detector level (pixels)", levels, levels[0], "side of the window that the detector sees"),
                          equation=_choice("weight", {"noisy (Eq. 1)": "noisy", "long-tail (Eq. 2)": "tail", "both": "both"}, "both", "which density divides"),
-                         beta=_slider(w.FloatLogSlider, "beta_density (1)", float(max(model.config.beta_density, .1)), -1, 2, .05, "kernel sharpness; no unit", readout_format=".2g")), show, compute, ["level"])
+                         beta=_slider(w.FloatLogSlider, "beta_density (no unit)", float(max(model.config.beta_density, .1)), -1, 2, .05, "kernel sharpness; no unit", readout_format=".2g")), show, compute, ["level"])
 
 # %% ../nbs/11_widgets.ipynb #29c9723c
 def _scored(model, images):
@@ -311,7 +318,7 @@ def explore_scores(
         changed = [(pixels[i], f"{ds.items[i].defect}: {'alarm' if alarm[i] else 'no alarm'}") for i in moved]
         fig = plots.plot_decision(pixels[image], amap, scores, labels if labelled else None, image, threshold, masks[image], opacity, 0, top, changed)
         it = ds.items[image]
-        text = f"<b>{it.name or it.where}</b> ({it.defect}): score {scores[image]:.2f}, threshold {threshold:.2f}, {'alarm' if alarm[image] else 'no alarm'}. "
+        text = f"<b>{html.escape(it.name or it.where)}</b> ({html.escape(it.defect)}): score {scores[image]:.2f}, threshold {threshold:.2f}, {'alarm' if alarm[image] else 'no alarm'}. "
         if labelled: text += f"Of {labels.sum()} anomalous images {int((alarm & labels).sum())} found, {int((~alarm & labels).sum())} missed; of {(~labels).sum()} normal ones {int((alarm & ~labels).sum())} false alarms, {int((~alarm & ~labels).sum())} passed. "
         else: text += f"{int(alarm.sum())} of {len(ds)} images raise an alarm. "
         if rate_asked / 100 < 1 / (n + 1): text += f"<b>{n} held-out normal images support no rate below {100 / (n + 1):.1f} %; the highest of their scores is the threshold.</b>"

@@ -95,6 +95,33 @@ def test_denoising_ends_in_the_image_that_the_level_paints():
     test_eq(list(way), list(e.controls["t"].options)); assert torch.equal(way[0][0], way[0][2])
 
 
+def test_a_fitted_model_paints_with_its_own_patchdiffs_and_schedule():
+    from grad_kit.patchdiff import noise_schedule
+    from grad_kit.widgets import _engine, explore_denoising, explore_levels
+    model, trays = fitted()
+    e = explore_levels(trays, model, n=2, normals=8, steps=3)
+    e.controls["level"].value = 5; e.wait()
+    free = e.picture.value
+    e.controls["engine"].value = "trained"; e.wait()
+    assert "level 5, trained" in e.message and e.picture.value != free, e.message
+    e.controls["level"].value = 13; e.wait()
+    assert "no trained PatchDiff of level 13; it has 5, 9" in e.message, e.message
+    way = explore_denoising(model=model, n=2, steps=3).wait()
+    test_eq(way.controls["level"].options, (5, 9)); assert "level 9" in way.message, way.message
+    other = GRAD(TINY.replace(timesteps=500, sample_steps=4)); other.__dict__.update({k: v for k, v in vars(model).items() if k != "config"})
+    test_eq(_engine(other, 64)[1].timesteps, 500)
+    test_fail(lambda: explore_levels(model=model), exc=GradKitError, contains="images=")
+    test_fail(lambda: explore_levels(trays, GRAD(TINY)), exc=GradKitError, contains="not fitted")
+
+
+def test_messages_are_text_and_not_html():
+    import matplotlib.pyplot as plt, ipywidgets as w
+    from grad_kit.widgets import Explorer
+    def refuse(made, n): raise GradKitError("'<img src=x>' is no image")
+    e = Explorer(dict(n=w.IntSlider(1, 1, 9)), refuse)
+    assert "&lt;img" in e.message and "<img" not in e.message
+
+
 def test_weights_follow_beta_and_agree_with_the_reweighting():
     from grad_kit.widgets import explore_weights
     from grad_kit.reweight import patch_weights, effective_sample_size
