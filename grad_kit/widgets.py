@@ -315,10 +315,11 @@ def explore_scores(
         amap = r.anomaly_map[image] if which == "fused" else level_map(image, which)
         top = max(threshold, float(amap.max()))
         moved = [i for i in np.flatnonzero(alarm != (scores > own))]
-        changed = [(pixels[i], f"{ds.items[i].defect}: {'alarm' if alarm[i] else 'no alarm'}") for i in moved]
+        def called(i): return ds.items[i].defect if labelled else ds.items[i].where.rsplit("/", 1)[-1]   # a plain folder's images are not known to be good
+        changed = [(pixels[i], f"{called(i)}: {'alarm' if alarm[i] else 'no alarm'}") for i in moved]
         fig = plots.plot_decision(pixels[image], amap, scores, labels if labelled else None, image, threshold, masks[image], opacity, 0, top, changed)
         it = ds.items[image]
-        text = f"<b>{html.escape(it.name or it.where)}</b> ({html.escape(it.defect)}): score {scores[image]:.2f}, threshold {threshold:.2f}, {'alarm' if alarm[image] else 'no alarm'}. "
+        text = f"<b>{html.escape(f'{it.name or it.where} ({it.defect})' if labelled else called(image))}</b>: score {scores[image]:.2f}, threshold {threshold:.2f}, {'alarm' if alarm[image] else 'no alarm'}. "
         if labelled: text += f"Of {labels.sum()} anomalous images {int((alarm & labels).sum())} found, {int((~alarm & labels).sum())} missed; of {(~labels).sum()} normal ones {int((alarm & ~labels).sum())} false alarms, {int((~alarm & ~labels).sum())} passed. "
         else: text += f"{int(alarm.sum())} of {len(ds)} images raise an alarm. "
         if rate_asked / 100 < 1 / (n + 1): text += f"<b>{n} held-out normal images support no rate below {100 / (n + 1):.1f} %; the highest of their scores is the threshold.</b>"
