@@ -257,6 +257,7 @@ def ablate(argv):
     p.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
     p.add_argument("--vary", nargs="+", action="extend", metavar="FIELD=[V,V,...]", help="try every combination of these values instead of Table 4")
     p.add_argument("--variants", metavar="FILE", help='a JSON file {"name": {"field": value, ...}, ...} of variants to try instead of Table 4, or the results.json of an earlier ablation')
+    p.add_argument("--normals", nargs="+", type=int, default=[], metavar="N", help="try each variant with so many of the training images, chosen by the seed (default: all)")
     p.add_argument("--preset", help=f"settings to start from: auto, {', '.join(PRESETS)} (default: demo for trays, else auto)")
     p.add_argument("--category", help="an MVTec category for the flips of Tables 5 and 6 (default: DATA's name where it is one of them)")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="change settings of the preset in every variant")
@@ -274,16 +275,16 @@ def ablate(argv):
     if args.vary and args.variants: raise GradKitError("--vary and --variants are both given; choose one")
     variants = _read_variants(args.variants) if args.variants else grid(**_parse_set(args.vary)) if args.vary else table_4(config)
     out = Path(args.out or f"runs/ablate_{name}")
-    print(f"{len(variants)} variants x {len(args.seeds)} seeds on {name}, {config.image_size} px, detector levels {list(config.detector_levels)}, contrastive images: {config.generator}, {device_name(pick_device(args.device))}; cells in {out}", flush=True)
-    cells = run(data, config, variants, args.seeds, out, args.device, say=lambda text: print(text, flush=True))
+    print(f"{len(variants)} variants x {len(args.seeds)} seeds" + (f" x {args.normals} normal images" if args.normals else "") + f" on {name}, {config.image_size} px, detector levels {list(config.detector_levels)}, contrastive images: {config.generator}, {device_name(pick_device(args.device))}; cells in {out}", flush=True)
+    cells = run(data, config, variants, args.seeds, out, args.device, say=lambda text: print(text, flush=True), normals=args.normals)
     values = ablation_values(cells)
-    write_json(out/"results.json", dict(command=shlex.join(["grad_ablate", *(sys.argv[1:] if argv is None else argv)]), variants=variants, config=config.to_dict(),
+    write_json(out/"results.json", dict(command=shlex.join(["grad_ablate", *(sys.argv[1:] if argv is None else argv)]), variants=variants, normals=args.normals, config=config.to_dict(),
                                         cells=[{k: v for k, v in cell.items() if k != "config"} for cell in cells]))
     _write_csv(out/"cells.csv", [dict(variant=v, seed=s, **{k: x[i] for k, x in columns.items()}) for v, columns in values.items() for i, s in enumerate(args.seeds)])
     plots.save_figure(plots.plot_ablation({v: {k: x for k, x in columns.items() if "AUROC" in k or k.startswith(("level", "logical", "structural"))} for v, columns in values.items()}), out/"ablation.png")
     print(f"\n{name}, protocol '{cells[0]['protocol']}', last step, mean ± standard deviation of seeds {', '.join(map(str, args.seeds))}; image AUROC is " + ("the mean of logical and structural" if "logical" in cells[0]["image_auroc"] and "structural" in cells[0]["image_auroc"] else "over all anomalies"))
     print(ablation_table(cells)); print()
-    print(difference_table(cells, "first" if args.vary or args.variants else "previous"))
+    print(difference_table(cells, "first" if args.vary or args.variants or args.normals else "previous"))
     print(f"everything in {out} (its stages/ can be deleted when nothing is to be added)")
 
 # %% ../nbs/15_cli.ipynb #fdaa31f1

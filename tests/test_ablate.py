@@ -52,6 +52,21 @@ def test_an_interrupted_ablation_goes_on_to_the_same_cells():
     for a, b in zip(whole, rest): test_eq({k: v for k, v in a.items() if k != "seconds"}, {k: v for k, v in b.items() if k != "seconds"})
 
 
+def test_fewer_normal_images_are_a_part_of_more():
+    ds = tray_dataset(12, 4, 3, 1)
+    some, more = take_normals(ds, 4), take_normals(ds, 8)
+    test_eq([len(d.split("train")) for d in (some, more)], [4, 8])
+    assert set(some.names) < set(more.names) < set(ds.names) and set(take_normals(ds, 4, 1).names) != set(some.names)
+    test_eq(some.split("test").names, ds.split("test").names); test_eq(some.split("validation").names, ds.split("validation").names)
+    test_eq(take_normals(ds, 12).fingerprint(64), ds.fingerprint(64))
+    for n in (1, 13): test_fail(lambda: take_normals(ds, n), exc=GradKitError, contains="from 2 to 12")
+    c = Config.preset("quick", **TINY)
+    cells = ablate(ds, c, {"as it is": {}, "wide": dict(patches=8)}, (0,), None, "cpu", say=None, normals=(4, 8))
+    test_eq([x["variant"] for x in cells], ["as it is, 4 normal images", "as it is, 8 normal images", "wide, 4 normal images", "wide, 8 normal images"])
+    test_eq([x["normals"] for x in cells], [4, 8, 4, 8])
+    assert cells[0]["rbce"] != cells[1]["rbce"]     # other images, another detector
+
+
 def test_the_probe_finds_planted_traces_and_nothing_else():
     images = tray_dataset(48, 0, 0, 0, size=64).images(64)
     a, b = images[:24], images[24:]

@@ -121,6 +121,8 @@ def test_ablate_prints_table_4_and_goes_on():
     assert status == 0 and "change against base" in text, text
     status, again = run(ablate, "trays", "--preset", "quick", "--seeds", 0, "--out", out, "--variants", out/"results.json", "--set", *TINY)
     assert status == 0 and again.count(", kept") == 2, again
+    status, text = run(ablate, "trays", "--preset", "quick", "--seeds", 0, "--normals", 20, 50, "--out", out, "--variants", out/"v.json", "--set", *TINY)
+    assert status == 0 and "five, 50 normal images" in text and "change against base, 20 normal images" in text, text
     (out/"v.json").write_text('["patches"]')
     status, text = run(ablate, "trays", "--variants", out/"v.json", "--out", out)
     assert status == 2 and "v.json" in text and text.count("\n") == 1
