@@ -66,6 +66,25 @@ def test_several_levels_are_fused():
     assert abs(np.sort(held.image_score)[-1] - max(model.holdout_scores_)) < 1e-4
 
 
+def test_the_scorer_is_the_method_step_by_step():
+    from kornia.filters import gaussian_blur2d
+    from grad_kit.detector import align_map, score_map
+    from grad_kit.data import resize_images
+    ds = tray_dataset(8, 4, 2, 1, size=128)
+    for fusion in ("mean", "max"):
+        model = grad_module.GRAD(tiny(image_size=128, detector_levels=(34, 68), contrastive_levels=((5,), (5,)), fusion=fusion, blur=4.), device="cpu").fit(ds, progress=False)
+        c, x = model.config, ds.split("test").images(128)
+        maps = {n: (score_map(model.detectors_[n], resize_images(x, c.input_size(n))) - model.stats_[n][0]) / model.stats_[n][1] for n in c.detector_levels}
+        placed = torch.stack([align_map(m, c.input_size(n), 128) for n, m in maps.items()])
+        fused = placed.mean(0) if fusion == "mean" else placed.amax(0)
+        inside = align_map(torch.ones(1, 24, 24), 128, 128, outside=0.)
+        slow = gaussian_blur2d((fused * inside)[:, None], 25, (4., 4.))[:, 0]
+        fast, half = model.score(ds.split("test")), model.score(ds.split("test"), precision="bfloat16")
+        for ours, theirs in ((fast.anomaly_map, slow), (fast.image_score, fused.amax((1, 2))), (fast.level_score[68], maps[68].amax((1, 2)))):
+            assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+        assert 0 < (half.image_score - fast.image_score).abs().max() < .5   # in standard deviations of normal maps; a hardly trained detector, whose logits lie close together, is the worst case
+
+
 def test_a_fit_killed_in_any_stage_ends_the_same():
     ds = tray_dataset(8, 4, 2, 1)
     whole = grad_module.GRAD(tiny(), device="cpu").fit(ds, progress=False).score(ds.split("test")).image_score

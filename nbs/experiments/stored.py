@@ -1,0 +1,47 @@
+"What the experiment notebooks share: they read the files in `results/`, which `grad_ablate` wrote, and show them"
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from grad_kit import plots
+from grad_kit.ablate import ablation_table, ablation_values, difference_table
+
+set_matplotlib_formats("jpeg", pil_kwargs=dict(quality=75))  # small files
+RESULTS = Path(__file__).parent/"results"
+
+def read(name): return json.loads((RESULTS/f"{name}.json").read_text())
+
+def origin(r):
+    "Data, protocol, seeds, step and machine of a result's cells, in a line"
+    c = r["cells"][0]
+    return f"{c['data']}, protocol '{c['protocol']}', seeds {', '.join(map(str, sorted({x['seed'] for x in r['cells']})))}, last step, {c['device']}, torch {c['torch']}"
+
+def show(name, against="first"):
+    "The command that makes a stored result again, its table, and its differences"
+    r = read(name)
+    print(f"$ {r['command']}\n{origin(r)}\n")
+    print(ablation_table(r["cells"]))
+    if len(r["variants"]) > 1: print(); print(difference_table(r["cells"], against))
+
+def values(name): return ablation_values(read(name)["cells"])
+
+def means(name, column):
+    "{variant: mean over the seeds}"
+    return {v: sum(c[column]) / len(c[column]) for v, c in values(name).items()}
+
+def figure(name, *columns): return plots.plot_ablation({v: {k: x for k, x in c.items() if k in columns} for v, c in values(name).items()})
+
+def over_normals(name):
+    "Image and pixel AUROC over the number of normal images: each engine's mean as a line, its seeds as dots"
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    for ax, column in zip(axes, ("image AUROC", "pixel AUROC")):
+        for engine, color in zip(("trained", "training-free", "both"), ("tab:blue", "tab:orange", "tab:green")):
+            points = {int(v.split(", ")[1].split()[0]): c[column] for v, c in values(name).items() if v.startswith(engine + ",")}
+            for n, y in points.items(): ax.plot([n] * len(y), y, "o", ms=3, color=color, alpha=.5)
+            ax.plot(list(points), [sum(y) / len(y) for y in points.values()], "o-", color=color, label=engine)
+        ax.set(title=column, xlabel="normal images", xscale="log"); ax.set_xticks(list(points), list(points)); ax.minorticks_off(); ax.grid(alpha=.25)
+    axes[0].legend(title="PatchDiff")
+    plt.close(fig)  # else it is drawn twice
+    return fig
