@@ -42,6 +42,6 @@ def over_normals(name):
             for n, y in points.items(): ax.plot([n] * len(y), y, "o", ms=3, color=color, alpha=.5)
             ax.plot(list(points), [sum(y) / len(y) for y in points.values()], "o-", color=color, label=engine)
         ax.set(title=column, xlabel="normal images", xscale="log"); ax.set_xticks(list(points), list(points)); ax.minorticks_off(); ax.grid(alpha=.25)
-    axes[0].legend(title="PatchDiff")
+    axes[1].legend(title="PatchDiff", loc="upper left", bbox_to_anchor=(1.02, 1))
     plt.close(fig)  # else it is drawn twice
     return fig
