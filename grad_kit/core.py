@@ -196,6 +196,7 @@ def _rules(c):
         yield getattr(c, name) >= 1, name, "at least 1"
     for name in "coord_frequencies sigma_g weight_decay eta rotation jitter_normal jitter_generated patch_noise alpha_1 alpha_2 sigma_c sigma_z beta_density blur".split():
         yield getattr(c, name) >= 0, name, "at least 0"
+    yield math.ceil(3 * c.blur) < c.image_size, "blur", f"below a third of image_size ({c.image_size}), for its window to fit"
     for name in "generator_lr detector_lr".split(): yield getattr(c, name) > 0, name, "above 0"
     for name in "jitter_p reweight_after".split(): yield 0 <= getattr(c, name) <= 1, name, "from 0 to 1"
     for name in "holdout false_alarm_rate".split(): yield 0 < getattr(c, name) < 1, name, "between 0 and 1"
@@ -234,6 +235,7 @@ def pick_dtype(
     device,     # torch.device
 ):
     "The dtype of the heavy arithmetic: on 'auto', bfloat16 where the device multiplies it natively (recent GPUs; CPUs with AVX-512 bf16 or AMX), else float32"
+    if precision not in ("auto", "float32", "bfloat16"): raise GradKitError(f"precision is {precision!r}, but must be 'auto', 'float32' or 'bfloat16'; choose one")
     if precision != "auto": return getattr(torch, precision)
     if device.type == "cuda": return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}

@@ -52,16 +52,16 @@ class Result:
 # %% ../nbs/08_grad.ipynb #c5cfff93
 class _LevelScorer(torch.nn.Module):
     "One level of `Scorer`: (B,3,S,S) float bytes -> (B,h,w), standardised"
-    def __init__(self, detector, side, size, mean, std, dtype):
+    def __init__(self, detector, side, size, mean, std, dtype):  # `detector` is taken over: give a copy
         super().__init__()
-        first, *rest = copy.deepcopy(detector.encoder)
+        first, *rest = detector.encoder
         w, h = first.weight, (side - PATCH) // 4 + 1
-        def matrix(rows): return F.interpolate(torch.eye(size)[None, None], size=(rows, size), mode="bilinear", antialias=True)[0, 0]
-        self.register_buffer("shrink", None if side == size else matrix(side))                                   # (side,size), as `resize_images`
+        shrink = F.interpolate(torch.eye(size)[None, None], size=(side, size), mode="bilinear", antialias=True)[0, 0]
+        self.register_buffer("shrink", None if side == size else shrink)                                         # (side,size), as `resize_images`
         self.first = torch.nn.Conv2d(3, len(w), w.shape[-1], first.stride, bias=False)
         self.first.weight.data = w[:, :3] / 127.5                                                                # bytes to [-1,1] ...
         self.register_buffer("fixed", F.conv2d(coord_map(side, side, w.device)[None], w[:, 3:], first.bias, first.stride) - w[:, :3].sum((1, 2, 3))[:, None, None])  # ... and what coordinates, bias and the -1 add
-        self.rest = torch.nn.Sequential(*rest, copy.deepcopy(detector.head))
+        self.rest = torch.nn.Sequential(*rest, detector.head)
         self.register_buffer("place", align_map(torch.eye(h)[:, :, None].expand(-1, -1, h), side, size)[..., 0].T.contiguous())  # (size,h), as `align_map`
         self.mean, self.std = mean, std
         for part in (self.first, self.rest): part.to(dtype=dtype, memory_format=torch.channels_last)
@@ -252,7 +252,7 @@ class GRAD:
     def score(self,
         images,    # a Dataset, a folder, or uint8 (N,H,W,3)
         batch=64,  # images on the device at a time
-        precision="float32",  # "bfloat16": half the time where the device has it; the scores move by a hundredth of their spread; "auto": that where the device has it
+        precision="float32",  # "bfloat16": half the time where the device has it (demo, seed 0: image AUROC .9921 for .9919, scores move by at most 3 % of their spread); "auto": that where the device has it
     ):
         "A `Result` for the images, in their order"
         self._check_fitted()
@@ -261,9 +261,8 @@ class GRAD:
     @torch.no_grad()
     def _score(self, images, batch=64, precision="float32"):
         scorer = self.scorer(precision)
-        maps, scores, levels = zip(*(scorer(x.to(self.device, non_blocking=True)) for x in images.split(batch)))
-        level_score = dict(zip(self.config.detector_levels, torch.cat(levels).T.cpu()))
-        return Result(torch.cat(scores).cpu(), torch.cat(maps).cpu(), level_score, getattr(self, "threshold_", math.nan))
+        maps, scores, levels = zip(*([out.cpu() for out in scorer(x.to(self.device, non_blocking=True))] for x in images.split(batch)))  # the device holds one batch at a time
+        return Result(torch.cat(scores), torch.cat(maps), dict(zip(self.config.detector_levels, torch.cat(levels).T)), getattr(self, "threshold_", math.nan))
 
     def predict(self,
         images,                 # a Dataset, a folder, or uint8 (N,H,W,3)

@@ -39,11 +39,13 @@ def test_config_refuses_by_name():
     test_fail(lambda: Config(sample_steps=2000), contains="'sample_steps' is 2000")
     test_fail(lambda: Config.preset("nosuch"), contains="'nosuch'")
     test_fail(lambda: Config.preset("mvtec_ad", category="spoon"), contains="'spoon'")
+    test_fail(lambda: Config(image_size=136, blur=50.), contains="'blur' is 50.0, but must be below a third of image_size (136)")
 
 
 def test_device_errors():
     test_fail(lambda: pick_device("abacus"), contains="'abacus'")
     test_eq(pick_dtype("bfloat16", pick_device("cpu")), torch.bfloat16)
+    test_fail(lambda: pick_dtype("int8", pick_device("cpu")), exc=GradKitError, contains="'int8'")
 
 
 def test_seeded_repeats_and_restores():

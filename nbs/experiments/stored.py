@@ -1,4 +1,4 @@
-"What the experiment notebooks share: they read the files in `results/`, which `grad_ablate` wrote, and show them"
+"What the experiment notebooks share: they read the files in `results/`, made of the cells that `grad_ablate` wrote, and show them"
 import json
 from pathlib import Path
 
