@@ -59,6 +59,7 @@ class Config:
     jitter_normal: float = 0.05      # its strength on normal images
     jitter_generated: float = 0.5    # and on generated ones
     # --- detector (Tables 8 and 9, Eqs. 3 to 7) ---
+    one_network: bool = False        # True: one network serves all detector levels; a step draws `patches` of each. Open in the paper (experiments/beyond)
     detector_width: float = 1.0      # multiplies the channels of Table 8; 1.0 is the paper's
     detector_steps: int = 110000     # optimiser steps. The paper says 2,000 epochs; at 4 normal images a step, 220 images make 55 steps an epoch
     detector_lr: float = 1e-3        # AdamW, one-cycle
@@ -183,6 +184,7 @@ def _rules(c):
     yield len(set(c.detector_levels)) == len(c.detector_levels), "detector_levels", "different levels"
     yield len(c.contrastive_levels) == len(c.detector_levels), "contrastive_levels", f"one list of PatchDiff levels for each of the {len(c.detector_levels)} detector levels"
     yield all(ls and all(is_level(n) for n in ls) for ls in c.contrastive_levels), "contrastive_levels", "lists of levels of the form 1 + 4k, from 5 (5, 9, 13, 17, ...)"
+    yield not c.one_network or len({len(ls) for ls in c.contrastive_levels}) == 1, "contrastive_levels", "lists of one length, as one_network is true"
     choices = dict(generator=("trained", "analytic", "both"), sigma_t=("beta", "posterior"), generator_norm=("none", "rms", "layer"),
                    fusion=("mean", "max"), precision=("auto", "float32", "bfloat16"))
     for name, ok in choices.items(): yield getattr(c, name) in ok, name, "one of " + ", ".join(map(repr, ok))

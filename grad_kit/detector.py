@@ -25,6 +25,7 @@ class PatchDetector(nn.Module):
     "Table 8: image and coordinates in, one anomaly logit a 34 x 34 window out; 2,923,457 parameters at width 1"
     def __init__(self,
         width=1.0,  # multiplies the channels of Table 8
+        levels=1,   # detector levels that the one network serves
     ):
         super().__init__()
         self.width = width
@@ -32,18 +33,36 @@ class PatchDetector(nn.Module):
         spec = zip([5, *c], c, (4, 4, 3, 3, 3, 1, 1), (2, 2, 1, 1, 1, 1, 1))
         self.encoder = nn.Sequential(*(layer for i, o, k, s in spec for layer in (nn.Conv2d(i, o, k, s), nn.ReLU())))
         self.head = nn.Conv2d(c[-1], 1, 1)
+        self.level_bias = nn.Parameter(torch.randn(levels, c[0]) / 4) if levels > 1 else None  # what one more input channel a level, 1 where the patch is of that level, adds to Conv-1
 
     def features(self,
-        x,  # (N,5,H,W)
+        x,           # (N,5,H,W)
+        level=None,  # (N,) which of the levels each patch is from; None where there is one
     ):
         "(N,256,h,w): z of Eqs. 1 and 2, the last latent layer (Conv-7, after ReLU)"
-        return self.encoder(x)
+        if self.level_bias is None: return self.encoder(x)
+        first, *rest = self.encoder
+        z = first(x) + self.level_bias[level][:, :, None, None]
+        for layer in rest: z = layer(z)
+        return z
 
     def forward(self,
-        x,  # (N,5,H,W): RGB in [-1,1] and the coordinate map
+        x,           # (N,5,H,W): RGB in [-1,1] and the coordinate map
+        level=None,  # (N,) which of the levels each patch is from; None where there is one
     ):
         "(N,1,h,w) logits; h = w = 1 for patches of 34 x 34"
-        return self.head(self.encoder(x))
+        return self.head(self.features(x, level))
+
+    def at(self,
+        level,  # which of the levels
+    ):
+        "A `PatchDetector` of that level alone, which shares every weight with this one and has a bias of its own in Conv-1"
+        if self.level_bias is None: return self
+        one, (first, *rest) = PatchDetector(self.width), self.encoder
+        own = one.encoder[0]
+        own.weight, own.bias = first.weight, nn.Parameter((first.bias + self.level_bias[level]).detach(), requires_grad=False)
+        one.encoder, one.head = nn.Sequential(own, *rest), self.head
+        return one.eval()
 
 class PatchDecoder(nn.Module):
     "Table 9: a patch back from its feature vector, (N,256,1,1) -> (N,5,34,34)"
@@ -93,9 +112,10 @@ def feature_loss(
     c,         # (N,5,34,34) patches
     sigma_c,   # standard deviation of the noise on the patches
     sigma_z,   # and on the features, in units of their root mean square
+    *level,    # (N,) which of the detector's levels each patch is from; nothing where there is one
 ):
     "Eq. 5 as a mean over the 5,780 values: a denoising autoencoder over all patches"
-    z = detector.features(c + sigma_c * torch.randn_like(c))
+    z = detector.features(c + sigma_c * torch.randn_like(c), *level)
     noise = torch.randn_like(z) * (sigma_z * z.detach().square().mean().sqrt())
     return F.mse_loss(decoder(z + noise).float(), c)
 
@@ -116,8 +136,8 @@ def _pick(images, n):
 
 class DetectorState:
     "What a training step changes: detector, decoder, memory banks, optimiser"
-    def __init__(self, config, device):
-        self.detector = PatchDetector(config.detector_width).to(device, memory_format=torch.channels_last)
+    def __init__(self, config, device, levels=1):
+        self.detector = PatchDetector(config.detector_width, levels).to(device, memory_format=torch.channels_last)
         self.decoder = PatchDecoder(config.detector_width).to(device)
         dim = self.detector.head.in_channels
         self.bank_pos, self.bank_neg = MemoryBank(config.bank_size, dim).to(device), MemoryBank(config.negative_bank_size, dim).to(device)
@@ -132,15 +152,17 @@ def training_step(
     negative,  # (N,5,34,34) negative patches: first the wrong coordinates, then each contrastive level, in equal numbers
     config,    # Config
     dtype=torch.float32,
+    level=None,  # (P,) which of the detector's levels each normal patch, and each patch of every kind of negative, is from; None where there is one
 ):
     "One optimiser step of Eq. 7; a dict of scalar tensors: losses, effective sample sizes, and the share of weight on each kind of negative"
     def noisy(c): return torch.cat([c[:, :3] + config.patch_noise * torch.randn_like(c[:, :3]), c[:, 3:]], 1).contiguous(memory_format=torch.channels_last)
     pos, neg = noisy(positive), noisy(negative)
     if config.alpha_2: pos.requires_grad_()
+    kinds, of = len(neg) // len(pos), lambda n: () if level is None else (level.repeat(n),)
     with torch.autocast(pos.device.type, dtype, enabled=dtype != torch.float32):
-        z_pos, z_neg = s.detector.features(pos), s.detector.features(neg)
+        z_pos, z_neg = s.detector.features(pos, *of(1)), s.detector.features(neg, *of(kinds))
         logit_pos, logit_neg = s.detector.head(z_pos).flatten().float(), s.detector.head(z_neg).flatten().float()
-        feat = feature_loss(s.detector, s.decoder, torch.cat([positive, negative]), config.sigma_c, config.sigma_z) if config.alpha_1 else logit_pos.new_zeros(())
+        feat = feature_loss(s.detector, s.decoder, torch.cat([positive, negative]), config.sigma_c, config.sigma_z, *of(1 + kinds)) if config.alpha_1 else logit_pos.new_zeros(())
         grad = gradient_penalty(logit_pos.sigmoid(), pos) if config.alpha_2 else logit_pos.new_zeros(())
     z_pos, z_neg = z_pos.detach().flatten(1).float(), z_neg.detach().flatten(1).float()
     begun = s.cycle.last_epoch >= config.reweight_after * config.detector_steps   # steps made so far, a plain number
@@ -161,8 +183,8 @@ def training_step(
 
 # %% ../nbs/07_detector.ipynb #f28cb2b9
 def fit_detector(
-    normal,           # (N,3,S,S) uint8 normal images, on the device to train on
-    contrastive,      # list of (M,3,S,S) uint8, one for each PatchDiff level
+    normal,           # (N,3,S,S) uint8 normal images, on the device to train on; a list of them, each of its size, for one network that serves as many levels
+    contrastive,      # list of (M,3,S,S) uint8, one for each PatchDiff level; a list of such lists, equally long, for one network
     config,           # Config
     seed=0,
     dtype=torch.float32,  # of the heavy arithmetic
@@ -172,10 +194,12 @@ def fit_detector(
     name="",          # for the bar and the random stream
 ):
     "Train a detector on normal and contrastive images; (DetectorState, history: name -> one number a step). The last step is kept"
-    device, k, per = normal.device, len(contrastive), config.images_per_set
-    if normal.shape[-1] < PATCH: raise GradKitError(f"the detector's images are {normal.shape[-1]} pixels wide, but must be at least {PATCH}; choose a larger image_size or a lower detector level")
+    if isinstance(normal, torch.Tensor): normal, contrastive = [normal], [contrastive]
+    device, k, per = normal[0].device, len(contrastive[0]), config.images_per_set
+    if (side := min(x.shape[-1] for x in normal)) < PATCH: raise GradKitError(f"the detector's images are {side} pixels wide, but must be at least {PATCH}; choose a larger image_size or a lower detector level")
+    level = torch.arange(len(normal), device=device).repeat_interleave(config.patches) if len(normal) > 1 else None
     with seeded(seed, "detector", name):
-        s = DetectorState(config, device)
+        s = DetectorState(config, device, len(normal))
         augment_normal, augment_generated = make_augment(config, False), make_augment(config, True)
         columns, table, start, saved = [], torch.zeros(config.detector_steps, 9 + k, device=device), 0, time.time()  # the history stays on the device until the end
         if checkpoint and Path(checkpoint).exists():
@@ -189,12 +213,14 @@ def fit_detector(
                 save_state(checkpoint, {key: part.state_dict() for key, part in s.parts().items()} | dict(step=begin, columns=columns, table=table[:begin])); saved = time.time()
             torch.manual_seed(derive_seed(seed, "detector", name, begin))
             steps = min(ROUND, config.detector_steps - begin)
-            plain = augment_normal(_pick(normal, 2 * per * steps)).split(per)                            # two sets a step
-            painted = [augment_generated(_pick(images, per * steps)).split(per) for images in contrastive]  # one set a step and level
+            plain, painted = [], []
+            for images, kinds in zip(normal, contrastive):
+                plain.append(augment_normal(_pick(images, 2 * per * steps)).split(per))                  # two sets a step
+                painted.append([augment_generated(_pick(x, per * steps)).split(per) for x in kinds])     # one set a step and PatchDiff level
             for i in range(steps):
-                positive = draw_patches(plain[2 * i], config.patches)
-                negative = torch.cat([draw_patches(plain[2 * i + 1], config.patches, wrong=True), *(draw_patches(p[i], config.patches) for p in painted)])
-                row = training_step(s, positive, negative, config, dtype)
+                positive = torch.cat([draw_patches(p[2 * i], config.patches) for p in plain])
+                negative = torch.cat([*(draw_patches(p[2 * i + 1], config.patches, wrong=True) for p in plain), *(draw_patches(x[i], config.patches) for kind in zip(*painted) for x in kind)])
+                row = training_step(s, positive, negative, config, dtype, level)
                 columns, table[begin + i] = list(row), torch.stack(list(row.values()))
             bar.update(steps)
         bar.close()

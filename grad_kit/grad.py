@@ -112,7 +112,7 @@ FORMAT = 1  # of model folders and stages; a change that makes old ones unreadab
 
 class GRAD:
     """Anomaly detection from normal images alone: `GRAD(config).fit(images).score(images)`.
-    Fitted attributes end in `_`: `detectors_`, `banks_` (M+, M-), `patchdiffs_`, `contrastive_`, `history_`, `stats_`, `holdout_scores_`, `threshold_`"""
+    Fitted attributes end in `_`: `detectors_` (level -> PatchDetector), `banks_` (M+, M-), `networks_` (levels -> the network that serves them), `patchdiffs_`, `contrastive_`, `history_`, `stats_`, `holdout_scores_`, `threshold_`"""
     def __init__(self,
         config=None,    # Config; None: the preset "auto"
         seed=0,         # of every random draw
@@ -136,10 +136,10 @@ class GRAD:
         train, held = self._split(ds)
         self._data = f"{ds.fingerprint(c.image_size)}-{len(held)}"
         normal = to_device(train, self.device)
-        self.patchdiffs_, self.contrastive_, self.detectors_, self.banks_, self.history_ = {}, {}, {}, {}, {}
+        self.patchdiffs_, self.contrastive_, self.networks_, self.detectors_, self.banks_, self.history_ = {}, {}, {}, {}, {}, {}
         for level, levels in zip(c.detector_levels, c.contrastive_levels):
             self.contrastive_[level] = {n: self._paint(normal, n, c.contrast_size(level)) for n in levels}
-        for level in c.detector_levels: self._train(normal, level)
+        for levels in self._networks(): self._train(normal, levels)
         self._calibrate(held)
         self.n_normal_, self.seconds_ = len(train), time.time() - start   # with kept stages: the time of what was not there yet
         return self
@@ -205,26 +205,35 @@ class GRAD:
         model.load_state_dict(state)
         return model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
-    def _train(self, normal, level):
-        c, size = self.config, self.config.input_size(level)
-        def make(checkpoint):
-            contrastive = [to_device(resize_images(x, size), self.device) for x in self.contrastive_[level].values()]
-            s, history = fit_detector(resize_images(normal, size), contrastive, c, self.seed, self.dtype, checkpoint, self._every, self._progress, name=f"level {level}")
-            return {"detector": s.detector.state_dict(), "bank_pos": s.bank_pos.state_dict(), "bank_neg": s.bank_neg.state_dict(), "history": {k: torch.tensor(v) for k, v in history.items()}}
-        painted = [[n, c.generator, c.n_contrastive, c.contrast_size(level)] for n in self.contrastive_[level]]
-        key = self._key([*_DETECTOR, *_PATCHDIFF, *_SAMPLES, *_ANALYTIC], level=level, painted=painted)
-        self._take_detector(level, self._stage(f"detector-{level}", key, make))
+    def _networks(self):
+        "The detector levels that each network serves"
+        return [self.config.detector_levels] if self.config.one_network else [(n,) for n in self.config.detector_levels]
 
-    def _take_detector(self, level, state):
+    def _train(self, normal, levels):
+        "One network on the images of its levels"
         c = self.config
-        detector = PatchDetector(c.detector_width)
-        dim = detector.head.in_channels
+        def make(checkpoint):
+            images = [resize_images(normal, c.input_size(n)) for n in levels]
+            contrastive = [[to_device(resize_images(x, c.input_size(n)), self.device) for x in self.contrastive_[n].values()] for n in levels]
+            s, history = fit_detector(images, contrastive, c, self.seed, self.dtype, checkpoint, self._every, self._progress, name=f"level {', '.join(map(str, levels))}")
+            return {"detector": s.detector.state_dict(), "bank_pos": s.bank_pos.state_dict(), "bank_neg": s.bank_neg.state_dict(), "history": {k: torch.tensor(v) for k, v in history.items()}}
+        painted = [[[n, c.generator, c.n_contrastive, c.contrast_size(level)] for n in self.contrastive_[level]] for level in levels]
+        which = dict(level=list(levels), painted=painted) if len(levels) > 1 else dict(level=levels[0], painted=painted[0])
+        key = self._key([*_DETECTOR, *_PATCHDIFF, *_SAMPLES, *_ANALYTIC], **which)
+        self._take_network(levels, self._stage(f"detector-{'-'.join(map(str, levels))}", key, make))
+
+    def _take_network(self, levels, state):
+        c = self.config
+        network = PatchDetector(c.detector_width, len(levels))
+        dim = network.head.in_channels
         banks = MemoryBank(c.bank_size, dim), MemoryBank(c.negative_bank_size, dim)
-        for module, part in ((detector, "detector"), (banks[0], "bank_pos"), (banks[1], "bank_neg")): module.load_state_dict(state[part])
-        self.detectors_[level] = detector.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        self.banks_[level] = tuple(b.to(self.device) for b in banks)
+        for module, part in ((network, "detector"), (banks[0], "bank_pos"), (banks[1], "bank_neg")): module.load_state_dict(state[part])
+        self.networks_[levels] = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        for i, n in enumerate(levels):
+            self.detectors_[n] = network.at(i)
+            self.banks_[n] = tuple(b.to(self.device) for b in banks)
+            self.history_[n] = {k: v.tolist() for k, v in state["history"].items()}
         self._scorers = {}
-        self.history_[level] = {k: v.tolist() for k, v in state["history"].items()}
 
     def _calibrate(self, held):
         "Mean and standard deviation of each level's map, and the image scores, on held-out normal images"
@@ -283,10 +292,12 @@ class GRAD:
         return tuple(align_map(weight_map(f, bank, c.beta_density), size, images.shape[-1]).cpu() for bank in self.banks_[level])
 
     # --- files ---
+    def _file(self, levels): return f"detector_{'_'.join(map(str, levels))}.safetensors"
+
     def save(self,
         folder,  # made, or replaced whole
     ):
-        "Write the fitted model: manifest.json and one safetensors file a network; whole or not at all"
+        "Write the fitted model: manifest.json and one safetensors file a network (detectors with their banks, PatchDiffs); whole or not at all"
         self._check_fitted()
         folder = Path(folder)
         if folder.exists() and any(folder.iterdir()) and not (folder/"manifest.json").exists():
@@ -294,9 +305,9 @@ class GRAD:
         with atomic_write(folder) as tmp:
             tmp.mkdir()
             files = {}
-            for n, detector in self.detectors_.items():
-                files[f"detector_{n}.safetensors"] = dict(detector=detector.state_dict(), bank_pos=self.banks_[n][0].state_dict(), bank_neg=self.banks_[n][1].state_dict(),
-                                                          history={k: torch.tensor(v) for k, v in self.history_[n].items()})
+            for levels, network in self.networks_.items():
+                pos, neg = self.banks_[levels[0]]
+                files[self._file(levels)] = dict(detector=network.state_dict(), bank_pos=pos.state_dict(), bank_neg=neg.state_dict(), history={k: torch.tensor(v) for k, v in self.history_[levels[0]].items()})
             for (n, size), model in self.patchdiffs_.items(): files[f"patchdiff_{n}_{size}.safetensors"] = dict(model=model.state_dict())
             for name, state in files.items(): save_state(tmp/name, state)
             (tmp/"manifest.json").write_text(json.dumps(dict(
@@ -322,10 +333,10 @@ class GRAD:
             model.stats_ = {int(n): tuple(map(float, v)) for n, v in d["stats"].items()}
             model.holdout_scores_, model.n_normal_ = list(map(float, d["holdout_scores"])), d["n_normal"]
             if set(model.stats_) != set(model.config.detector_levels): raise KeyError("stats")
-            model.detectors_, model.banks_, model.history_, model.patchdiffs_, model.contrastive_ = {}, {}, {}, {}, {}
+            model.networks_, model.detectors_, model.banks_, model.history_, model.patchdiffs_, model.contrastive_ = {}, {}, {}, {}, {}, {}
             patchdiffs = [tuple(map(int, p)) for p in d["patchdiffs"]]
         except (KeyError, TypeError, AttributeError) as e: raise GradKitError(f"'{manifest}' lacks or garbles a field ({e}); fetch a whole copy of the model") from e
-        for name, take in [*((f"detector_{n}.safetensors", lambda s, n=n: model._take_detector(n, s)) for n in model.config.detector_levels),
+        for name, take in [*((model._file(levels), lambda s, levels=levels: model._take_network(levels, s)) for levels in model._networks()),
                            *((f"patchdiff_{n}_{size}.safetensors", lambda s, k=(n, size): model.patchdiffs_.update({k: model._built_patchdiff(k[0], s["model"])})) for n, size in patchdiffs)]:
             try: take(load_state(folder/name))
             except (RuntimeError, KeyError, TypeError) as e: raise GradKitError(f"'{folder/name}' does not fit the model's config ({str(e).splitlines()[0]}); fetch a whole copy of the model") from e

@@ -92,6 +92,23 @@ def test_every_term_can_be_switched_off():
         assert all(abs(a + b + d - 1) < 1e-5 for a, b, d in zip(h["weight_wrong"], h["weight_set0"], h["weight_set1"]))
 
 
+def test_one_network_serves_several_levels():
+    c = Config.preset("demo", **ON, detector_steps=40, detector_width=.125, patches=8, bank_size=32, negative_bank_size=32)
+    small = tray_dataset(12, 0, 0, 0).images(64)
+    large = F.interpolate(small.float(), 96).byte()
+    s, history = fit_detector([large, small], [[large.flip(3)], [small.flip(3)]], c, progress=False)
+    test_eq(len(history["loss"]), 40); assert sum(history["rbce"][-10:]) < sum(history["rbce"][:10]) and history["ess_neg"][-1] < 1
+    first = sum(p.numel() for p in PatchDetector(.125).parameters())
+    test_eq(sum(p.numel() for p in s.detector.parameters()), first + 2 * 8)   # a bias of Conv-1 a level more, and nothing else
+    x = torch.randn(6, 5, 34, 34)
+    for i in range(2):
+        one = s.detector.at(i)
+        test_close(one(x), s.detector(x, torch.full((6,), i)), 1e-5)
+        assert one.encoder[0].weight is s.detector.encoder[0].weight and one.head.weight is s.detector.head.weight
+    assert (s.detector.at(0)(x) - s.detector.at(1)(x)).abs().max() > 1e-5     # and the network knows which
+    test_eq(PatchDetector(.125).at(0).level_bias, None)
+
+
 def test_the_dense_map_equals_the_crops():
     torch.manual_seed(0)
     net = PatchDetector(.25).double()

@@ -66,6 +66,23 @@ def test_several_levels_are_fused():
     assert abs(np.sort(held.image_score)[-1] - max(model.holdout_scores_)) < 1e-4
 
 
+def test_one_network_for_all_levels_fits_saves_and_loads():
+    ds, stages = tray_dataset(8, 4, 2, 1, size=128), Path(tempfile.mkdtemp())
+    config = tiny(image_size=128, detector_levels=(34, 68), contrastive_levels=((5,), (9,)), generator="analytic", one_network=True)
+    model = grad_module.GRAD(config, device="cpu").fit(ds, stages, progress=False)
+    a = model.score(ds.split("test"))
+    test_eq((list(model.networks_), sorted(model.detectors_), sorted(a.level_score)), ([(34, 68)], [34, 68], [34, 68]))
+    test_eq(len(list(stages.glob("detector-34-68-*"))), 1)
+    assert model.detectors_[34].encoder[2].weight is model.detectors_[68].encoder[2].weight
+    folder = Path(tempfile.mkdtemp())/"model"
+    model.save(folder)
+    test_eq(sorted(p.name for p in folder.iterdir()), ["detector_34_68.safetensors", "manifest.json"])
+    b = grad_module.GRAD.load(folder, device="cpu").score(ds.split("test"))
+    assert torch.equal(a.image_score, b.image_score) and torch.equal(a.anomaly_map, b.anomaly_map)
+    assert not torch.equal(a.image_score, grad_module.GRAD(config.replace(one_network=False), device="cpu").fit(ds, stages, progress=False).score(ds.split("test")).image_score)
+    test_fail(lambda: config.replace(contrastive_levels=((5,), (5, 9))), exc=GradKitError, contains="'contrastive_levels'")
+
+
 def test_the_scorer_is_the_method_step_by_step():
     from kornia.filters import gaussian_blur2d
     from grad_kit.detector import align_map, score_map
