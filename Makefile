@@ -27,7 +27,7 @@ $(STAMP): settings.ini setup.py constraints.txt
 	@echo "Installing into $(VENV) (once; 2 to 10 minutes, mostly PyTorch) ..."
 	@$(PYTHON) -c "import sys; v = '.'.join(map(str, sys.version_info[:2])); sys.exit(f'$(PYTHON) is Python {v}, but 3.10 or newer is needed; say make PYTHON=...' if sys.version_info < (3, 10) else 0)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,export]"
 	@touch $@
 	@echo "Installed. To use it in this shell: source $(VENV)/bin/activate"
 

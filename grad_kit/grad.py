@@ -61,6 +61,8 @@ class _LevelScorer(torch.nn.Module):
         self.first = torch.nn.Conv2d(3, len(w), w.shape[-1], first.stride, bias=False)
         self.first.weight.data = w[:, :3] / 127.5                                                                # bytes to [-1,1] ...
         self.register_buffer("fixed", F.conv2d(coord_map(side, side, w.device)[None], w[:, 3:], first.bias, first.stride) - w[:, :3].sum((1, 2, 3))[:, None, None])  # ... and what coordinates, bias and the -1 add
+        for layer in rest:
+            if isinstance(layer, torch.nn.ReLU): layer.inplace = True
         self.rest = torch.nn.Sequential(*rest, detector.head)
         self.register_buffer("place", align_map(torch.eye(h)[:, :, None].expand(-1, -1, h), side, size)[..., 0].T.contiguous())  # (size,h), as `align_map`
         self.mean, self.std = mean, std

@@ -130,6 +130,28 @@ def test_ablate_prints_table_4_and_goes_on():
     assert status == 2 and "'patches'" in text and text.count("\n") == 1
 
 
+def test_export_writes_and_compares():
+    from grad_kit.cli import export
+    root = Path(tempfile.mkdtemp())
+    write_trays(root/"trays", tray_dataset(10, 5, 6, 2))
+    status, text = run(fit, root/"trays", "--out", root/"m", "--preset", "demo", "--set", *TINY)
+    assert status == 0, text
+    for name in ("a.onnx", "b.xml"):
+        status, text = run(export, root/"m", root/"files"/name, "--check", root/"trays")
+        assert status == 0 and "image AUROC" in text and "float32" in text, text
+    status, text = run(export, root/"m", root/"files/c.onnx", "--int8", root/"trays", "--check", root/"trays", "--max-drop", 1)
+    assert status == 0 and "int8" in text, text
+    test_eq(sorted(p.name for p in (root/"files").iterdir()), ["a.onnx", "b.bin", "b.xml", "c.onnx"])
+    status, text = run(export, root/"m", root/"files/d.onnx", "--int8", root/"trays", "--check", root/"trays", "--max-drop", -1)   # must gain, which it does not
+    assert status == 2 and "was not written" in text and not (root/"files/d.onnx").exists(), text
+    (root/"files/thesis.onnx").write_text("mine")
+    status, text = run(export, root/"m", root/"files/thesis.onnx")
+    assert status == 2 and "thesis.onnx" in text and (root/"files/thesis.onnx").read_text() == "mine", text
+    status, text = run(export, root/"m", root/"files/e.pt")
+    assert status == 2 and "e.pt" in text and text.count("\n") == 1, text
+    test_eq(len(list((root/"files").iterdir())), 5)
+
+
 def test_nbdev_test_runs_notebooks_one_thread_each():
     root = Path(tempfile.mkdtemp())
     (root/"pyproject.toml").write_text('[project]\nname = "toy"\nversion = "0"\n[tool.nbdev]\nlib_path = "toy"\nnbs_path = "."\n')
