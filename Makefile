@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 CHROMIUM := apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-browser docs lab clean
+.PHONY: help env demo test test-slow test-browser bench docs lab clean
 
 help:
 	@echo "make env        install everything into $(VENV), once (minutes; mostly PyTorch)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-slow  the slow cells inside the notebooks, the slow tests, and the GPU tests where there is a GPU"
 	@echo "make test-browser  the tutorials in a real JupyterLab and Chromium, every slider moved (installs Debian's Chromium where there is none)"
 	@echo "make lab        open the tutorials in JupyterLab"
+	@echo "make bench      speed beside anomalib's models, in an environment of its own (gigabytes)"
 	@echo "make docs       the documentation site from the stored notebooks, in _docs"
 	@echo "make clean      delete $(VENV), build leftovers and caches (runs/ stays)"
 	@echo
@@ -57,6 +58,13 @@ lab: env
 	@echo "Starting JupyterLab; Ctrl-C twice ends it ..."
 	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/tutorials/1_a_first_run.ipynb $(LAB_FLAGS)
 
+bench:
+	@echo "Building .venv-bench, whose torch has a torchvision that fits it, for anomalib (once; gigabytes) ..."
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -e ".[export,bench]"
+	@echo "Measuring ours and anomalib's in one run (20 minutes on two cores) ..."
+	@.venv-bench/bin/grad_bench --peers --out runs/bench
+
 docs: env
 	@echo "Building the documentation site ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
@@ -66,5 +74,5 @@ docs: env
 clean:
 	@echo "Deleting $(VENV), build leftovers and caches ..."
 	@test ! -f "$(VENV)/pyvenv.cfg" || rm -rf "$(VENV)"
-	@rm -rf build dist *.egg-info .pytest_cache _proc _docs
+	@rm -rf .venv-bench build dist *.egg-info .pytest_cache _proc _docs
 	@find grad_kit tests tools nbs -depth \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +

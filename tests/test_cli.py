@@ -152,6 +152,27 @@ def test_export_writes_and_compares():
     test_eq(len(list((root/"files").iterdir())), 5)
 
 
+def test_bench_writes_prints_and_compares():
+    from grad_kit.cli import bench
+    out = Path(tempfile.mkdtemp())
+    small = ["--preset", "quick", "--set", "detector_width=0.125", "--only", "stages", "--batches", 1, "--quick", "--device", "cpu"]
+    status, text = run(bench, "--out", out, *small)
+    assert status == 0 and "Stages of scoring" in text and "ceiling" in text, text
+    r = json.loads((out/"results.json").read_text())
+    assert r["command"].startswith("grad_bench --out") and r["stages"]
+    slow = json.loads(json.dumps(r))
+    for row in slow["stages"]: row["median_ms"] = 1e6
+    for row in r["stages"]: row["median_ms"] = 1.
+    (out/"slow.json").write_text(json.dumps(slow)); (out/"fast.json").write_text(json.dumps(r))
+    status, text = run(bench, "--out", out, *small, "--reference", out/"slow.json")
+    assert status == 0 and "against" in text, text
+    (out/"other.json").write_text(json.dumps(r | dict(device="abacus")))
+    status, text = run(bench, "--out", out, *small, "--reference", out/"other.json")
+    assert status == 2 and "abacus" in text, text
+    status, text = run(bench, "--batches", 0); assert status == 2 and text.count("\n") == 1, text
+    status, text = run(bench, "--reference", out/"nowhere.json"); assert status == 2 and "nowhere.json" in text, text
+
+
 def test_nbdev_test_runs_notebooks_one_thread_each():
     root = Path(tempfile.mkdtemp())
     (root/"pyproject.toml").write_text('[project]\nname = "toy"\nversion = "0"\n[tool.nbdev]\nlib_path = "toy"\nnbs_path = "."\n')
