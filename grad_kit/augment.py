@@ -26,17 +26,19 @@ def color_matrix(
     return b * c * turn @ saturate, offset.expand(-1, 3)
 
 def jitter_colors(
-    x,         # (B,3,H,W) in [0,1]
+    x,         # (B,3,H,W) in [-1,1]
     strength,  # factors from 1 - strength to 1 + strength, hue by up to min(strength, .5) turns
     p,         # probability that an image is changed at all
 ):
-    "(B,3,H,W) in [0,1]: the images in other colours, each its own"
+    "(B,3,H,W) in [-1,1]: the images in other colours, each its own; one pass over the pixels"
     spread = torch.tensor([strength, strength, strength, min(strength, .5)], device=x.device)
     factors = (torch.tensor([1., 1, 1, 0], device=x.device) + (2 * torch.rand(len(x), 4, device=x.device) - 1) * spread)
     factors[:, :3].clamp_(min=0)
-    matrix, offset = color_matrix(factors, x.mean((2, 3)))
-    out = (matrix @ x.flatten(2)).add_(offset[..., None]).clamp_(0, 1).view_as(x)
-    return torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < p, out, x)
+    matrix, offset = color_matrix(factors, (x.mean((2, 3)) + 1) / 2)
+    offset = matrix.sum(2) + 2 * offset - 1                                           # on [-1,1] what `color_matrix` does on [0,1]
+    chosen = torch.rand(len(x), 1, device=x.device) < p
+    matrix = torch.where(chosen[..., None], matrix, torch.eye(3, device=x.device))    # the others stay as they are
+    return torch.baddbmm(offset.where(chosen, 0.)[..., None], matrix, x.flatten(2)).clamp_(-1, 1).view_as(x)
 
 # %% ../nbs/05_augment.ipynb #15697a17
 def make_augment(
@@ -52,7 +54,6 @@ def make_augment(
     if config.rotation: ops.append(K.RandomAffine(config.rotation, padding_mode="reflection", p=1.))
     chain = K.AugmentationSequential(*ops, data_keys=["input"]) if ops else torch.nn.Identity()
     def augment(x):
-        x = chain((x + 1) / 2)
-        if config.jitter_p and strength: x = jitter_colors(x, strength, config.jitter_p)
-        return (x * 2 - 1).clamp_(-1, 1)
+        x = chain(x)
+        return jitter_colors(x, strength, config.jitter_p) if config.jitter_p and strength else x.clamp(-1, 1)
     return augment

@@ -26,6 +26,19 @@ def test_the_color_matrix_does_the_four_steps():
     test_close(color_matrix(third, torch.zeros(1, 3))[0][0] @ torch.tensor([1., 0, 0]), torch.tensor([0., 1, 0]), 1e-6)   # a third of a turn: red becomes green
 
 
+def test_jitter_in_one_pass_equals_step_by_step():
+    torch.manual_seed(0)
+    x = torch.rand(40, 3, 9, 8)
+    with seeded(0): got = jitter_colors(x * 2 - 1, .5, .5)
+    with seeded(0):   # the same draws; all images changed on [0,1], then the ones that were chosen taken
+        factors = torch.tensor([1., 1, 1, 0]) + (2 * torch.rand(40, 4) - 1) * .5
+        matrix, offset = color_matrix(factors, x.mean((2, 3)))
+        changed = (matrix @ x.flatten(2) + offset[..., None]).clamp(0, 1).view_as(x)
+        want = torch.where(torch.rand(40, 1, 1, 1) < .5, changed, x)
+    test_close(got, want * 2 - 1, 1e-5)
+    assert 8 < sum(torch.equal(a, b * 2 - 1) for a, b in zip(got, x)) < 32   # the others bit for bit
+
+
 def test_augment_repeats_keeps_range_and_differs_by_image():
     x = torch.rand(8, 3, 40, 40) * 2 - 1
     for generated in (False, True):

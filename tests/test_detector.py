@@ -16,7 +16,10 @@ def test_tables_8_and_9():
     test_eq(sum(p.numel() for p in detector.parameters()), 2_923_457)
     test_eq(sum(p.numel() for p in decoder.parameters()), 1_682_836)
     test_eq(detector(patches).shape, (2, 1, 1, 1)); test_eq(detector.features(patches).shape, (2, 256, 1, 1))
-    test_eq(decoder(detector.features(patches)).shape, (2, 5, 34, 34))
+    test_eq(decoder(z := detector.features(patches)).shape, (2, 5, 34, 34))
+    as_convolutions = z
+    for layer in decoder.net: as_convolutions = F.conv2d(as_convolutions, layer.weight[:, :, None, None], layer.bias) if isinstance(layer, torch.nn.Linear) else layer(as_convolutions)
+    test_close(decoder(z), as_convolutions.reshape(2, 5, 34, 34), 1e-6)
     test_eq([detector(torch.randn(1, 5, s, s)).shape[-1] for s in (256, 128, 64)], [56, 24, 8])
 
 
