@@ -63,7 +63,7 @@ def run_cell(
     result, labels = model.score(items), items.labels
     try: masks = items.masks()
     except GradKitError: masks = None  # no ground truth: no pixel AUROC, as `evaluate` says with None
-    m = evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), labels, items.kinds, items.defects, masks, model.threshold_)
+    m = evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), labels, items.kinds, items.defects, masks, threshold=model.threshold_)
     tables = {str(n): auroc_table(s.numpy(), labels, items.kinds, items.defects) for n, s in result.level_score.items()}
     last = {n: {k: float(np.mean(v[-max(1, len(v) // 10):])) for k, v in h.items() if k != "step"} for n, h in model.history_.items()}
     return dict(data=dataset.name, protocol=protocol, normals=len(dataset.split("train")), seed=seed, image_auroc=flat_auroc(m.pop("image_auroc")), level_auroc={n: headline(t) for n, t in tables.items()},

@@ -65,7 +65,7 @@ def _write_csv(path, rows):
         w = csv.DictWriter(f, rows[0]); w.writeheader(); w.writerows(rows)
 
 # %% ../nbs/15_cli.ipynb #9493e95b
-def _evaluate(model, ds, out, extra):
+def _evaluate(model, ds, out, extra, tiff=False):
     "Score, measure, print and write; the results as a dict"
     from grad_kit import metrics, plots
     from grad_kit.data import test_items
@@ -73,8 +73,10 @@ def _evaluate(model, ds, out, extra):
     result = model.score(items)
     scores, maps, labels = result.image_score.numpy(), result.anomaly_map.numpy(), items.labels
     try: masks = items.masks()
-    except GradKitError as e: print(f"no pixel AUROC: {e}"); masks = None
-    m = metrics.evaluate(scores, maps, labels, items.kinds, items.defects, masks, model.threshold_)
+    except GradKitError as e: print(f"no pixel metrics: {e}"); masks = None
+    saturated = masks is not None and all(it.saturation for it in items.items if it.label)   # sPRO needs to know every defect's
+    defects, areas = ([f(i) for i in range(len(items))] if saturated else None for f in (items.defect_masks, items.saturation_areas))
+    m = metrics.evaluate(scores, maps, labels, items.kinds, items.defects, masks, defects, areas, model.threshold_)
     auroc = metrics.flat_auroc(m.pop("image_auroc"))
     results = dict(data=ds.name, protocol=protocol, image_auroc=auroc, **m, seed=model.seed, generator=model.config.generator, **_machine(model), config=model.config.to_dict(), **extra)
     write_json(out/"results.json", results)
@@ -85,11 +87,21 @@ def _evaluate(model, ds, out, extra):
     plots.save_figure(plots.plot_maps(images[show].numpy(), maps[show], None if masks is None else [masks[i] for i in show], [f"{items.defects[i]}  {scores[i]:.1f}" for i in show], columns=7, **_map_scale(model.threshold_)), out/"maps.png")
     plots.save_figure(plots.plot_scores(scores, labels, model.threshold_, items.defects), out/"scores.png")
     groups = [k for k in ("logical", "structural", "mean", "pooled") if auroc.get(k) is not None]
-    rows = [[k, v] for k, v in auroc.items() if k not in groups and v is not None] + [[f"= {k}", auroc[k]] for k in groups] + [["pixel AUROC", m["pixel_auroc"]]]
+    def between(k): return "{:.3f} to {:.3f}".format(*m["image_auroc_95"][k]) if k in m["image_auroc_95"] else ""
+    rows = [[k, v, ""] for k, v in auroc.items() if k not in groups and v is not None] + [[f"= {k}", auroc[k], between(k)] for k in groups] + [["pixel AUROC", m["pixel_auroc"], ""], ["pixel AP", m["pixel_ap"], ""], ["AUPRO, rate to 0.3", m["aupro"], ""]]
+    if m["spro"]: rows += [[f"sPRO, rate to 0.05, {k}", t["0.05"], ""] for k, t in m["spro"].items()]
+    if tiff: _write_tiffs(items, maps, out/"anomaly_maps"/ds.name)
     print(f"\n{ds.name}, protocol '{protocol}', {m['n_normal']} normal and {m['n_anomalous']} anomalous images, seed {model.seed}, contrastive images: {model.config.generator}")
-    print(metrics.format_table(rows, ["image AUROC", ""]))
+    print(metrics.format_table(rows, ["image AUROC", "", "95 %"]))
     print(f"threshold {model.threshold_:.3f} for a false-alarm rate of {model.config.false_alarm_rate:g}: measured on {m['n_normal']} normal images {m['false_alarm_rate']:.3f}; of the anomalous images {m['detection_rate']:.3f} raise an alarm")
     return results
+
+def _write_tiffs(items, maps, folder):
+    "A float32 TIFF of the image's own size for each map, named as MVTec LOCO AD's evaluation reads them: test/logical_anomalies/000.tiff"
+    from PIL import Image
+    from grad_kit.metrics import resize_map
+    for it, amap in zip(items.items, maps):
+        with atomic_write(folder/f"{it.name}.tiff") as tmp: Image.fromarray(resize_map(amap, it.native_size())).save(tmp, "TIFF")
 
 def _map_scale(threshold):
     "Colours from 0 to twice the image threshold, so that a faint defect shows beside a glaring one. (Maps are blurred: they reach lower than the image scores)"
@@ -205,11 +217,12 @@ def evaluate(argv):
     p.add_argument("model", metavar="MODEL", help="folder that grad_fit wrote")
     p.add_argument("data", metavar="DATA", help="folder with test images and ground truth")
     p.add_argument("--out", required=True, metavar="FOLDER", help="where the results go")
+    p.add_argument("--tiff", action="store_true", help="also write each map as a float32 TIFF of its image's size, in the folders that MVTec LOCO AD's own evaluation reads (OUT/anomaly_maps)")
     _device_args(p)
     args = p.parse_args(argv)
     start, out = time.time(), Path(args.out)
     model, ds = GRAD.load(args.model, args.device), read_dataset(args.data)
-    _evaluate(model, ds, out, dict(model=str(args.model), seconds=round(time.time() - start, 1)))
+    _evaluate(model, ds, out, dict(model=str(args.model), seconds=round(time.time() - start, 1)), args.tiff)
     print(f"everything in {out}")
 
 # %% ../nbs/15_cli.ipynb #ca518f0e

@@ -43,7 +43,12 @@ def test_fit_score_and_eval_on_folders():
     write_trays(root/"trays", tray_dataset(10, 5, 3, 1))
     status, text = run(fit, root/"trays", "--out", root/"m", "--preset", "demo", "--set", *TINY)
     assert status == 0 and (root/"m/manifest.json").exists(), text
-    status, text = run(evaluate, root/"m", root/"trays", "--out", root/"e")
+    status, text = run(evaluate, root/"m", root/"trays", "--out", root/"e", "--tiff")
+    maps = root/"e/anomaly_maps/trays/test"
+    with Image.open(maps/"logical_anomalies"/"000.tiff") as im: test_eq((im.mode, im.size), ("F", (64, 64))); assert np.ptp(np.asarray(im)) > 0
+    test_eq(sorted(p.name for p in maps.iterdir()), ["good", "logical_anomalies", "structural_anomalies"])
+    r = json.loads((root/"e/results.json").read_text())
+    test_eq(sorted(r["spro"]), ["logical", "mean", "structural"]); assert 0 <= r["aupro"] <= 1 and "AUPRO" in text and "sPRO" in text, text
     assert status == 0 and json.loads((root/"e/results.json").read_text())["protocol"] == "test", text
     photos = root/"photos"; photos.mkdir()
     for i, it in enumerate(tray_dataset(9, 0, 0, 0).items): Image.fromarray(it.image).save(photos/f"{i}.jpg")

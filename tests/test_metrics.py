@@ -7,6 +7,30 @@ import numpy as np, torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from grad_kit.core import GradKitError
+def slow_curve(masks, maps, share):
+    "Points (false-positive rate, share found) at every threshold, from the definition"
+    values = np.unique(np.concatenate([a.ravel() for a in maps]))
+    points = [(0., 0.)]
+    for t in values[::-1]:
+        hit = [a >= t for a in maps]
+        points.append((sum((h & ~m).sum() for h, m in zip(hit, masks)) / sum((~m).sum() for m in masks), share(hit)))
+    return np.array(points)
+def slow_area(points, limit):
+    x, y = points.T
+    keep = x <= limit
+    cut = np.interp(limit, x, y) if not (x == limit).any() else y[x == limit].max()
+    return np.trapezoid(np.append(y[keep], cut), np.append(x[keep], limit)) / limit
+def flood(mask):
+    "8-connected regions by flooding, as a list of masks"
+    left, regions = set(zip(*map(list, np.nonzero(mask)))), []
+    while left:
+        todo, region = [left.pop()], np.zeros_like(mask)
+        while todo:
+            y, x = todo.pop(); region[y, x] = True
+            for q in [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
+                if q in left: left.remove(q); todo.append(q)
+        regions.append(region)
+    return regions
 
 
 def test_image_auroc_by_hand():
@@ -90,6 +114,64 @@ def test_pixel_auroc_refuses():
     test_fail(lambda: pixel_auroc([], []), exc=GradKitError, contains="found 0 good")
 
 
+def test_aupro_by_hand():
+    # one region of two pixels (values 5 and 2), one of one pixel (3); good pixels 4, 3, 1, 0
+    m, a = np.array([[1, 1, 0, 1, 0, 0, 0]], bool), np.array([[5., 2, 4, 3, 3, 1, 0]])
+    # found: 1/4 at rate 0 (5); at 3 the rate goes from 1/4 to 1/2 and the share from 1/4 to 3/4; at 2 the share becomes 1
+    test_close(aupro([m], [a], 1.), (.25 * .25) + (.25 * (.25 + .75) / 2) + .5 * 1, 1e-12)
+    test_close(aupro([m], [a], .25), .25, 1e-12)
+    test_close(aupro([m], [a], .375), (.25 * .25 + .125 * (.25 + .5) / 2) / .375, 1e-12)   # cut amid a tie: interpolated
+    test_close(pixel_auroc([m], [a]), (4 + 2.5 + 2) / 12, 1e-12)
+    test_fail(lambda: aupro([m], [a], 0), exc=GradKitError, contains="limit is 0")
+
+
+def test_pixel_metrics_against_slow_definitions():
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+    rng = np.random.default_rng(0)
+    for values in (4, 40, 10**6):   # few values: most pixels are ties
+        masks = [rng.random((12, 17)) < p for p in (.08, .25, 0., 0.)]
+        maps = [np.round((rng.random((12, 17)) + .4 * m) * values) / values for m in masks]
+        regions = [flood(m) for m in masks]
+        pro = lambda hit: np.mean([h[r].mean() for h, rs in zip(hit, regions) for r in rs])
+        points = slow_curve(masks, maps, pro)
+        curve, y, s = PixelCurve(masks, maps, workers=2), np.concatenate([m.ravel() for m in masks]), np.concatenate([a.ravel() for a in maps])
+        for limit in (.05, .3, 1.): test_close(curve.area(limit), slow_area(points, limit), 1e-9)
+        test_close(curve.auroc(), roc_auc_score(y, s), 1e-12)
+        test_close(curve.average_precision(), average_precision_score(y, s), 1e-12)
+        p, r, _ = precision_recall_curve(y, s)
+        test_close(curve.oracle_f1(), (2 * p * r / np.maximum(p + r, 1e-12)).max(), 1e-12)
+
+
+def test_spro_by_hand_and_against_the_slow_definition():
+    # one defect of three pixels (values 9, 6, 1) that is whole with two of them; good pixels 7 and 5, and a normal image with 8
+    d, a = np.array([[1, 1, 1, 0, 0]], bool), np.array([[9., 6, 1, 7, 5]])
+    got = spro([[d], []], [[2], []], [a, np.array([[8.]])], limits=(1/3, 2/3, 1.))
+    test_close(got[1/3], .5, 1e-12); test_close(got[2/3], .5, 1e-12); test_close(got[1.], (.5 * 2 + 1) / 3, 1e-12)
+    rng = np.random.default_rng(1)
+    for values in (5, 10**6):
+        defects = [[rng.random((9, 11)) < p for p in ps] for ps in ((.1, .3), (.2,), ())]                # two defects that overlap, one, none
+        areas = [[max(1, int(q * m.sum())) for m, q in zip(ms, (.5, .2))] for ms in defects]
+        maps = [np.round(rng.random((9, 11)) * values) / values + .2 * sum(ms, np.zeros((9, 11))) for ms in defects]
+        masks = [sum(ms, np.zeros((9, 11))) > 0 for ms in defects]
+        share = lambda hit: np.mean([min(h[m].sum() / n, 1) for h, ms, ns in zip(hit, defects, areas) for m, n in zip(ms, ns)])
+        points = slow_curve(masks, maps, share)
+        got = spro(defects, areas, maps)
+        for limit in SPRO_LIMITS: test_close(got[limit], slow_area(points, limit), 1e-9)
+        table = spro_table(defects, areas, maps, ["logical", "structural", "good"])
+        test_eq(table["logical"], spro(defects[::2], areas[::2], maps[::2])); test_close(table["mean"][.05], (table["logical"][.05] + table["structural"][.05]) / 2, 1e-12)
+    test_fail(lambda: spro([[d], []], [[2], [1]], [a, a]), exc=GradKitError, contains="image 1 has 0 defects and 1")
+    test_fail(lambda: spro([[d & False]], [[2]], [a]), exc=GradKitError, contains="empty defect mask")
+    test_fail(lambda: spro([[d]], [[0]], [a]), exc=GradKitError, contains="at least one pixel")
+
+
+def test_saturation_of_the_whole_area_is_pro():
+    rng = np.random.default_rng(2)
+    masks = [rng.random((20, 20)) < .1, np.zeros((20, 20), bool)]
+    maps = [rng.random((20, 20)) for _ in masks]
+    regions = flood(masks[0])
+    test_close(spro([regions, []], [[int(r.sum()) for r in regions], []], maps)[.3], aupro(masks, maps), 1e-9)
+
+
 def test_headline_follows_the_benchmark():
     scores, labels = [0., 1, 2, 3], [0, 1, 0, 1]
     loco = auroc_table(scores, labels, ["good", "logical", "good", "structural"], ["", "a", "", "b"])
@@ -125,6 +207,28 @@ def test_auroc_table_without_one_class():
     test_fail(lambda: auroc_table([np.nan, 2], [0, 0]), exc=GradKitError, contains="scores[0] is nan")
 
 
+def test_intervals_hold_what_they_promise():
+    from statistics import NormalDist
+    truth, rng = NormalDist().cdf(1.5 / 2**.5), np.random.default_rng(0)   # of two normal distributions 1.5 apart
+    y, held = np.repeat([0, 1], 60), 0
+    for _ in range(300):
+        low, high = auroc_intervals(rng.normal(size=120) + np.repeat([0, 1.5], 60), y, draws=400, seed=int(rng.integers(10**9)))["pooled"]
+        held += low <= truth <= high
+    assert .90 <= held / 300 <= .985, held   # 0.95, less the bootstrap's known optimism, within three standard errors
+    s = rng.normal(size=120)
+    a = auroc_intervals(s, y, ["good"] * 60 + ["logical"] * 30 + ["structural"] * 30)
+    test_eq(sorted(a), ["logical", "mean", "pooled", "structural"]); assert a == auroc_intervals(s, y, ["good"] * 60 + ["logical"] * 30 + ["structural"] * 30)
+    assert a["pooled"][0] < image_auroc(y, s) < a["pooled"][1] and a["logical"][1] - a["logical"][0] > a["pooled"][1] - a["pooled"][0]
+    test_eq(auroc_intervals([1, 2], [0, 0]), {}); test_eq(auroc_intervals([0, 1.], [0, 1])["pooled"], [1., 1.])
+    test_fail(lambda: auroc_intervals([0, 1.], [0, 1], level=95), exc=GradKitError, contains="level is 95")
+
+
+def test_oracle_f1_by_hand():
+    test_close(oracle_f1([0, 0, 1, 1], [1, 3, 2, 4]), .8, 1e-12)   # all but the lowest: two found, one false
+    test_eq(oracle_f1([1, 1], [0, 0]), 1.)
+    test_fail(lambda: oracle_f1([0, 0], [1, 2]), exc=GradKitError, contains="found none")
+
+
 def test_evaluate_by_hand():
     scores, labels = [1.0, 2.0, 3.0, 3.0, 1.5, 0.5], [0, 0, 1, 1, 1, 1]
     defects = ["good"] * 2 + ["missing"] * 2 + ["swapped", "scratch"]
@@ -133,7 +237,7 @@ def test_evaluate_by_hand():
     r = evaluate(scores, maps, labels, None, defects, masks, threshold=1.5)  # an image at the threshold raises no alarm
     test_eq((r["false_alarm_rate"], r["detection_rate"], r["n_normal"], r["n_anomalous"], r["threshold"]), (0.5, 0.5, 2, 4, 1.5))
     test_eq(r["detection_rate_by_defect"], dict(missing=1.0, scratch=0.0, swapped=0.0))
-    test_eq(r["pixel_auroc"], pixel_auroc(masks, maps)); assert r["pixel_auroc"] > 0.9
+    test_eq(r["pixel_auroc"], pixel_auroc(masks, maps)); test_eq(r["aupro"], aupro(masks, maps)); test_eq(r["image_auroc_95"], auroc_intervals(scores, labels)); assert r["pixel_auroc"] > 0.9
     test_eq(r["image_auroc"], auroc_table(scores, labels, None, defects))
     test_eq(json.loads(json.dumps(r, allow_nan=False)), r)
     r = evaluate(torch.tensor(scores), torch.tensor(maps), torch.tensor(labels), None, defects, masks, threshold=torch.tensor(1.5))
