@@ -401,7 +401,7 @@ def bench_tables(
     out = [f"{r['device']}, {r['cores']} cores, torch {r['torch']}; ceiling of matrix products: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in r["ceilings"].items())]
     if "inference" in r:
         c = r["config"]
-        out += [f"Scoring: levels {', '.join(map(str, c['detector_levels']))}, {c['image_size']} px, width {c['detector_width']:g}, {r['inference'][0]['gflop_per_image']:.1f} GFLOP an image; bytes in, map and score out, synchronised",
+        out += [f"Scoring: levels {', '.join(map(str, c['detector_levels']))}, {c['image_size']} px, width {c['detector_width']:g}, {r['inference'][0]['gflop_per_image']:.3g} GFLOP an image; bytes in, map and score out, synchronised",
                 format_table([[x["engine"], x["batch"], ms(x["median_ms"]), ms(x["p95_ms"]), f"{x['images_per_s']:.1f}", share(x["share_of_ceiling"]), None if x["peak_mib"] is None else f"{x['peak_mib']:.0f}", f"{x['difference']:.0e}"] for x in r["inference"]],
                              ["engine", "batch", "median ms", "p95 ms", "images/s", "of ceiling", "peak MiB", "off by"])]
     if "stages" in r: out += [f"Stages of scoring, batch {r['stages'][0]['batch']}", format_table([[x["precision"], x["stage"], ms(x["median_ms"]), f"{x['gflop']:.2f}"] for x in r["stages"]], ["precision", "stage", "median ms", "GFLOP"])]
