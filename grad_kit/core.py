@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PATCH', 'PRESETS', 'FLIPS', 'GradKitError', 'Config', 'is_level', 'pick_device', 'pick_dtype', 'device_name',
-           'derive_seed', 'seeded', 'coord_map', 'atomic_write', 'write_json', 'read_json', 'save_state', 'load_state',
-           'restore']
+           'derive_seed', 'seeded', 'coord_map', 'atomic_write', 'write_json', 'read_json', 'run_lock', 'check_finite',
+           'save_state', 'load_state', 'restore']
 
 # %% ../nbs/00_core.ipynb #b140d51e
-import dataclasses, hashlib, json, math, os, random, shutil, tempfile, typing
+import dataclasses, hashlib, json, math, os, random, re, shutil, tempfile, typing
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +120,7 @@ class Config:
     ):
         "Read settings back; raises `GradKitError` for text that is no JSON object, unknown fields and ill-typed values"
         try: d = json.loads(text)
-        except json.JSONDecodeError as e: raise GradKitError(f"the config is not JSON ({e}); write it with Config.to_json") from e
+        except (json.JSONDecodeError, RecursionError, ValueError) as e: raise GradKitError(f"the config is not JSON ({e}); write it with Config.to_json") from e
         if not isinstance(d, dict): raise GradKitError(f"the config is a JSON {type(d).__name__}, but must be an object of fields; write it with Config.to_json")
         return cls.from_dict(d)
 
@@ -175,7 +175,7 @@ def _type_name(want):
     if typing.get_origin(want) is tuple: return f"a list of {_type_name(typing.get_args(want)[0])}"
     return {int: "a whole number", float: "a finite number", str: "text", bool: "true or false"}[want]
 
-def is_level(n): return isinstance(n, int) and n >= 5 and n % 4 == 1
+def is_level(n): return isinstance(n, int) and 5 <= n <= 513 and n % 4 == 1
 
 def _rules(c):
     "(holds, field, what it must be) for each rule on the values"
@@ -183,7 +183,7 @@ def _rules(c):
     yield bool(c.detector_levels) and all(34 <= n and c.input_size(n) >= PATCH for n in c.detector_levels), "detector_levels", f"one or more levels from 34 to image_size ({c.image_size})"
     yield len(set(c.detector_levels)) == len(c.detector_levels), "detector_levels", "different levels"
     yield len(c.contrastive_levels) == len(c.detector_levels), "contrastive_levels", f"one list of PatchDiff levels for each of the {len(c.detector_levels)} detector levels"
-    yield all(ls and all(is_level(n) for n in ls) for ls in c.contrastive_levels), "contrastive_levels", "lists of levels of the form 1 + 4k, from 5 (5, 9, 13, 17, ...)"
+    yield all(ls and all(is_level(n) for n in ls) for ls in c.contrastive_levels), "contrastive_levels", "lists of levels of the form 1 + 4k, from 5 to 513 (5, 9, 13, 17, ...)"
     yield not c.one_network or len({len(ls) for ls in c.contrastive_levels}) == 1, "contrastive_levels", "lists of one length, as one_network is true"
     choices = dict(generator=("trained", "analytic", "both"), sigma_t=("beta", "posterior"), generator_norm=("none", "rms", "layer"),
                    fusion=("mean", "max"), precision=("auto", "float32", "bfloat16"))
@@ -316,7 +316,44 @@ def read_json(
 ):
     "What `write_json` wrote; raises `GradKitError` that names a file which is missing or no JSON"
     try: return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e: raise GradKitError(f"'{path}' is missing, truncated or no JSON ({type(e).__name__}: {e}); delete it, or fetch a whole copy") from e
+    except (OSError, ValueError, RecursionError) as e: raise GradKitError(f"'{path}' is missing, truncated or no JSON ({type(e).__name__}: {e}); delete it, or fetch a whole copy") from e
+
+# %% ../nbs/00_core.ipynb #e5d4fabe
+@contextmanager
+def run_lock(
+    folder,  # made if it is not there; None: nothing is locked
+):
+    "Hold a run folder for this process alone; raises `GradKitError` where another process holds it"
+    if folder is None: yield; return
+    from filelock import FileLock, Timeout
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder/".lock", timeout=0)
+        lock.acquire()
+        for p in folder.iterdir():   # what `atomic_write` had begun when a process was killed
+            if p.is_dir() and re.fullmatch(r"\.(.+)\.(safetensors|checkpoint|json)\.[a-z0-9_]{8}", p.name): shutil.rmtree(p, ignore_errors=True)
+    except Timeout as e: raise GradKitError(f"another process is working in '{folder}'; wait until it has ended, or name another folder") from e
+    except OSError as e: raise GradKitError(f"cannot write in '{folder}' ({e.strerror or e}); choose another place") from e
+    try: yield
+    finally: lock.release()
+
+# %% ../nbs/00_core.ipynb #6dfb515a
+def check_finite(
+    what,        # the training, for the message
+    table,       # (steps, terms) of the record so far, on any device
+    columns,     # names of its terms
+    begin,       # number of steps before the first of them
+    checkpoint,  # file of the last good state, or None
+):
+    "Raises `GradKitError` that names the first step, and the first term in it, that is no finite number"
+    bad = ~torch.isfinite(table)
+    if not bool(bad.any()): return
+    row = int(bad.any(1).nonzero()[0])
+    terms = [c for c, b in zip(columns, bad[row].tolist()) if b]
+    term = next((t for t in terms if t != "loss"), terms[0])   # what the loss is made of says more
+    kept = f"the last good state is in '{checkpoint}'" if checkpoint and Path(checkpoint).exists() else "no checkpoint was made yet"
+    raise GradKitError(f"{what} broke at step {begin + row + 1}: '{term}' is {float(table[row, columns.index(term)])}; {kept}; lower the learning rate, or set precision to 'float32'")
 
 # %% ../nbs/00_core.ipynb #1886526c
 def save_state(
@@ -350,7 +387,7 @@ def load_state(
             return {"tensor": lambda: tensors[x], "dict": lambda: {k: fill(y) for k, y in x}, "list": lambda: [fill(y) for y in x], "value": lambda: x}[kind]()
         return fill(json.loads(meta["state"]))
     except FileNotFoundError as e: raise GradKitError(f"'{path}' is missing; the folder is not complete, save it again or fetch a whole copy") from e
-    except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError) as e:
+    except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError, RecursionError) as e:
         raise GradKitError(f"'{path}' is truncated or was not written by grad_kit ({type(e).__name__}: {e}); delete it, or fetch a whole copy") from e
 
 # %% ../nbs/00_core.ipynb #f86d9157

@@ -39,8 +39,9 @@ def read_image(
     path,  # image file with 8 bits a channel (grey, RGB, RGBA, palette, CMYK) or 16-bit grey
 ):
     """uint8 (H,W,3), upright as the EXIF orientation says; alpha is dropped, not blended; 16-bit grey is divided by 257, so that 65,535 becomes 255.
-    Raises `GradKitError` that names a file which is missing, unreadable, cut short or too large to be decoded safely, or whose pixels are floats"""
+    Raises `GradKitError` that names a file which is missing, unreadable, cut short or too large to be decoded safely, which holds several frames, or whose pixels are floats"""
     with _opened(path) as im:
+        if getattr(im, "n_frames", 1) > 1: raise GradKitError(f"'{path}' holds {im.n_frames} frames, but one image a file is wanted; save the one that is meant")
         if im.mode == "F": raise GradKitError(f"'{path}' holds floating-point pixels, whose range is unknown; save it with 8 or 16 bits a pixel")
         im.load()
         if im.format == "JPEG": _refuse_padding(path)

@@ -16,7 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .augment import make_augment
-from .core import GradKitError, PATCH, coord_map, derive_seed, load_state, restore, save_state, seeded
+from .core import GradKitError, PATCH, check_finite, coord_map, derive_seed, load_state, restore, save_state, seeded
 from .data import to_float
 from .reweight import MemoryBank, effective_sample_size, patch_weights
 
@@ -207,9 +207,11 @@ def fit_detector(
             restore(s.parts(), state)
             columns, start = state["columns"], state["step"]
             table[:start] = state["table"].to(device)
-        bar = tqdm(total=config.detector_steps, initial=start, desc=f"detector {name}", unit="step", disable=not progress)
+        bar, seen = tqdm(total=config.detector_steps, initial=start, desc=f"detector {name}", unit="step", disable=not progress), start
         for begin in range(start, config.detector_steps, ROUND):
-            if checkpoint and begin > start and time.time() - saved > every:
+            due = checkpoint and begin > start and time.time() - saved > every
+            if due or begin - seen >= 16 * ROUND: check_finite(f"the training of detector {name}", table[seen:begin], columns, seen, checkpoint); seen = begin
+            if due:
                 save_state(checkpoint, {key: part.state_dict() for key, part in s.parts().items()} | dict(step=begin, columns=columns, table=table[:begin])); saved = time.time()
             torch.manual_seed(derive_seed(seed, "detector", name, begin))
             steps = min(ROUND, config.detector_steps - begin)
@@ -224,6 +226,7 @@ def fit_detector(
                 columns, table[begin + i] = list(row), torch.stack(list(row.values()))
             bar.update(steps)
         bar.close()
+        check_finite(f"the training of detector {name}", table[seen:], columns, seen, checkpoint)
     s.detector.eval().requires_grad_(False)
     return s, dict(step=list(range(1, config.detector_steps + 1)), **dict(zip(columns, table.T.tolist())))
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .analytic import sample_analytic
-from .core import PATCH, Config, GradKitError, atomic_write, coord_map, derive_seed, device_name, load_state, pick_device, pick_dtype, save_state, write_json
+from .core import PATCH, Config, GradKitError, atomic_write, coord_map, derive_seed, device_name, load_state, pick_device, pick_dtype, run_lock, save_state, write_json
 from .data import as_dataset, resize_images, to_device, to_float
 from .detector import PatchDetector, align_map, dense_features, fit_detector, score_map
 from .patchdiff import PatchDiff, fit_patchdiff, noise_schedule, sample
@@ -27,14 +27,17 @@ from .reweight import MemoryBank, weight_map
 def threshold_for(
     scores,            # (n,) image scores of held-out normal images
     false_alarm_rate,  # in (0,1)
+    best_effort=False,  # True: where n is too small for the rate, warn and take the largest score
 ):
-    "The ceil((n+1)(1-rate))-th smallest score. Where n is too small for the rate the largest score serves, with a warning that says how many images are needed"
+    "The ceil((n+1)(1-rate))-th smallest score: split conformal prediction, by which a fresh normal image exceeds it with at most that probability. Raises `GradKitError` where n is too small for the rate, and says how many images are needed"
     scores = np.sort(np.asarray(scores, dtype=np.float64))
     if not 0 < false_alarm_rate < 1: raise GradKitError(f"false_alarm_rate is {false_alarm_rate!r}, but must be between 0 and 1; choose e.g. 0.05")
     if not len(scores): raise GradKitError("there are no held-out normal images to set a threshold from; fit on more normal images")
     k = math.ceil((len(scores) + 1) * (1 - false_alarm_rate) - 1e-9)
     if k > len(scores):
-        warnings.warn(f"{len(scores)} held-out normal images are too few for a false-alarm rate of {false_alarm_rate:g}: {math.ceil(1 / false_alarm_rate - 1 - 1e-9)} are needed; the largest of their scores serves as the threshold", stacklevel=2)
+        few = f"{len(scores)} held-out normal images are too few for a false-alarm rate of {false_alarm_rate:g}: {math.ceil(1 / false_alarm_rate - 1 - 1e-9)} are needed"
+        if not best_effort: raise GradKitError(f"{few}; ask for {1 / (len(scores) + 1):.3g} or more, or fit with more images or a larger holdout")
+        warnings.warn(f"{few}; the largest of their scores serves as the threshold", stacklevel=2)
         k = len(scores)
     return float(scores[k - 1])
 
@@ -122,6 +125,14 @@ def sampling_batch(
     "Images to paint at a time: as many as hold 2^22 pixels on a GPU, 2^16 on a CPU, which is fastest while they fit its cache"
     return max(1, min(256, (2**22 if device.type == "cuda" else 2**16) // size**2))
 
+def _move_in(module, state):
+    "Make a state's tensors a module's own, after a check of names, shapes and kinds"
+    for name, t in module.state_dict().items():
+        if name.endswith("_extra_state"): continue
+        if not isinstance(state.get(name), torch.Tensor) or state[name].dtype != t.dtype: raise TypeError(f"'{name}' is no {t.dtype} tensor")
+        if not torch.isfinite(state[name]).all(): raise TypeError(f"'{name}' holds NaN or infinity")
+    module.load_state_dict(state, assign=True)
+
 FORMAT = 1  # of model folders and stages; a change that makes old ones unreadable counts up
 
 class GRAD:
@@ -144,8 +155,11 @@ class GRAD:
         checkpoint_every=60,  # seconds between checkpoints within a stage
         progress=True,        # show bars
     ):
-        "Train on normal images; returns self. Raises `GradKitError` for data that cannot be used"
-        c, ds, start = self.config, as_dataset(images), time.time()
+        "Train on normal images; returns self. Raises `GradKitError` for data that cannot be used, where another process works in `stages`, and where a loss is no number"
+        with run_lock(stages): return self._fit(as_dataset(images), stages, checkpoint_every, progress)
+
+    def _fit(self, ds, stages, checkpoint_every, progress):
+        c, start = self.config, time.time()
         self._stages, self._every, self._progress = stages and Path(stages), checkpoint_every, progress
         train, held = self._split(ds)
         self._data = f"{ds.fingerprint(c.image_size)}-{len(held)}"
@@ -175,7 +189,8 @@ class GRAD:
         if path.exists():
             try: return load_state(path)
             except GradKitError as e: warnings.warn(f"{e}; this stage is made again")
-        state = make(checkpoint)
+        try: state = make(checkpoint)
+        except torch.OutOfMemoryError as e: raise GradKitError(f"out of memory on {device_name(self.device)} in stage '{kind}'; what is finished is kept; lower patches or images_per_set for a detector, generator_batch or generator_crop for a PatchDiff, image_size for all") from e
         save_state(path, state)
         checkpoint.unlink(missing_ok=True)
         return state
@@ -214,8 +229,8 @@ class GRAD:
 
     def _built_patchdiff(self, n, state):
         c = self.config
-        model = PatchDiff(n, c.generator_width, c.generator_norm, c.coord_frequencies)
-        model.load_state_dict(state)
+        with torch.device("meta"): model = PatchDiff(n, c.generator_width, c.generator_norm, c.coord_frequencies)
+        _move_in(model, state)
         return model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
     def _networks(self):
@@ -237,10 +252,11 @@ class GRAD:
 
     def _take_network(self, levels, state):
         c = self.config
-        network = PatchDetector(c.detector_width, len(levels))
-        dim = network.head.in_channels
-        banks = MemoryBank(c.bank_size, dim), MemoryBank(c.negative_bank_size, dim)
-        for module, part in ((network, "detector"), (banks[0], "bank_pos"), (banks[1], "bank_neg")): module.load_state_dict(state[part])
+        with torch.device("meta"):   # no memory until the file's tensors, of the right shapes, move in
+            network = PatchDetector(c.detector_width, len(levels))
+            dim = network.head.in_channels
+            banks = MemoryBank(c.bank_size, dim), MemoryBank(c.negative_bank_size, dim)
+        for module, part in ((network, "detector"), (banks[0], "bank_pos"), (banks[1], "bank_neg")): _move_in(module, state[part])
         self.networks_[levels] = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         for i, n in enumerate(levels):
             self.detectors_[n] = network.at(i)
@@ -256,7 +272,7 @@ class GRAD:
             self.stats_[level] = float(m.mean()), max(float(m.std()), 1e-6)
         self._scorers = {}
         self.holdout_scores_ = self._score(held).image_score.tolist()
-        self.threshold_ = threshold_for(self.holdout_scores_, self.config.false_alarm_rate)
+        self.threshold_ = threshold_for(self.holdout_scores_, self.config.false_alarm_rate, best_effort=True)
 
     # --- scoring ---
     def _check_fitted(self):
@@ -283,14 +299,20 @@ class GRAD:
     @torch.no_grad()
     def _score(self, images, batch=64, precision="float32"):
         scorer = self.scorer(precision)
-        maps, scores, levels = zip(*([out.cpu() for out in scorer(x.to(self.device, non_blocking=True))] for x in images.split(batch)))  # the device holds one batch at a time
+        while True:
+            try: parts = [[out.cpu() for out in scorer(x.to(self.device, non_blocking=True))] for x in images.split(batch)]; break  # the device holds one batch at a time
+            except torch.OutOfMemoryError as e:
+                if batch == 1: raise GradKitError(f"the memory of {device_name(self.device)} does not hold one image of {self.config.image_size} pixels; free some, or say device='cpu'") from e
+                batch = max(1, min(batch, len(images)) // 2)
+                warnings.warn(f"out of memory on {device_name(self.device)}: going on with {batch} images at a time")
+        maps, scores, levels = zip(*parts)
         return Result(torch.cat(scores), torch.cat(maps), dict(zip(self.config.detector_levels, torch.cat(levels).T)), getattr(self, "threshold_", math.nan))
 
     def predict(self,
         images,                 # a Dataset, a folder, or uint8 (N,H,W,3)
         false_alarm_rate=None,  # another rate than the config's
     ):
-        "(B,) bool: which images are anomalous at the threshold for the false-alarm rate"
+        "(B,) bool: which images are anomalous at the threshold for the false-alarm rate; raises `GradKitError` where too few normal images were held out for the rate asked"
         scores = self.score(images).image_score
         return scores > (self.threshold_ if false_alarm_rate is None else threshold_for(self.holdout_scores_, false_alarm_rate))
 
@@ -338,22 +360,25 @@ class GRAD:
         manifest = folder/"manifest.json"
         if not manifest.is_file(): raise GradKitError(f"'{folder}' is no grad_kit model: there is no manifest.json in it; name a folder that GRAD.save or grad_fit wrote")
         try: d = json.loads(manifest.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as e: raise GradKitError(f"'{manifest}' is truncated or no JSON ({e}); fetch a whole copy of the model") from e
+        except (ValueError, RecursionError) as e: raise GradKitError(f"'{manifest}' is truncated or no JSON ({e}); fetch a whole copy of the model") from e
         if not isinstance(d, dict) or d.get("what") != "grad_kit model": raise GradKitError(f"'{manifest}' does not describe a grad_kit model; name a folder that GRAD.save or grad_fit wrote")
         if d.get("format") != FORMAT: raise GradKitError(f"'{folder}' was made by grad_kit {d.get('version')} (format {d.get('format')}), but this is {__version__} (format {FORMAT}); fit it again, or install that version")
         try:
             model = cls(Config.from_dict(d["config"]), d["seed"], device)
             model.stats_ = {int(n): tuple(map(float, v)) for n, v in d["stats"].items()}
             model.holdout_scores_, model.n_normal_ = list(map(float, d["holdout_scores"])), d["n_normal"]
-            if set(model.stats_) != set(model.config.detector_levels): raise KeyError("stats")
+            if set(model.stats_) != set(model.config.detector_levels) or any(len(v) != 2 or not np.isfinite(v).all() or v[1] <= 0 for v in model.stats_.values()): raise KeyError("stats")
+            if not np.isfinite(model.holdout_scores_).all(): raise KeyError("holdout_scores")
             model.networks_, model.detectors_, model.banks_, model.history_, model.patchdiffs_, model.contrastive_ = {}, {}, {}, {}, {}, {}
-            patchdiffs = [tuple(map(int, p)) for p in d["patchdiffs"]]
-        except (KeyError, TypeError, AttributeError) as e: raise GradKitError(f"'{manifest}' lacks or garbles a field ({e}); fetch a whole copy of the model") from e
+            patchdiffs = [(int(n), int(size)) for n, size in d["patchdiffs"]]
+        except GradKitError: raise
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e: raise GradKitError(f"'{manifest}' lacks or garbles a field ({e}); fetch a whole copy of the model") from e
         for name, take in [*((model._file(levels), lambda s, levels=levels: model._take_network(levels, s)) for levels in model._networks()),
                            *((f"patchdiff_{n}_{size}.safetensors", lambda s, k=(n, size): model.patchdiffs_.update({k: model._built_patchdiff(k[0], s["model"])})) for n, size in patchdiffs)]:
             try: take(load_state(folder/name))
-            except (RuntimeError, KeyError, TypeError) as e: raise GradKitError(f"'{folder/name}' does not fit the model's config ({str(e).splitlines()[0]}); fetch a whole copy of the model") from e
+            except GradKitError: raise
+            except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, OverflowError, IndexError) as e: raise GradKitError(f"'{folder/name}' does not fit the model's config ({str(e).splitlines()[0]}); fetch a whole copy of the model") from e
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a small holdout was warned of when the model was fitted
-            model.threshold_ = threshold_for(model.holdout_scores_, model.config.false_alarm_rate)
+            model.threshold_ = threshold_for(model.holdout_scores_, model.config.false_alarm_rate, best_effort=True)
         return model

@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from .core import GradKitError, coord_map, derive_seed, is_level, load_state, restore, save_state, seeded
+from .core import GradKitError, check_finite, coord_map, derive_seed, is_level, load_state, restore, save_state, seeded
 from .data import to_float, to_uint8
 
 # %% ../nbs/03_patchdiff.ipynb #ec476416
@@ -206,15 +206,17 @@ def fit_patchdiff(
         losses = torch.zeros(config.generator_steps, device=device)
         coords = model.coords(*images.shape[-2:], losses) if 0 < config.generator_crop < min(images.shape[-2:]) else None
         average, update_average = copy.deepcopy(model), get_ema_multi_avg_fn(config.ema)
-        start, saved = 0, time.time()
-        parts = dict(model=model, optimizer=optimizer, cycle=cycle, average=average)
+        start, saved, seen = 0, time.time(), 0
+        parts, what = dict(model=model, optimizer=optimizer, cycle=cycle, average=average), f"the training of PatchDiff level {level}"
         if checkpoint and Path(checkpoint).exists():
             state = load_state(checkpoint)
             restore(parts, state)
-            start = state["step"]; losses[:start] = state["losses"][:start].to(device)
+            start = seen = state["step"]; losses[:start] = state["losses"][:start].to(device)
         steps = tqdm(range(start, config.generator_steps), initial=start, total=config.generator_steps, desc=f"PatchDiff level {level}, {images.shape[-1]} px", unit="step", disable=not progress)
         for step in steps:
-            if checkpoint and time.time() - saved > every:
+            due = checkpoint and time.time() - saved > every
+            if due or step - seen >= 256: check_finite(what, losses[seen:step, None], ["loss"], seen, checkpoint); seen = step
+            if due:
                 save_state(checkpoint, {k: v.state_dict() for k, v in parts.items()} | dict(step=step, losses=losses)); saved = time.time()
             torch.manual_seed(derive_seed(seed, "patchdiff", level, images.shape[-1], step))
             index, inputs = torch.randint(len(images), (config.generator_batch,), device=device), {}
@@ -225,6 +227,7 @@ def fit_patchdiff(
             optimizer.step(); optimizer.zero_grad(); cycle.step()
             update_average(list(average.parameters()), list(model.parameters()), None)
             losses[step] = loss.detach()
+        check_finite(what, losses[seen:, None], ["loss"], seen, checkpoint)
     return (average if config.ema else model).eval().requires_grad_(False), losses.tolist()
 
 # %% ../nbs/03_patchdiff.ipynb #f1314f19

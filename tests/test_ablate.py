@@ -67,6 +67,13 @@ def test_fewer_normal_images_are_a_part_of_more():
     assert cells[0]["rbce"] != cells[1]["rbce"]     # other images, another detector
 
 
+def test_the_papers_figures_agree_with_themselves():
+    assert abs(np.mean([i for _, i in PAPER_AD.values()]) - PAPER_MEANS["mvtec_ad"]["image"]) < .1 and abs(np.mean([p for p, _ in PAPER_AD.values()]) - PAPER_MEANS["mvtec_ad"]["pixel"]) < .3
+    assert abs(np.mean(list(PAPER_LOCO.values())) - PAPER_MEANS["mvtec_loco"]["image"]) < .7   # the paper's own mean of 87.5; its categories give 88.1
+    from grad_kit.core import FLIPS
+    assert {*PAPER_AD, *PAPER_LOCO} <= set(FLIPS)
+
+
 def test_the_probe_finds_planted_traces_and_nothing_else():
     images = tray_dataset(48, 0, 0, 0, size=64).images(64)
     a, b = images[:24], images[24:]

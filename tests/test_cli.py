@@ -135,6 +135,28 @@ def test_ablate_prints_table_4_and_goes_on():
     assert status == 2 and "'patches'" in text and text.count("\n") == 1
 
 
+def test_reproduce_runs_folders_of_the_published_shapes():
+    from grad_kit.cli import reproduce
+    from grad_kit.ablate import PAPER_AD, PAPER_LOCO
+    root, small = Path(tempfile.mkdtemp()), [x if not x.startswith("detector_steps") else "detector_steps=4" for x in TINY] + ["detector_levels=[34]"]
+    for i, name in enumerate(PAPER_LOCO): write_trays(root/"loco"/name, tray_dataset(4, 4, 2, 1, seed=i))
+    for i, name in enumerate(PAPER_AD):                                     # MVTec AD's shape: no validation, a folder a defect, one mask an image
+        for j, it in enumerate(tray_dataset(8, 0, 2, 1, seed=i).items):
+            for path, a in ((f"{it.split}/{it.defect}/{j:03d}.png", it.image), *((f"ground_truth/{it.defect}/{j:03d}_mask.png", m.astype(np.uint8) * 255) for m in it.masks[:1])):
+                (file := root/"ad"/name/path).parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(a).save(file)
+    for layout, paper, word in (("loco", PAPER_LOCO, "Table 1"), ("ad", PAPER_AD, "Tables 10 and 2")):
+        status, text = run(reproduce, root/layout, "--seeds", 0, "--out", root/"out"/layout, "--preset", "quick", "--set", *small)
+        assert status == 0 and word in text and f"mean of {len(paper)}" in text, text
+        r = json.loads((root/"out"/layout/"results.json").read_text())
+        test_eq(list(r["cells"]), sorted(paper)); test_eq(r["layout"], f"mvtec_{layout}")
+        status, again = run(reproduce, root/layout, "--seeds", 0, "--out", root/"out"/layout, "--preset", "quick", "--set", *small)
+        assert status == 0 and again.count(", kept") == len(paper), again
+        test_eq(again.split("\n\n")[-1], text.split("\n\n")[-1])
+    status, text = run(reproduce, root/"loco", "--categories", "spoon"); assert status == 2 and "spoon" in text and text.count("\n") == 1, text
+    status, text = run(reproduce, root); assert status == 2 and "holds no categories" in text, text
+
+
 def test_export_writes_and_compares():
     from grad_kit.cli import export
     root = Path(tempfile.mkdtemp())

@@ -2,7 +2,7 @@
 
 from fastcore.test import *
 from grad_kit.core import *
-import json, os, random, tempfile
+import json, os, random, subprocess, sys, tempfile
 from pathlib import Path
 import numpy as np
 import torch
@@ -62,6 +62,32 @@ def test_coord_map_corners():
     c = coord_map(34, 50)
     test_eq(c.shape, (2, 34, 50))
     test_eq(c[:, 0, 0].tolist(), [-1, -1]); test_eq(c[:, -1, -1].tolist(), [1, 1]); test_eq(c[:, 0, -1].tolist(), [1, -1])
+
+
+def test_a_second_process_is_locked_out_and_a_dead_one_is_not_waited_for():
+    folder = Path(tempfile.mkdtemp())/"run"
+    code = "import sys, time; from grad_kit.core import run_lock\nwith run_lock(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    test_eq(other.stdout.readline(), "held\n")
+    def lock():
+        with run_lock(folder): return "mine"
+    test_fail(lock, exc=GradKitError, contains="another process is working in")
+    other.kill(); other.wait()
+    for name in (".images-5.safetensors.a1b2c3_d", ".mine"): (folder/name).mkdir()
+    test_eq(lock(), "mine"); test_eq(lock(), "mine")
+    test_eq(sorted(p.name for p in folder.iterdir() if p.is_dir()), [".mine"])   # what a killed process had begun to write is gone, and nothing else
+    with run_lock(None): pass
+    (folder/"file").write_text("")
+    def inside():
+        with run_lock(folder/"file"/"inside"): pass
+    test_fail(inside, exc=GradKitError, contains="cannot write in")
+
+
+def test_the_broken_term_is_named():
+    table = torch.ones(5, 3)
+    check_finite("training", table, ["loss", "rbce", "grad"], 0, None)
+    table[3, [0, 2]] = torch.nan; table[4] = torch.inf
+    test_fail(lambda: check_finite("training", table, ["loss", "rbce", "grad"], 16, None), exc=GradKitError, contains="broke at step 20: 'grad' is nan; no checkpoint")
 
 
 def test_atomic_write_is_whole_or_absent():

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 import torch
 import torch.nn.functional as F
-from grad_kit.core import Config, coord_map
+from grad_kit.core import Config, GradKitError, coord_map
 from grad_kit.trays import tray_dataset
 ON = dict(noisy_reweighting=True, tail_reweighting=True, alpha_1=.1, alpha_2=.1, beta_density=100.)  # every part of the method; few steps tell features little apart, so the kernel is sharp
 
@@ -93,6 +93,22 @@ def test_every_term_can_be_switched_off():
         _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(**off), progress=False)
         assert all(abs(v - value) < 1e-6 for v in h[column]), column
         assert all(abs(a + b + d - 1) < 1e-5 for a, b, d in zip(h["weight_wrong"], h["weight_set0"], h["weight_set1"]))
+
+
+def test_a_broken_loss_stops_and_keeps_the_last_good_state():
+    c = Config.preset("demo", **ON, detector_steps=64, detector_width=.125, patches=8, bank_size=32, negative_bank_size=32)
+    normal, file = tray_dataset(6, 0, 0, 0).images(64), Path(tempfile.mkdtemp())/"checkpoint.safetensors"
+    import grad_kit.detector as module
+    original, calls = module.gradient_penalty, []
+    def breaking(f, x):
+        calls.append(1)
+        return original(f, x) * (float("nan") if len(calls) == 40 else 1)
+    module.gradient_penalty = breaking
+    try: test_fail(lambda: fit_detector(normal, [normal.flip(3)], c, checkpoint=file, every=0, progress=False, name="level 34"), exc=GradKitError, contains="level 34 broke at step 40: 'grad' is nan; the last good state is in")
+    finally: module.gradient_penalty = original
+    whole, history = fit_detector(normal, [normal.flip(3)], c, progress=False, name="level 34")
+    _, continued = fit_detector(normal, [normal.flip(3)], c, checkpoint=file, progress=False, name="level 34")   # from step 32
+    test_eq(history, continued)
 
 
 def test_one_network_serves_several_levels():

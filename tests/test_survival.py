@@ -1,0 +1,199 @@
+"Written by hand: what machines and strangers do to a run. Long: `make test-slow` runs these and prints their figures"
+import io, json, os, random, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from grad_kit.core import Config, GradKitError, PRESETS
+from grad_kit.data import read_image
+from grad_kit.grad import GRAD
+from grad_kit.trays import tray_dataset
+
+slow = pytest.mark.slow
+RUN = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import torch
+torch.set_num_threads(1)
+from grad_kit import GRAD, Config
+from grad_kit.trays import tray_dataset
+c = Config.preset("demo", image_size=64, generator="both", contrastive_levels=((5, 9),), n_contrastive=24, sample_steps=20, generator_steps=60, generator_width=8, generator_batch=4, analytic_images=8, detector_steps=200,
+                  detector_width=.125, patches=8, bank_size=32, negative_bank_size=32, noisy_reweighting=True, tail_reweighting=True, alpha_1=.1, alpha_2=.1)
+ds = tray_dataset(16, 8, 4, 1)
+print("begun", flush=True)
+model = GRAD(c, 0, "cpu").fit(ds, sys.argv[1], checkpoint_every=0, progress=False)
+model.save(sys.argv[2])
+print(model.score(ds.split("test")).image_score.tolist())
+"""
+
+def start(folder): return subprocess.Popen([sys.executable, "-c", RUN, str(folder/"stages"), str(folder/"model")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
+
+def whole(folder):
+    "Every file that is not hidden and no temporary can be read from end to end"
+    from grad_kit.core import load_state
+    for p in folder.rglob("*"):
+        if p.is_file() and not any(x.startswith(".") for x in p.relative_to(folder).parts):
+            if p.suffix in (".safetensors", ".checkpoint"): load_state(p)
+            else: json.loads(p.read_text())
+
+@slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_runs_killed_at_random_moments_end_as_if_they_had_not(how, tmp_path, capsys):
+    rng, kills, runs = random.Random(0), 0, 0
+    begun = time.time()
+    want = finish(start(tmp_path/"whole"))
+    longest = time.time() - begun
+    while kills < (50 if how == signal.SIGKILL else 8):
+        folder = tmp_path/f"run_{runs}"
+        while True:
+            process = start(folder)
+            assert process.stdout.readline() == "begun\n"
+            try: process.wait(rng.uniform(.05, .6 * longest))
+            except subprocess.TimeoutExpired:
+                process.send_signal(how); process.communicate(); kills += 1
+                whole(folder)
+                continue
+            assert finish(process) == want
+            break
+        runs += 1
+        shutil.rmtree(folder)
+    with capsys.disabled(): print(f"\n{how.name}: {kills} kills over {runs} runs, each ended with the scores of an uninterrupted one")
+
+@slow
+def test_a_second_process_on_the_same_run_is_told(tmp_path):
+    first = start(tmp_path)
+    assert first.stdout.readline() == "begun\n"
+    while not (tmp_path/"stages"/".lock").exists(): time.sleep(.01)
+    time.sleep(.1)
+    second = start(tmp_path)
+    out, err = second.communicate(timeout=100)
+    if first.poll() is None: assert second.returncode == 1 and "another process is working in" in err.splitlines()[-1]
+    finish(first)
+
+
+# --- broken and hostile files ---
+
+ODD = [None, True, -1, 0, 1, 2**31, 2**63, 10**30, -0., .5, 1e308, float("nan"), float("inf"), "", "x", "1", "\x00", "../../etc/passwd", "\ud800", [], [[]], [1], [[1]], [34, 34], ["5"], {}, {"a": 1}, [[[[5]]]], "9" * 5000]
+
+def bent(text, rng):
+    "The text with a few bytes changed, taken out, doubled or cut off"
+    b = bytearray(text)
+    for _ in range(rng.randint(1, 4)):
+        if not b: break
+        i, what = rng.randrange(len(b)), rng.randrange(5)
+        if what == 0: b[i] = rng.randrange(256)
+        elif what == 1: del b[i:i + rng.randint(1, 20)]
+        elif what == 2: b[i:i] = b[i:i + rng.randint(1, 30)]
+        elif what == 3: b = b[:i]
+        else: b[i] ^= 1 << rng.randrange(8)
+    return bytes(b)
+
+def odd(d, rng):
+    "The nest with one or two values replaced by odd ones, or fields taken out or added"
+    d = json.loads(json.dumps(d))
+    for _ in range(rng.randint(1, 2)):
+        place = d
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            if not keys: break
+            k = rng.choice(keys)
+            if isinstance(place[k], (dict, list)) and place[k] and rng.random() < .7: place = place[k]; continue
+            what = rng.randrange(6)
+            if what == 0 and isinstance(place, dict): del place[k]
+            elif what == 1 and isinstance(place, dict): place[rng.choice(["x", "", "__class__", str(k) + "s"])] = rng.choice(ODD)
+            else: place[k] = rng.choice(ODD)
+            break
+    return d
+
+def only_documented(f, *args):
+    "True where `f` accepts the input; anything but `GradKitError` is raised on"
+    try: f(*args); return True
+    except GradKitError as e: assert str(e) and "\n" not in str(e)[:60]; return False
+
+@slow
+def test_fuzzed_configs(capsys):
+    rng, taken, n = random.Random(0), 0, 60_000
+    bases = [Config.preset(p).to_dict() for p in PRESETS]
+    for i in range(n):
+        d = odd(rng.choice(bases), rng)
+        if i % 2: taken += only_documented(Config.from_dict, d)
+        else: taken += only_documented(Config.from_json, bent(json.dumps(d).encode(), rng).decode("utf-8", "replace"))
+    for text in ("[" * 100_000, '{"a":' * 100_000, "", "null", "1e999999"): taken += only_documented(Config.from_json, text)
+    with capsys.disabled(): print(f"\nconfigs: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
+
+@slow
+def test_fuzzed_model_folders(tmp_path, capsys):
+    from test_grad import tiny
+    rng, taken, n = random.Random(1), 0, 12_000
+    good, bad = tmp_path/"good", tmp_path/"bad"
+    GRAD(tiny(contrastive_levels=((5,),)), device="cpu").fit(tray_dataset(6, 3, 1, 1), progress=False).save(good)
+    files = {p.name: p.read_bytes() for p in good.iterdir()}
+    manifest = json.loads(files["manifest.json"])
+    shutil.copytree(good, bad)
+    def load(): GRAD.load(bad, "cpu")
+    for i in range(n):
+        name = "manifest.json" if i % 3 else rng.choice(sorted(files))
+        if i % 3 == 1: broken = json.dumps(odd(manifest, rng)).encode("utf-8", "surrogatepass")
+        elif name == "manifest.json": broken = bent(files[name], rng)
+        else:                                                     # mostly the head, which says what is in the file
+            head = 8 + int.from_bytes(files[name][:8], "little")
+            broken = bent(files[name][:head], rng) + files[name][head:]
+        (bad/name).write_bytes(broken)
+        taken += only_documented(load)
+        (bad/name).write_bytes(files[name])
+    with capsys.disabled(): print(f"\nmodel folders: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
+
+@slow
+def test_fuzzed_images(tmp_path, capsys):
+    rng, taken, n = random.Random(2), 0, 30_000
+    a = np.random.default_rng(0).integers(0, 256, (40, 44, 3), dtype=np.uint8)
+    bases = []
+    for kind, mode in (("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("BMP", "RGB"), ("TIFF", "RGB"), ("TIFF", "L"), ("WEBP", "RGB")):
+        b = io.BytesIO(); Image.fromarray(a).convert(mode).save(b, kind); bases.append((kind.lower(), b.getvalue()))
+    for i in range(n):
+        kind, data = rng.choice(bases)
+        path = tmp_path/f"x.{kind}"
+        path.write_bytes(bent(data[:200], rng) + data[200:] if i % 2 else bent(data, rng))
+        taken += only_documented(read_image, path)
+    with capsys.disabled(): print(f"\nimages: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
+
+def test_hostile_images_are_refused_by_name(tmp_path):
+    frames = [Image.fromarray(np.full((40, 40, 3), v, np.uint8)) for v in (0, 255)]
+    for kind in ("png", "tiff", "webp"):
+        frames[0].save(tmp_path/f"film.{kind}", save_all=True, append_images=frames[1:])
+        with pytest.raises(GradKitError, match=f"film.{kind}.*2 frames"): read_image(tmp_path/f"film.{kind}")
+    import struct, zlib
+    def chunk(kind, data): return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    for name, (w, h) in dict(bomb=(60_000, 60_000), empty=(0, 5)).items():   # 10 GiB of zeros in a few bytes; no pixel at all
+        (tmp_path/f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))
+        with pytest.raises(GradKitError, match=f"{name}.png"): read_image(tmp_path/f"{name}.png")
+
+def test_a_model_folder_cannot_name_files_outside_nor_ask_for_memory(tmp_path):
+    from test_grad import tiny
+    model = tmp_path/"model"
+    GRAD(tiny(contrastive_levels=((5,),)), device="cpu").fit(tray_dataset(6, 3, 1, 1), progress=False).save(model)
+    d = json.loads((model/"manifest.json").read_text())
+    def load(**changes):
+        (model/"manifest.json").write_text(json.dumps(d | changes))
+        return GRAD.load(model, "cpu")
+    before = torch.get_num_threads()
+    for config in (dict(bank_size=10**12), dict(negative_bank_size=10**12), dict(generator_width=10**9), dict(generator_width=10**6, coord_frequencies=10**6), dict(detector_width=4.)):
+        with pytest.raises(GradKitError): load(config=d["config"] | config)
+    for patchdiffs in ([["../../x", 64]], [[10**9 + 1, 64]], [[5, "/etc/passwd"]], [[5]], 7, [[5, 64, 3]]):
+        with pytest.raises(GradKitError): load(patchdiffs=patchdiffs)
+    with pytest.raises(GradKitError): load(files={"../../../etc/passwd": 3}, config=d["config"] | dict(detector_levels=[40]))
+    load()
+
+def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path, monkeypatch):
+    import grad_kit.core
+    def refuse(*a, **k): raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr(grad_kit.core.Path, "mkdir", refuse)
+    with pytest.raises(GradKitError, match="cannot write in .*Permission denied"): GRAD(Config.preset("quick"), device="cpu").fit(tray_dataset(6, 3, 0, 0), stages=tmp_path/"stages", progress=False)
