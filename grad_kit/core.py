@@ -37,7 +37,7 @@ class Config:
     beta_start: float = 1e-4         # the linear schedule of DDPM, which the paper says it keeps
     beta_end: float = 0.02
     sigma_t: str = "beta"            # "beta": sigma_t^2 = beta_t; "posterior": the smaller beta-tilde. Open: "beta" keeps the data's spread best (notebook 03)
-    sigma_g: float = 0.02            # standard deviation of the global noise eps_g, one 3-vector an image
+    sigma_g: float = 0.02            # standard deviation of the global noise eps_g, one 3-vector an image; the paper's, though it raises the colour deviation (experiments/patchdiff)
     generator_width: int = 64        # channels at full resolution. Open: 64 keeps 1,000 images in minutes on one GPU
     generator_norm: str = "layer"    # "none", "rms", "layer": per pixel over channels only; anything else would widen the receptive field. Open: trays, level 9, 600 steps: loss .0446 in 15 s, "rms" .0448 in 24 s, "none" .0477 in 14 s
     coord_frequencies: int = 0       # 0: the coordinate map alone, as in the paper; f: also its sines and cosines at f doubling frequencies, with which a short training learns position sooner
