@@ -90,7 +90,7 @@ class Config:
         hints = typing.get_type_hints(type(self))
         for f in dataclasses.fields(self):
             value, want = getattr(self, f.name), hints[f.name]
-            if want is float and type(value) is int: object.__setattr__(self, f.name, value := float(value))
+            if want is float and type(value) is int and abs(value) < 2**63: object.__setattr__(self, f.name, value := float(value))
             if typing.get_origin(want) is tuple: object.__setattr__(self, f.name, value := _as_tuple(value))
             if not _fits(value, want):
                 raise GradKitError(f"Config field '{f.name}' is {value!r}, but must be {_type_name(want)}; give it such a value")
@@ -169,7 +169,7 @@ def _as_tuple(v): return tuple(_as_tuple(x) for x in v) if isinstance(v, (list, 
 def _fits(value, want):
     if typing.get_origin(want) is tuple: return isinstance(value, tuple) and all(_fits(v, typing.get_args(want)[0]) for v in value)
     if want is float: return type(value) is float and math.isfinite(value)
-    return type(value) is want
+    return type(value) is want and (want is not int or abs(value) < 2**63)
 
 def _type_name(want):
     if typing.get_origin(want) is tuple: return f"a list of {_type_name(typing.get_args(want)[0])}"
@@ -198,7 +198,7 @@ def _rules(c):
         yield getattr(c, name) >= 1, name, "at least 1"
     for name in "coord_frequencies sigma_g weight_decay eta rotation jitter_normal jitter_generated patch_noise alpha_1 alpha_2 sigma_c sigma_z beta_density blur".split():
         yield getattr(c, name) >= 0, name, "at least 0"
-    yield math.ceil(3 * c.blur) < c.image_size, "blur", f"below a third of image_size ({c.image_size}), for its window to fit"
+    yield 3 * c.blur <= c.image_size - 1, "blur", f"below a third of image_size ({c.image_size}), for its window to fit"
     for name in "generator_lr detector_lr".split(): yield getattr(c, name) > 0, name, "above 0"
     for name in "jitter_p reweight_after".split(): yield 0 <= getattr(c, name) <= 1, name, "from 0 to 1"
     for name in "holdout false_alarm_rate".split(): yield 0 < getattr(c, name) < 1, name, "between 0 and 1"

@@ -7,7 +7,7 @@ __all__ = ['IMAGE_SUFFIXES', 'SPLITS', 'KINDS', 'read_image', 'read_mask', 'to_f
            'Dataset', 'read_dataset', 'as_dataset', 'test_items', 'to_device']
 
 # %% ../nbs/01_data.ipynb #dffd3541
-import dataclasses, hashlib, json, os
+import dataclasses, hashlib, io, json, os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ from .core import PATCH, GradKitError
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")  # in either case; files that end otherwise are passed over
 
 @contextmanager
-def _opened(path):
-    "The PIL image in a file; whatever is wrong with it becomes a `GradKitError` that names the file"
+def _opened(path, data=None):
+    "The PIL image in a file, or in its bytes; whatever is wrong with it becomes a `GradKitError` that names the file"
     try:
-        with Image.open(path) as im: yield im
+        with Image.open(path if data is None else io.BytesIO(data)) as im: yield im
     except GradKitError: raise
     except FileNotFoundError as e: raise GradKitError(f"there is no file '{path}'; check the path") from e
     except UnidentifiedImageError as e: raise GradKitError(f"'{path}' is not an image that can be read; remove it, or replace it by a PNG or JPEG file") from e
@@ -37,14 +37,15 @@ def _opened(path):
 
 def read_image(
     path,  # image file with 8 bits a channel (grey, RGB, RGBA, palette, CMYK) or 16-bit grey
+    data=None,  # the file's bytes, where they are at hand; `path` is then only a name
 ):
     """uint8 (H,W,3), upright as the EXIF orientation says; alpha is dropped, not blended; 16-bit grey is divided by 257, so that 65,535 becomes 255.
     Raises `GradKitError` that names a file which is missing, unreadable, cut short or too large to be decoded safely, which holds several frames, or whose pixels are floats"""
-    with _opened(path) as im:
+    with _opened(path, data) as im:
         if getattr(im, "n_frames", 1) > 1: raise GradKitError(f"'{path}' holds {im.n_frames} frames, but one image a file is wanted; save the one that is meant")
         if im.mode == "F": raise GradKitError(f"'{path}' holds floating-point pixels, whose range is unknown; save it with 8 or 16 bits a pixel")
         im.load()
-        if im.format == "JPEG": _refuse_padding(path)
+        if im.format == "JPEG": _refuse_padding(Path(path).read_bytes() if data is None else data)
         ImageOps.exif_transpose(im, in_place=True)
         if im.mode.startswith("I"):
             grey = np.asarray(im).astype(np.int64)
@@ -53,9 +54,8 @@ def read_image(
         if im.mode == "P": im = im.convert("RGBA")
         return np.array(im.convert("RGB"))
 
-def _refuse_padding(path):
+def _refuse_padding(data):
     "An interrupted download may leave a JPEG at its full length, filled with zeros: on a picture of fine texture PIL decodes those without a word"
-    data = Path(path).read_bytes()
     if data.endswith(b"\0") and not data.rstrip(b"\0").endswith(b"\xff\xd9"): raise OSError("zeros in place of the JPEG's end")
 
 # %% ../nbs/01_data.ipynb #61e4d028

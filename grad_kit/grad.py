@@ -158,18 +158,23 @@ class GRAD:
         "Train on normal images; returns self. Raises `GradKitError` for data that cannot be used, where another process works in `stages`, and where a loss is no number"
         with run_lock(stages): return self._fit(as_dataset(images), stages, checkpoint_every, progress)
 
-    def _fit(self, ds, stages, checkpoint_every, progress):
-        c, start = self.config, time.time()
+    def _begin(self, ds, stages, checkpoint_every, progress):
+        "(normal images on the device, held-out ones), with everything ready for the stages"
         self._stages, self._every, self._progress = stages and Path(stages), checkpoint_every, progress
         train, held = self._split(ds)
-        self._data = f"{ds.fingerprint(c.image_size)}-{len(held)}"
-        normal = to_device(train, self.device)
+        self._data = f"{ds.fingerprint(self.config.image_size)}-{len(held)}"
         self.patchdiffs_, self.contrastive_, self.networks_, self.detectors_, self.banks_, self.history_ = {}, {}, {}, {}, {}, {}
+        self.n_normal_ = len(train)
+        return to_device(train, self.device), held
+
+    def _fit(self, ds, stages, checkpoint_every, progress):
+        c, start = self.config, time.time()
+        normal, held = self._begin(ds, stages, checkpoint_every, progress)
         for level, levels in zip(c.detector_levels, c.contrastive_levels):
             self.contrastive_[level] = {n: self._paint(normal, n, c.contrast_size(level)) for n in levels}
         for levels in self._networks(): self._train(normal, levels)
         self._calibrate(held)
-        self.n_normal_, self.seconds_ = len(train), time.time() - start   # with kept stages: the time of what was not there yet
+        self.seconds_ = time.time() - start   # with kept stages: the time of what was not there yet
         return self
 
     def _split(self, ds):

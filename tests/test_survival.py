@@ -1,5 +1,5 @@
 "Written by hand: what machines and strangers do to a run. Long: `make test-slow` runs these and prints their figures"
-import io, json, os, random, shutil, signal, subprocess, sys, time
+import copy, io, json, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +108,8 @@ def odd(d, rng):
             if isinstance(place[k], (dict, list)) and place[k] and rng.random() < .7: place = place[k]; continue
             what = rng.randrange(6)
             if what == 0 and isinstance(place, dict): del place[k]
-            elif what == 1 and isinstance(place, dict): place[rng.choice(["x", "", "__class__", str(k) + "s"])] = rng.choice(ODD)
-            else: place[k] = rng.choice(ODD)
+            elif what == 1 and isinstance(place, dict): place[rng.choice(["x", "", "__class__", str(k) + "s"])] = copy.deepcopy(rng.choice(ODD))
+            else: place[k] = copy.deepcopy(rng.choice(ODD))
             break
     return d
 
