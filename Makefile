@@ -44,6 +44,7 @@ test: env
 
 test-slow: env
 	@echo "Running the slow cells of the notebooks, then the slow and the GPU tests (many minutes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[scale]"
 	@$(BIN)/nbdev_test --flags slow --do-print --timing
 	@$(BIN)/python -m pytest -q -m "slow or gpu"
 

@@ -111,7 +111,7 @@ class Config:
     def from_dict(cls, d):
         names = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(d) - names):
-            raise GradKitError(f"Config has no field '{unknown[0]}'; the fields are: {', '.join(sorted(names))}")
+            raise GradKitError(f"Config has no field {unknown[0]!r}; the fields are: {', '.join(sorted(names))}")
         return cls(**d)
 
     @classmethod

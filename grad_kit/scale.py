@@ -179,7 +179,6 @@ def score_many(
     """Score any number of images: Parquet rows of path, image_score, alarm, a score for each level, `error` (empty, or why an image could not be read) and, if asked, the map. Memory does not grow with their number.
     Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model"""
     from grad_kit.grad import GRAD
-    import pyarrow.parquet as pq
     GRAD.load(model, "cpu")   # what is wrong with it is said before any worker starts
     if isinstance(images, (str, Path)):
         root = Path(images)
@@ -190,7 +189,7 @@ def score_many(
     if len(set(images)) < len(images): raise GradKitError(f"{len(images) - len(set(images))} images are listed more than once; list each once")
     out, start, failed = Path(out), time.time(), 0
     with run_lock(out), cluster(address) as ray:
-        import ray.data
+        import pyarrow.parquet as pq, ray.data
         ray.data.DataContext.get_current().enable_progress_bars = False
         have = set()
         for file in sorted(out.glob("*.parquet")): have.update(pq.read_table(file, columns=["path"])["path"].to_pylist())

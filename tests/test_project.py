@@ -47,7 +47,7 @@ def test_constraints_pin_every_requirement():
     lines = [l for l in (ROOT/"constraints.txt").read_text().splitlines() if l and not l.startswith("#")]
     assert all(re.match(r"[\w.-]+==[\w.]+( ; .+)?$", l) for l in lines), "exact public versions only"
     ini = settings()
-    wanted = {name_of(r) for key in ("requirements", "dev_requirements", "export_requirements") for r in ini[key].split()}
+    wanted = {name_of(r) for key in ("requirements", "dev_requirements", "export_requirements", "scale_requirements") for r in ini[key].split()}
     assert not wanted - {name_of(l) for l in lines}
 
 

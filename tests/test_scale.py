@@ -78,6 +78,33 @@ def test_bulk_scoring_equals_the_model_and_survives_a_killed_worker():
     assert "no image" not in good["error"].tolist() and table[table["i"] == "broken"]["error"].iloc[0].count("broken.png") == 1
 
 
+@pytest.mark.slow
+def test_a_hundred_thousand_images_in_flat_memory():
+    root = Path(tempfile.mkdtemp())
+    GRAD(Config.preset("quick", **TINY | dict(detector_levels=(34,), contrastive_levels=((5,),))), device="cpu").fit(tray_dataset(8, 19, 0, 0), progress=False).save(root/"model")
+    (root/"images").mkdir()
+    for i, it in enumerate(tray_dataset(500, 0, 0, 0, seed=6).items): Image.fromarray(it.image).save(root/"images"/f"{i:06d}.png")
+    for i in range(500, 100_000): os.link(root/"images"/f"{i % 500:06d}.png", root/"images"/f"{i:06d}.png")   # other names for the same files
+    import psutil, pyarrow.parquet as pq
+    memory, done = [], threading.Event()
+    def watch():
+        while not done.wait(.5):
+            total = 0
+            for p in psutil.Process().children(recursive=True) + [psutil.Process()]:
+                try: m = p.memory_full_info(); total += m.uss
+                except psutil.Error: pass
+            memory.append((time.time(), total / 2**20))
+    with cluster(cpus=3):
+        thread = threading.Thread(target=watch, daemon=True); thread.start(); start = time.time()
+        result = score_many(root/"model", root/"images", root/"out", workers=2, batch=64, say=None)
+        done.set(); thread.join()
+    def peak(a, b): return max(m for t, m in memory if a <= (t - start) / result["seconds"] <= b)
+    print(f"100,000 images in {result['seconds']:.0f} s, {100_000 / result['seconds']:.0f} a second; peak memory of all processes in the fifths of the run: {', '.join(f'{peak(i / 5, (i + 1) / 5):.0f}' for i in range(5))} MiB")
+    assert peak(.6, 1) < 1.15 * peak(.1, .4)
+    paths = pq.read_table(root/"out", columns=["path"])["path"].to_pylist()
+    test_eq((len(paths), len(set(paths)), result["failed"]), (100_000, 100_000, 0))
+
+
 def test_what_cannot_be_spread_is_said():
     root = Path(tempfile.mkdtemp())
     test_fail(lambda: score_many(root/"nowhere", root, root/"out"), exc=GradKitError, contains="nowhere")

@@ -1,8 +1,9 @@
-"""Run notebooks and store their outputs: `python tools/execute.py nbs/11_widgets.ipynb ...`; all but the slow ones without arguments.
+"""Run notebooks and store their outputs: `python tools/execute.py nbs/11_widgets.ipynb ...`; all without arguments.
+Cells marked `#| slow` are passed over and keep the outputs they have; `--slow` runs them too.
 
 Widgets are not stored: their state is megabytes, and a page without a kernel shows nothing of it. Each leaves a still picture in their place (`Explorer.still`).
 """
-import os, subprocess, sys
+import os, re, subprocess, sys
 from pathlib import Path
 
 import nbformat
@@ -13,9 +14,11 @@ KERNEL = dict(kernelspec=dict(display_name="python3", language="python", name="p
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def execute(path):
+def execute(path, slow):
     nb = nbformat.read(path, 4)
-    NotebookClient(nb, timeout=1200, store_widget_state=False, resources=dict(metadata=dict(path=path.parent))).execute()
+    for cell in nb.cells:
+        if not slow and cell.cell_type == "code" and re.search(r"^#\| *slow\b", cell.source, re.M): cell.metadata["tags"] = ["slow"]   # nbdev_clean takes it away again
+    NotebookClient(nb, timeout=1200, store_widget_state=False, skip_cells_with_tag="slow", resources=dict(metadata=dict(path=path.parent))).execute()
     for cell in nb.cells:
         if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if VIEW not in o.get("data", {})]
     nb.metadata = KERNEL
@@ -24,9 +27,10 @@ def execute(path):
 
 def main():
     os.environ["GRAD_KIT_STILLS"] = "1"   # widgets leave a still picture
-    for path in [Path(p).resolve() for p in sys.argv[1:]] or sorted(ROOT.glob("nbs/**/*.ipynb")):
+    slow = "--slow" in sys.argv
+    for path in [Path(p).resolve() for p in sys.argv[1:] if p != "--slow"] or sorted(ROOT.glob("nbs/**/*.ipynb")):
         print(path.relative_to(ROOT), flush=True)
-        execute(path)
+        execute(path, slow)
     subprocess.run([Path(sys.executable).parent/"nbdev_clean"], cwd=ROOT, check=True)
 
 
