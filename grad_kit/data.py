@@ -226,7 +226,7 @@ class Dataset:
 
     def masks(self):
         "A list of bool (H,W) at native size, all defects of an image in one; all False for normal images. Raises `GradKitError` as `defect_masks` does"
-        def join(i): return np.logical_or.reduce(self.defect_masks(i)) if self.items[i].label else np.zeros(self.items[i].native_size(), bool)
+        def join(i): return np.logical_or.reduce(self.defect_masks(i)) if self.items[i].label else np.broadcast_to(False, self.items[i].native_size())  # which takes no memory
         return _threads(join, range(len(self)))
 
     def saturation_areas(self,

@@ -220,7 +220,13 @@ class GRAD:
         with tqdm(total=m, desc=f"paint level {n}, {size} px ({engine})", unit="image", disable=not self._progress) as bar:
             if engine == "analytic":
                 return sample_analytic(to_float(normal.to(self.device)), n, m, schedule, c.sample_steps, c.eta, c.sigma_t, c.analytic_images, c.analytic_batch, derive_seed(self.seed, "analytic", size), bar=bar)
-            return sample(model, m, shape, schedule, c.sample_steps, c.eta, c.sigma_t, sampling_batch(size, self.device), self.device, self.dtype, derive_seed(self.seed, "trained", n, size), bar)
+            batch = sampling_batch(size, self.device)
+            while True:
+                try: return sample(model, m, shape, schedule, c.sample_steps, c.eta, c.sigma_t, batch, self.device, self.dtype, derive_seed(self.seed, "trained", n, size), bar)
+                except torch.OutOfMemoryError:
+                    if batch == 1: raise
+                    batch //= 2; bar.reset()
+                    warnings.warn(f"out of memory on {device_name(self.device)}: painting {batch} images at a time, which are other images of the same kind than larger batches of this seed give")
 
     def _patchdiff(self, normal, n, size):
         "The trained level-n PatchDiff for images of this size"

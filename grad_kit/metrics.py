@@ -82,7 +82,7 @@ def _pixels(masks, maps, i):
 
 class PixelCurve:
     """All pixels of a test set, gathered in two passes that hold one image a thread: for each different value v of a defect pixel, how many good pixels lie above v and at v.
-    Every pixel metric follows exactly, ties included, for between two such values only good pixels come in. Holds about 20 bytes a defect pixel, 16 more a thread, and no good pixel.
+    Every pixel metric follows exactly, ties included, for between two such values only good pixels come in. Holds about 20 bytes a defect pixel, 8 more a thread, and no good pixel.
     Raises `GradKitError` for NaN, missing or resized masks, other shapes, and where no pixel or every pixel is a defect"""
     def __init__(self,
         masks,         # list of (H,W) bool, each at its image's native size, True on the defect; all False for normal images
@@ -105,11 +105,12 @@ class PixelCurve:
             order = values.argsort()
             values, w = values[order], w[order]
             first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-            self.values, self.bad = values[first], np.diff(np.append(first, len(values)))      # ascending; defect pixels at each
+            self.values, self.bad = values[first], np.diff(first, append=len(values))           # ascending; defect pixels at each
             self.weight = np.add.reduceat(w, first) / w.sum()                                  # sums to 1
+            kind = np.int32 if self.n_good < 2**31 else np.int64
             del order, values, w, first
             def rank(part):
-                upto, at = np.zeros(len(self.values) + 1, np.int64), np.zeros(len(self.values), np.int64)
+                upto, at = np.zeros(len(self.values) + 1, kind), np.zeros(len(self.values), kind)
                 for i in part:
                     amap, mask = _pixels(masks, maps, i)
                     x = amap[~mask]

@@ -105,6 +105,25 @@ def test_out_of_memory_halves_the_batch_and_says_so():
         test_fail(lambda: model.score(test), exc=GradKitError, contains="does not hold one image")
 
 
+def test_out_of_memory_while_painting_and_training_is_met_or_said():
+    ds, original, batches = tray_dataset(6, 4, 0, 0), grad_module.sample, []
+    def small(model, n, shape, schedule, steps, eta, sigma_t, batch, *rest):
+        batches.append(batch)
+        if batch > 2: raise torch.OutOfMemoryError("out of memory")
+        return original(model, n, shape, schedule, steps, eta, sigma_t, batch, *rest)
+    grad_module.sample = small
+    try:
+        with warnings.catch_warnings(record=True) as w:
+            warnings.simplefilter("always")
+            grad_module.GRAD(tiny(generator="trained", contrastive_levels=((5,),)), device="cpu").fit(ds, progress=False)
+    finally: grad_module.sample = original
+    test_eq(batches, [16, 8, 4, 2]); assert sum("painting" in str(v.message) for v in w) == 3
+    def full(*a, **k): raise torch.OutOfMemoryError("out of memory")
+    original, grad_module.fit_detector = grad_module.fit_detector, full
+    try: test_fail(lambda: grad_module.GRAD(tiny(generator="analytic"), device="cpu").fit(ds, Path(tempfile.mkdtemp()), progress=False), exc=GradKitError, contains="lower patches or images_per_set")
+    finally: grad_module.fit_detector = original
+
+
 def test_one_network_for_all_levels_fits_saves_and_loads():
     ds, stages = tray_dataset(8, 4, 2, 1, size=128), Path(tempfile.mkdtemp())
     config = tiny(image_size=128, detector_levels=(34, 68), contrastive_levels=((5,), (9,)), generator="analytic", one_network=True)
