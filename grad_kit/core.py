@@ -59,7 +59,7 @@ class Config:
     jitter_normal: float = 0.05      # its strength on normal images
     jitter_generated: float = 0.5    # and on generated ones
     # --- detector (Tables 8 and 9, Eqs. 3 to 7) ---
-    one_network: bool = False        # True: one network serves all detector levels; a step draws `patches` of each. Open in the paper (experiments/beyond)
+    one_network: bool = False        # True: one network serves all detector levels; a step draws `patches` of each. Open in the paper; no gain that two seeds confirm (experiments/beyond)
     detector_width: float = 1.0      # multiplies the channels of Table 8; 1.0 is the paper's
     detector_steps: int = 110000     # optimiser steps. The paper says 2,000 epochs; at 4 normal images a step, 220 images make 55 steps an epoch
     detector_lr: float = 1e-3        # AdamW, one-cycle
@@ -327,6 +327,7 @@ def run_lock(
     if folder is None: yield; return
     from filelock import FileLock, Timeout
     folder = Path(folder)
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder/".lock", timeout=0)
@@ -336,7 +337,9 @@ def run_lock(
     except Timeout as e: raise GradKitError(f"another process is working in '{folder}'; wait until it has ended, or name another folder") from e
     except OSError as e: raise GradKitError(f"cannot write in '{folder}' ({e.strerror or e}); choose another place") from e
     try: yield
-    finally: lock.release()
+    finally:
+        lock.release()
+        if new and [p.name for p in folder.iterdir()] == [".lock"]: shutil.rmtree(folder, ignore_errors=True)   # nothing came of it
 
 # %% ../nbs/00_core.ipynb #6dfb515a
 def check_finite(

@@ -77,6 +77,8 @@ def test_a_second_process_is_locked_out_and_a_dead_one_is_not_waited_for():
     test_eq(lock(), "mine"); test_eq(lock(), "mine")
     test_eq(sorted(p.name for p in folder.iterdir() if p.is_dir()), [".mine"])   # what a killed process had begun to write is gone, and nothing else
     with run_lock(None): pass
+    with run_lock(folder.parent/"new"): assert (folder.parent/"new").is_dir()
+    assert not (folder.parent/"new").exists()   # a run of which nothing came leaves nothing
     (folder/"file").write_text("")
     def inside():
         with run_lock(folder/"file"/"inside"): pass

@@ -104,7 +104,7 @@ def test_a_broken_loss_stops_and_keeps_the_last_good_state():
         calls.append(1)
         return original(f, x) * (float("nan") if len(calls) == 40 else 1)
     module.gradient_penalty = breaking
-    try: test_fail(lambda: fit_detector(normal, [normal.flip(3)], c, checkpoint=file, every=0, progress=False, name="level 34"), exc=GradKitError, contains="level 34 broke at step 40: 'grad' is nan; the last good state is in")
+    try: test_fail(lambda: module.fit_detector(normal, [normal.flip(3)], c, checkpoint=file, every=0, progress=False, name="level 34"), exc=GradKitError, contains="level 34 broke at step 40: 'grad' is nan; the last good state is in")
     finally: module.gradient_penalty = original
     whole, history = fit_detector(normal, [normal.flip(3)], c, progress=False, name="level 34")
     _, continued = fit_detector(normal, [normal.flip(3)], c, checkpoint=file, progress=False, name="level 34")   # from step 32
