@@ -40,7 +40,7 @@ test: env
 	@echo "Checking that notebooks and exports agree, then running the notebooks and the tests (minutes) ..."
 	@$(BIN)/python tools/check_export.py
 	@$(BIN)/nbdev_test --do-print --timing
-	@$(BIN)/python -m pytest -q -m "not gpu and not browser"
+	@$(BIN)/python -m pytest -q -m "not slow and not gpu and not browser"
 
 test-slow: env
 	@echo "Running the slow cells of the notebooks, then the slow and the GPU tests (many minutes) ..."
