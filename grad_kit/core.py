@@ -364,6 +364,7 @@ def save_state(
     state,  # nested dicts, lists and tuples of tensors, numbers, strings, booleans and None
 ):
     "Write a nest of tensors and plain values as one safetensors file"
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
     tensors = {}
     def strip(v):
@@ -374,7 +375,9 @@ def save_state(
         if isinstance(v, (list, tuple)): return {"list": [strip(x) for x in v]}
         return {"value": v}
     meta = {"state": json.dumps(strip(state))}
-    with atomic_write(path) as tmp: save_file(tensors, tmp, meta)
+    with atomic_write(path) as tmp:
+        try: save_file(tensors, tmp, meta)
+        except SafetensorError as e: raise OSError(str(e)) from e   # a full disk: `atomic_write` says so
 
 def load_state(
     path,  # what `save_state` wrote

@@ -1,5 +1,5 @@
 "Written by hand: what machines and strangers do to a run. Long: `make test-slow` runs these and prints their figures"
-import copy, io, json, random, shutil, signal, subprocess, sys, time
+import copy, io, json, os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +77,56 @@ def test_a_second_process_on_the_same_run_is_told(tmp_path):
     out, err = second.communicate(timeout=100)
     if first.poll() is None: assert second.returncode == 1 and "another process is working in" in err.splitlines()[-1]
     finish(first)
+
+def in_a_namespace(*command):
+    "Run in a mount namespace of its own, where root or not we may mount; skips where the machine forbids that"
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode: pytest.skip("this machine forbids mount namespaces (unshare -rm)")
+    return subprocess.run(["unshare", "-rm", *map(str, command)], capture_output=True, text=True, cwd=Path(__file__).parent, timeout=600)
+
+SMALL_DISK = """
+import subprocess, sys
+from pathlib import Path
+from test_survival import finish, start, whole
+disk, want = Path(sys.argv[1]), finish(start(Path(sys.argv[2])))
+def mount(*how): subprocess.run(["mount", "-t", "tmpfs", *how, "none", disk], check=True)
+mount("-o", "size=8k")
+full, size = 0, 8
+while True:
+    process = start(disk/"run")
+    out, err = process.communicate(timeout=300)
+    whole(disk)
+    if process.returncode == 0: break
+    last = err.splitlines()[-1]
+    assert "GradKitError: cannot write" in last and "No space left on device" in last and "free some space" in last, err
+    full, size = full + 1, size * 3 // 2
+    assert size < 20_000
+    subprocess.run(["mount", "-o", f"remount,size={size}k", disk], check=True)
+assert finish(start(disk/"run")) == want
+print(f"full disk: {full} disks too small, the run went on each time and ended with the scores of an uninterrupted one, on {size} KiB")
+mount("-o", "ro")
+process = start(disk/"run")
+last = process.communicate(timeout=300)[1].splitlines()[-1]
+assert process.returncode == 1 and "GradKitError: cannot write in" in last and "Read-only file system" in last and "choose another place" in last, last
+"""
+
+@slow
+def test_a_full_disk_is_said_and_more_space_lets_the_run_go_on(tmp_path, capsys):
+    (tmp_path/"disk").mkdir()
+    done = in_a_namespace(sys.executable, "-c", SMALL_DISK, tmp_path/"disk", tmp_path/"whole")
+    assert done.returncode == 0, done.stderr
+    with capsys.disabled(): print("\n" + done.stdout, end="")
+
+def test_a_folder_without_write_permission_is_said_at_once(tmp_path):
+    shut = tmp_path/"shut"
+    shut.mkdir(mode=0o555)
+    command = [sys.executable, "-c", RUN, shut/"stages", shut/"model"]
+    if os.geteuid() == 0:   # root passes every lock unless this power is taken away
+        if not shutil.which("setpriv"): pytest.skip("root may write everywhere, and setpriv is not there to take that away")
+        command = ["setpriv", "--bounding-set=-dac_override", *command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "GradKitError: cannot write in" in last and "Permission denied" in last and "choose another place" in last, done.stderr
+    assert not list(shut.iterdir())
 
 
 # --- broken and hostile files ---
@@ -191,9 +241,3 @@ def test_a_model_folder_cannot_name_files_outside_nor_ask_for_memory(tmp_path):
         with pytest.raises(GradKitError): load(patchdiffs=patchdiffs)
     with pytest.raises(GradKitError): load(files={"../../../etc/passwd": 3}, config=d["config"] | dict(detector_levels=[40]))
     load()
-
-def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path, monkeypatch):
-    import grad_kit.core
-    def refuse(*a, **k): raise PermissionError(13, "Permission denied")
-    monkeypatch.setattr(grad_kit.core.Path, "mkdir", refuse)
-    with pytest.raises(GradKitError, match="cannot write in .*Permission denied"): GRAD(Config.preset("quick"), device="cpu").fit(tray_dataset(6, 3, 0, 0), stages=tmp_path/"stages", progress=False)
