@@ -57,7 +57,7 @@ def export_model(
     if path.exists() and b"grad_kit export" not in path.read_bytes(): raise GradKitError(f"'{path}' exists and is no exported model; name a new file")
     onnx, ov = *_need("onnx", "onnxscript")[:1], _need("openvino")[0] if suffix == ".xml" else None
     size = model.config.image_size
-    with tempfile.TemporaryDirectory() as tmp:
+    with atomic_write(path) as out, tempfile.TemporaryDirectory(dir=out.parent) as tmp:
         file = Path(tmp)/"model.onnx"
         with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "root"):
             warnings.simplefilter("ignore")   # of torch's own deprecations, and of torchvision, which is not needed
@@ -66,17 +66,17 @@ def export_model(
             program.save(file)
             if int8 is not None: file = _quantise(file, as_dataset(int8).images(size))
         about = _about(model, "float32" if int8 is None else "int8")
-        with atomic_write(path) as out:
-            if ov is None:
-                proto = onnx.load(file)
-                for part in (proto, *proto.graph.node, *proto.graph.input, *proto.graph.output): del part.metadata_props[:]   # the exporter's diary
-                onnx.helper.set_model_props(proto, {"grad_kit": about})
-                onnx.save(proto, out)
-            else:
-                graph = ov.convert_model(file)
-                graph.set_rt_info(about, ["grad_kit"])
-                ov.save_model(graph, out, compress_to_fp16=False)
-                os.replace(out.with_suffix(".bin"), path.with_suffix(".bin"))
+        if ov is None:
+            proto = onnx.load(file)
+            for part in (proto, *proto.graph.node, *proto.graph.input, *proto.graph.output): del part.metadata_props[:]   # the exporter's diary
+            onnx.helper.set_model_props(proto, {"grad_kit": about})
+            onnx.save(proto, out)
+        else:
+            graph = ov.convert_model(file)
+            graph.set_rt_info(about, ["grad_kit"])
+            try: ov.save_model(graph, out, compress_to_fp16=False)
+            except RuntimeError as e: raise OSError(f"OpenVINO says {e}, as it does on a full disk") from e
+            os.replace(out.with_suffix(".bin"), path.with_suffix(".bin"))
 
 def _quantise(file, images, batch=4):
     "The ONNX file of eight-bit convolutions: weights by output channel, activations by their range on `images` (N,3,S,S) uint8. Each level's first convolution and its last, which makes the score, stay as they are"

@@ -86,6 +86,9 @@ def in_a_namespace(*command):
 SMALL_DISK = """
 import subprocess, sys
 from pathlib import Path
+from grad_kit import GRAD
+from grad_kit.core import GradKitError
+from grad_kit.export import Exported, export_model
 from test_survival import finish, start, whole
 disk, want = Path(sys.argv[1]), finish(start(Path(sys.argv[2])))
 def mount(*how): subprocess.run(["mount", "-t", "tmpfs", *how, "none", disk], check=True)
@@ -103,6 +106,14 @@ while True:
     subprocess.run(["mount", "-o", f"remount,size={size}k", disk], check=True)
 assert finish(start(disk/"run")) == want
 print(f"full disk: {full} disks too small, the run went on each time and ended with the scores of an uninterrupted one, on {size} KiB")
+model, made = GRAD.load(disk/"run"/"model", "cpu"), []
+for size in range(100, 1500, 100):   # exported files too are whole or not there
+    mount("-o", f"size={size}k")
+    for file in (disk/"m.onnx", disk/"m.xml"):
+        try: export_model(model, file); made.append(Exported(file)); file.unlink(); file.with_suffix(".bin").unlink(missing_ok=True)
+        except GradKitError as e: assert "cannot write" in str(e) and "full disk" in str(e) or "No space left" in str(e), e
+        assert not list(disk.iterdir())
+assert 4 < len(made) < 26
 mount("-o", "ro")
 process = start(disk/"run")
 last = process.communicate(timeout=300)[1].splitlines()[-1]
