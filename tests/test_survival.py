@@ -67,6 +67,26 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not(how, tmp_path, cap
         shutil.rmtree(folder)
     with capsys.disabled(): print(f"\n{how.name}: {kills} kills over {runs} runs, each ended with the scores of an uninterrupted one")
 
+def test_an_interrupted_cell_goes_on_when_it_is_run_again(tmp_path):
+    from jupyter_client.manager import start_new_kernel
+    kernel, client = start_new_kernel(kernel_name="python3")
+    def run(folder, stop_after=None):
+        "(how the cell ended, what it printed); a KeyboardInterrupt is what the stop button of a notebook sends"
+        ident, printed = client.execute(RUN.replace("sys.argv[1]", repr(str(folder/"stages"))).replace("sys.argv[2]", repr(str(folder/"model")))), ""
+        if stop_after is not None:
+            while client.get_iopub_msg(timeout=100)["content"].get("text") != "begun\n": pass
+            time.sleep(stop_after); kernel.interrupt_kernel()
+        reply = client.get_shell_msg(timeout=200)["content"]
+        while (m := client.get_iopub_msg(timeout=100))["parent_header"].get("msg_id") != ident or m["content"].get("execution_state") != "idle": printed += m["content"].get("text", "")
+        return reply.get("ename", reply["status"]), printed.splitlines()[-1:]
+    try:
+        ended, want = run(tmp_path/"whole")
+        assert ended == "ok" and len(want) == 1
+        for pause in (.2, .4, .8): assert run(tmp_path/"run", pause)[0] == "KeyboardInterrupt"
+        assert [p for p in (tmp_path/"run"/"stages").iterdir() if p.name[0] != "."]
+        assert run(tmp_path/"run") == ("ok", want)
+    finally: client.stop_channels(); kernel.shutdown_kernel(now=True)
+
 @slow
 def test_a_second_process_on_the_same_run_is_told(tmp_path):
     first = start(tmp_path)
