@@ -69,8 +69,8 @@ class Explorer(w.VBox):
                 if self._thread is None: self._thread = threading.Thread(target=self._work, daemon=True); self._thread.start()
                 self._text.value, self._bar.value = "working ...", 0
                 return self._working(True)
-            self._wanted = None   # what runs is overtaken
-        self._show(self._kept[key])
+            self._wanted, made = None, self._kept[key]   # what runs is overtaken
+        self._show(made)
 
     def _work(self):
         while True:
@@ -85,7 +85,9 @@ class Explorer(w.VBox):
             except _Overtaken: continue
             except Exception as e: made = e  # shown in the widget: a thread's own traceback reaches nobody
             with self._lock:
-                if not isinstance(made, Exception): self._kept[key] = made
+                if not isinstance(made, Exception):
+                    self._kept[key] = made
+                    if len(self._kept) > 100: del self._kept[next(iter(self._kept))]   # the oldest
                 if self._wanted != key: continue
                 self._wanted = None
             self._done = key, made

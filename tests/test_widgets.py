@@ -59,6 +59,17 @@ def test_stop_and_errors_are_said_in_the_widget():
     if old is None: del os.environ["GRAD_KIT_STILLS"]
 
 
+def test_memory_holds_the_last_hundred_settings():
+    import matplotlib.pyplot as plt, ipywidgets as w
+    from grad_kit.widgets import Explorer
+    made = []
+    e = Explorer(dict(n=w.IntSlider(1, 1, 200)), lambda x, n: (plt.figure(figsize=(.2, .2)), str(x)), lambda check, n: made.append(n) or n, ["n"]).wait()
+    for n in range(2, 105): e.controls["n"].value = n; e.wait()
+    for n in (104, 5): e.controls["n"].value = n; e.wait(); test_eq(e.message, str(n))
+    test_eq(made, list(range(1, 105)))
+    e.controls["n"].value = 4; e.wait(); test_eq((e.message, made[-1]), ("4", 4))   # forgotten, made again
+
+
 def test_denoising_steps_leave_the_global_generator_alone_and_repeat():
     from grad_kit.widgets import denoising_steps
     from grad_kit.patchdiff import noise_schedule
