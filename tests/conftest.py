@@ -12,3 +12,10 @@ def pytest_collection_modifyitems(items):
     if torch.cuda.is_available(): return
     for item in items:
         if "gpu" in item.keywords: item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    "What the slow tests measured, in one place at the end: the lines they print that begin with 'measured:'"
+    figures = [line for r in terminalreporter.stats.get("passed", []) for line in r.capstdout.splitlines() if line.startswith("measured: ")]
+    if figures: terminalreporter.write_sep("=", "figures")
+    for line in figures: terminalreporter.write_line(line.removeprefix("measured: "))

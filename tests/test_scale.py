@@ -101,7 +101,7 @@ def test_a_hundred_thousand_images_in_flat_memory():
         result = score_many(root/"model", root/"images", root/"out", workers=2, batch=64, say=None)
         done.set(); thread.join()
     def peak(a, b): return max(m for t, m in memory if a <= (t - start) / result["seconds"] <= b)
-    print(f"100,000 images in {result['seconds']:.0f} s, {100_000 / result['seconds']:.0f} a second; peak memory of all processes in the fifths of the run: {', '.join(f'{peak(i / 5, (i + 1) / 5):.0f}' for i in range(5))} MiB")
+    print(f"measured: 100,000 images in {result['seconds']:.0f} s, {100_000 / result['seconds']:.0f} a second; peak memory of all processes in the fifths of the run: {', '.join(f'{peak(i / 5, (i + 1) / 5):.0f}' for i in range(5))} MiB")
     assert peak(.6, 1) < 1.15 * peak(.1, .4)
     paths = pq.read_table(root/"out", columns=["path"])["path"].to_pylist()
     test_eq((len(paths), len(set(paths)), result["failed"]), (100_000, 100_000, 0))

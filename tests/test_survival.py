@@ -13,6 +13,7 @@ from grad_kit.grad import GRAD
 from grad_kit.trays import tray_dataset
 
 slow = pytest.mark.slow
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")   # what PIL says of broken files before it refuses them
 RUN = """
 import sys, warnings
 warnings.simplefilter("ignore")
@@ -46,7 +47,7 @@ def whole(folder):
 
 @slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_runs_killed_at_random_moments_end_as_if_they_had_not(how, tmp_path, capsys):
+def test_runs_killed_at_random_moments_end_as_if_they_had_not(how, tmp_path):
     rng, kills, runs = random.Random(0), 0, 0
     begun = time.time()
     want = finish(start(tmp_path/"whole"))
@@ -65,7 +66,7 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not(how, tmp_path, cap
             break
         runs += 1
         shutil.rmtree(folder)
-    with capsys.disabled(): print(f"\n{how.name}: {kills} kills over {runs} runs, each ended with the scores of an uninterrupted one")
+    print(f"measured: kill by {how.name}: {kills} kills over {runs} runs, each ended with the scores of an uninterrupted one")
 
 def test_an_interrupted_cell_goes_on_when_it_is_run_again(tmp_path):
     from jupyter_client.manager import start_new_kernel
@@ -125,7 +126,7 @@ while True:
     assert size < 20_000
     subprocess.run(["mount", "-o", f"remount,size={size}k", disk], check=True)
 assert finish(start(disk/"run")) == want
-print(f"full disk: {full} disks too small, the run went on each time and ended with the scores of an uninterrupted one, on {size} KiB")
+print(f"measured: full disk: {full} disks too small, the run went on each time and ended with the scores of an uninterrupted one, on {size} KiB")
 model, made = GRAD.load(disk/"run"/"model", "cpu"), []
 for size in range(100, 1500, 100):   # exported files too are whole or not there
     mount("-o", f"size={size}k")
@@ -141,11 +142,11 @@ assert process.returncode == 1 and "GradKitError: cannot write in" in last and "
 """
 
 @slow
-def test_a_full_disk_is_said_and_more_space_lets_the_run_go_on(tmp_path, capsys):
+def test_a_full_disk_is_said_and_more_space_lets_the_run_go_on(tmp_path):
     (tmp_path/"disk").mkdir()
     done = in_a_namespace(sys.executable, "-c", SMALL_DISK, tmp_path/"disk", tmp_path/"whole")
     assert done.returncode == 0, done.stderr
-    with capsys.disabled(): print("\n" + done.stdout, end="")
+    print(done.stdout)
 
 def test_a_folder_without_write_permission_is_said_at_once(tmp_path):
     shut = tmp_path/"shut"
@@ -200,7 +201,7 @@ def only_documented(f, *args):
     except GradKitError as e: assert str(e) and "\n" not in str(e)[:60]; return False
 
 @slow
-def test_fuzzed_configs(capsys):
+def test_fuzzed_configs():
     rng, taken, n = random.Random(0), 0, 60_000
     bases = [Config.preset(p).to_dict() for p in PRESETS]
     for i in range(n):
@@ -208,10 +209,10 @@ def test_fuzzed_configs(capsys):
         if i % 2: taken += only_documented(Config.from_dict, d)
         else: taken += only_documented(Config.from_json, bent(json.dumps(d).encode(), rng).decode("utf-8", "replace"))
     for text in ("[" * 100_000, '{"a":' * 100_000, "", "null", "1e999999"): taken += only_documented(Config.from_json, text)
-    with capsys.disabled(): print(f"\nconfigs: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
+    print(f"measured: configs: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
 
 @slow
-def test_fuzzed_model_folders(tmp_path, capsys):
+def test_fuzzed_model_folders(tmp_path):
     from test_grad import tiny
     rng, taken, n = random.Random(1), 0, 12_000
     good, bad = tmp_path/"good", tmp_path/"bad"
@@ -230,10 +231,10 @@ def test_fuzzed_model_folders(tmp_path, capsys):
         (bad/name).write_bytes(broken)
         taken += only_documented(load)
         (bad/name).write_bytes(files[name])
-    with capsys.disabled(): print(f"\nmodel folders: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
+    print(f"measured: model folders: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
 
 @slow
-def test_fuzzed_images(tmp_path, capsys):
+def test_fuzzed_images(tmp_path):
     rng, taken, n = random.Random(2), 0, 30_000
     a = np.random.default_rng(0).integers(0, 256, (40, 44, 3), dtype=np.uint8)
     bases = []
@@ -244,7 +245,7 @@ def test_fuzzed_images(tmp_path, capsys):
         path = tmp_path/f"x.{kind}"
         path.write_bytes(bent(data[:200], rng) + data[200:] if i % 2 else bent(data, rng))
         taken += only_documented(read_image, path)
-    with capsys.disabled(): print(f"\nimages: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
+    print(f"measured: images: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
 
 def test_hostile_images_are_refused_by_name(tmp_path):
     frames = [Image.fromarray(np.full((40, 40, 3), v, np.uint8)) for v in (0, 255)]
@@ -272,3 +273,34 @@ def test_a_model_folder_cannot_name_files_outside_nor_ask_for_memory(tmp_path):
         with pytest.raises(GradKitError): load(patchdiffs=patchdiffs)
     with pytest.raises(GradKitError): load(files={"../../../etc/passwd": 3}, config=d["config"] | dict(detector_levels=[40]))
     load()
+
+
+# --- much data ---
+
+LARGE = """
+import resource, sys, time
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from grad_kit.metrics import PixelCurve
+rng, n, (h, w) = np.random.default_rng(0), 300, (2000, 2500)
+maps = np.stack([gaussian_filter(rng.normal(size=(256, 256)), 3) for _ in range(n)]).astype(np.float32)
+masks = []
+for i in range(n):
+    masks.append(np.zeros((h, w), bool) if i % 2 else np.broadcast_to(False, (h, w)))
+    if i % 2:   # two defects, 5 % of the image, in places of its own
+        y, x = rng.integers(0, 1000, 2)
+        masks[i][y:y + 500, x:x + 500] = True; masks[i][y + 900:y + 1000, x + 1400:x + 1500] = True
+start = time.time()
+c = PixelCurve(masks, maps)
+values = dict(AUROC=c.auroc(), AP=c.average_precision(), AUPRO=c.area(.3), F1=c.oracle_f1())
+assert all(0 <= float(np.ravel(v)[0]) <= 1 for v in values.values()), values
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(f"measured: exact AUROC, AP, AUPRO and oracle F1 over {n} maps of {h * w / 1e6:.0f} megapixels: {time.time() - start:.0f} s, peak memory {peak:.2f} GiB")
+sys.exit(peak > 4)
+"""
+
+@slow
+def test_300_maps_of_five_megapixels_fit_in_four_gib():
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
