@@ -133,6 +133,10 @@ def _move_in(module, state):
         if not torch.isfinite(state[name]).all(): raise TypeError(f"'{name}' holds NaN or infinity")
     module.load_state_dict(state, assign=True)
 
+def _not_finite(state):
+    "The name of a tensor of weights in a stage's state that holds NaN or infinity, or None"
+    return next((name for part, tensors in state.items() if isinstance(tensors, dict) and part != "history" for name, t in tensors.items() if isinstance(t, torch.Tensor) and not torch.isfinite(t).all()), None)
+
 FORMAT = 1  # of model folders and stages; a change that makes old ones unreadable counts up
 
 class GRAD:
@@ -189,15 +193,18 @@ class GRAD:
 
     def _stage(self, kind, key, make):
         "What `make(checkpoint)` returns, or what it returned when last made for this key"
-        if self._stages is None: return make(None)
-        path, checkpoint = self._stages/f"{kind}-{key}.safetensors", self._stages/f"{kind}-{key}.checkpoint"
-        if path.exists():
-            try: return load_state(path)
+        path, checkpoint = (self._stages/f"{kind}-{key}.{end}" for end in ("safetensors", "checkpoint")) if self._stages else (None, None)
+        if path and path.exists():
+            try:
+                if not (broken := _not_finite(state := load_state(path))): return state
+                warnings.warn(f"'{path}' holds NaN or infinity in '{broken}'; this stage is made again")
             except GradKitError as e: warnings.warn(f"{e}; this stage is made again")
         try: state = make(checkpoint)
-        except torch.OutOfMemoryError as e: raise GradKitError(f"out of memory on {device_name(self.device)} in stage '{kind}'; what is finished is kept; lower patches or images_per_set for a detector, generator_batch or generator_crop for a PatchDiff, image_size for all") from e
-        save_state(path, state)
-        checkpoint.unlink(missing_ok=True)
+        except torch.OutOfMemoryError as e: raise GradKitError(f"out of memory on {device_name(self.device)} in stage '{kind}'{'; what is finished is kept' if path else ''}; lower patches or images_per_set for a detector, generator_batch or generator_crop for a PatchDiff, image_size for all") from e
+        if broken := _not_finite(state): raise GradKitError(f"stage '{kind}' ended with NaN or infinity in '{broken}' and is not kept; lower the learning rate, or set precision to 'float32'")
+        if path:
+            save_state(path, state)
+            checkpoint.unlink(missing_ok=True)
         return state
 
     def _key(self, fields, **more): return self.config.key(*fields, format=FORMAT, seed=self.seed, data=self._data, size=self.config.image_size, **more)
@@ -277,12 +284,18 @@ class GRAD:
 
     def _calibrate(self, held):
         "Mean and standard deviation of each level's map, and the image scores, on held-out normal images"
-        self.stats_ = {}
-        for level in self.config.detector_levels:
-            m = torch.cat([score_map(self.detectors_[level], resize_images(x.to(self.device), self.config.input_size(level))) for x in held.split(64)])
-            self.stats_[level] = float(m.mean()), max(float(m.std()), 1e-6)
+        levels = self.config.detector_levels
+        maps = self._in_batches(lambda x: [score_map(self.detectors_[n], resize_images(x, self.config.input_size(n))) for n in levels], held)
+        self.stats_ = {n: (float(m.mean()), max(float(m.std()), 1e-6)) for n, m in zip(levels, maps)}
         self._scorers = {}
         self.holdout_scores_ = self._score(held).image_score.tolist()
+        if len(levels) > 1 and len(held) > 1:   # an image that took part in its own level's statistics is not as far out as a fresh one: each is scored by the others'
+            scorer = self.scorer()
+            maps = [m.to(self.device) for m in self._in_batches(lambda x: [level(x.float()) for level in scorer.levels], held)]
+            def others(m, i):
+                rest = torch.cat([m[:i], m[i + 1:]])
+                return (m[i:i + 1] - rest.mean()) / rest.std().clamp(min=1e-6)
+            self.holdout_scores_ = torch.cat([scorer.fuse([others(m, i) for m in maps])[1] for i in range(len(held))]).tolist()
         self.threshold_ = threshold_for(self.holdout_scores_, self.config.false_alarm_rate, best_effort=True)
 
     # --- scoring ---
@@ -308,24 +321,27 @@ class GRAD:
         return self._score(as_dataset(images).images(self.config.image_size), batch, precision)
 
     @torch.no_grad()
-    def _score(self, images, batch=64, precision="float32"):
-        scorer = self.scorer(precision)
+    def _in_batches(self, f, images, batch=64):
+        "What `f` gives for all images, on the CPU: one batch on the device at a time, and smaller ones where memory runs out"
         while True:
-            try: parts = [[out.cpu() for out in scorer(x.to(self.device, non_blocking=True))] for x in images.split(batch)]; break  # the device holds one batch at a time
+            try: return [torch.cat(outs) for outs in zip(*([out.cpu() for out in f(x.to(self.device, non_blocking=True))] for x in images.split(batch)))]
             except torch.OutOfMemoryError as e:
                 if batch == 1: raise GradKitError(f"the memory of {device_name(self.device)} does not hold one image of {self.config.image_size} pixels; free some, or say device='cpu'") from e
                 batch = max(1, min(batch, len(images)) // 2)
                 warnings.warn(f"out of memory on {device_name(self.device)}: going on with {batch} images at a time")
-        maps, scores, levels = zip(*parts)
-        return Result(torch.cat(scores), torch.cat(maps), dict(zip(self.config.detector_levels, torch.cat(levels).T)), getattr(self, "threshold_", math.nan))
+
+    def _score(self, images, batch=64, precision="float32"):
+        maps, scores, levels = self._in_batches(self.scorer(precision), images, batch)
+        return Result(scores, maps, dict(zip(self.config.detector_levels, levels.T)), getattr(self, "threshold_", math.nan))
 
     def predict(self,
         images,                 # a Dataset, a folder, or uint8 (N,H,W,3)
         false_alarm_rate=None,  # another rate than the config's
     ):
-        "(B,) bool: which images are anomalous at the threshold for the false-alarm rate; raises `GradKitError` where too few normal images were held out for the rate asked"
-        scores = self.score(images).image_score
-        return scores > (self.threshold_ if false_alarm_rate is None else threshold_for(self.holdout_scores_, false_alarm_rate))
+        "(B,) bool: which images are anomalous at the threshold for the false-alarm rate. Too few normal images held out for it: raises `GradKitError` for a rate asked here, warns for the config's"
+        asked = false_alarm_rate is not None
+        threshold = threshold_for(self.holdout_scores_, false_alarm_rate if asked else self.config.false_alarm_rate, best_effort=not asked)
+        return self.score(images).image_score > threshold
 
     def weight_maps(self,
         images,  # uint8 (N,3,H,W)
