@@ -62,9 +62,7 @@ def run_cell(
     items, protocol = test_items(dataset)
     model = GRAD(config, seed, device).fit(dataset, stages, progress=progress)
     result, labels = model.score(items), items.labels
-    try: masks = items.masks()
-    except GradKitError: masks = None  # no ground truth: no pixel AUROC, as `evaluate` says with None
-    m = evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), labels, items.kinds, items.defects, masks, threshold=model.threshold_)
+    m = evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), labels, items.kinds, items.defects, **items.truth(), threshold=model.threshold_)
     tables = {str(n): auroc_table(s.numpy(), labels, items.kinds, items.defects) for n, s in result.level_score.items()}
     last = {n: {k: float(np.mean(v[-max(1, len(v) // 10):])) for k, v in h.items() if k != "step"} for n, h in model.history_.items()}
     return dict(data=dataset.name, protocol=protocol, normals=len(dataset.split("train")), seed=seed, image_auroc=flat_auroc(m.pop("image_auroc")), level_auroc={n: headline(t) for n, t in tables.items()},
@@ -79,7 +77,7 @@ def cell_file(
     out,      # folder of an ablation
 ):
     "Where the finished cell of this data, these settings and this seed is kept"
-    key = config.key(*config.to_dict(), seed=seed, data=dataset.fingerprint(config.image_size), test=[*map(str, dataset.split("test").names)], format=FORMAT)
+    key = config.key(*config.to_dict(), seed=seed, data=dataset.fingerprint(config.image_size), test=dataset.test_fingerprint(), format=FORMAT)
     return Path(out)/"cells"/f"{key}.json"
 
 def ablate(
@@ -96,6 +94,7 @@ def ablate(
     with run_lock(out): return _ablate(data, config, variants, seeds, out, device, say, normals)
 
 def _ablate(data, config, variants, seeds, out, device, say, normals):
+    if len(set(seeds)) < len(seeds): raise GradKitError(f"the seeds are {', '.join(map(str, seeds))}, but each must differ; list each once")
     configs = {name: config.replace(**changes) for name, changes in variants.items()}  # a wrong field is refused before anything runs
     out, cells = out and Path(out), {}
     def name_of(name, n): return f"{name}, {n} normal images" if n else name
@@ -108,7 +107,7 @@ def _ablate(data, config, variants, seeds, out, device, say, normals):
                 cell = read_json(file) if file and file.exists() else None
                 how = "kept"
                 if cell is None:
-                    cell, how = run_cell(ds, c, seed, out and out/"stages", device), None
+                    cell, how = run_cell(ds, c, seed, out and out/f"stages-{seed}", device), None
                     if file: write_json(file, cell)
                 cells[name_of(name, n), seed] = cell | dict(variant=name_of(name, n))
                 if say: say(f"seed {seed}, {name_of(name, n)}: image AUROC {headline(cell['image_auroc']):.3f}, {how or format(cell['seconds'], '.0f') + ' s'}")
@@ -191,12 +190,13 @@ def reproduce(
     say=print,
     **changes,    # settings to change
 ):
-    "({category: cells, one a seed}, layout): each category fitted and measured as the paper does"
+    "({category: cells, one a seed}, layout): each category fitted and measured as the paper does. Raises `GradKitError` where another process, or a sweep, works in `out`"
     found, layout = find_categories(root, only)
     cells = {}
-    for name, ds in found.items():
-        config = Config.preset(preset or layout, name if name in FLIPS else None, **changes)
-        cells[name] = ablate(ds, config, {"paper": {}}, seeds, Path(out)/name, device, (lambda text, name=name: say(f"{name}, {text}")) if say else None)
+    with run_lock(out):
+        for name, ds in found.items():
+            config = Config.preset(preset or layout, name if name in FLIPS else None, **changes)
+            cells[name] = ablate(ds, config, {"paper": {}}, seeds, Path(out)/name, device, (lambda text, name=name: say(f"{name}, {text}")) if say else None)
     return cells, layout
 
 def paper_tables(

@@ -6,7 +6,7 @@
 __all__ = ['fit', 'score', 'evaluate', 'demo', 'ablate', 'reproduce', 'sweep', 'score_many', 'export', 'bench', 'nbdev_test']
 
 # %% ../nbs/15_cli.ipynb #46adb0a4
-import argparse, csv, functools, json, os, platform, shlex, shutil, subprocess, sys, sysconfig, tempfile, time, typing
+import argparse, csv, functools, json, math, os, platform, shlex, shutil, subprocess, sys, sysconfig, tempfile, time, typing
 from pathlib import Path
 
 from . import __version__
@@ -65,18 +65,19 @@ def _write_csv(path, rows):
         w = csv.DictWriter(f, rows[0]); w.writeheader(); w.writerows(rows)
 
 # %% ../nbs/15_cli.ipynb #9493e95b
-def _evaluate(model, ds, out, extra, tiff=False):
-    "Score, measure, print and write; the results as a dict"
+def _evaluate(model, ds, out, extra, tiff=False, start=None):
+    "Score, measure, print and write; the results as a dict, with the seconds since `start`"
     from grad_kit import metrics, plots
     from grad_kit.data import test_items
     items, protocol = test_items(ds)
     result = model.score(items)
     scores, maps, labels = result.image_score.numpy(), result.anomaly_map.numpy(), items.labels
-    try: masks = items.masks()
-    except GradKitError as e: print(f"no pixel metrics: {e}"); masks = None
-    saturated = masks is not None and all(it.saturation for it in items.items if it.label)   # sPRO needs to know every defect's
-    defects, areas = ([f(i) for i in range(len(items))] if saturated else None for f in (items.defect_masks, items.saturation_areas))
-    m = metrics.evaluate(scores, maps, labels, items.kinds, items.defects, masks, defects, areas, model.threshold_)
+    truth = items.truth()
+    masks = truth["masks"]
+    if masks is not None and truth["saturation_areas"] is None and ds.layout == "mvtec_loco": print("no sPRO: no defects_config.json names the saturation of every mask")
+    if masks is None: print(f"no pixel metrics: '{ds.name}' came without ground truth for every anomalous image; add ground_truth/ to have them")
+    m = metrics.evaluate(scores, maps, labels, items.kinds, items.defects, **truth, threshold=model.threshold_)
+    if start is not None: extra = extra | dict(seconds=round(time.time() - start, 1))
     auroc = metrics.flat_auroc(m.pop("image_auroc"))
     results = dict(data=ds.name, protocol=protocol, image_auroc=auroc, **m, seed=model.seed, generator=model.config.generator, **_machine(model), config=model.config.to_dict(), **extra)
     write_json(out/"results.json", results)
@@ -205,6 +206,8 @@ def score(argv):
     write_json(out/"results.json", dict(model=str(args.model), images=str(args.images), n=len(scores), alarms=alarms, threshold=threshold, false_alarm_rate_asked=args.false_alarm_rate or model.config.false_alarm_rate,
                                         seconds=round(time.time() - start, 2), **_machine(model)))
     print(metrics.format_table([[r["name"], float(r["image_score"]), "alarm" if r["alarm"] else ""] for r in rows[:args.top]], ["highest scores", "score", ""]))
+    if (needed := math.ceil(1 / model.config.false_alarm_rate - 1 - 1e-9)) > len(model.holdout_scores_) and args.false_alarm_rate is None:
+        print(f"no promise: the model held out {len(model.holdout_scores_)} normal images, {needed} are needed for its false-alarm rate of {model.config.false_alarm_rate:g}; the threshold is the largest of their scores")
     print(f"{alarms} of {len(scores)} images raise an alarm (threshold {threshold:.3f}); all scores in {out/'scores.csv'}, maps in {out/'maps'}")
 
 # %% ../nbs/15_cli.ipynb #0d135971
@@ -217,12 +220,12 @@ def evaluate(argv):
     p.add_argument("model", metavar="MODEL", help="folder that grad_fit wrote")
     p.add_argument("data", metavar="DATA", help="folder with test images and ground truth")
     p.add_argument("--out", required=True, metavar="FOLDER", help="where the results go")
-    p.add_argument("--tiff", action="store_true", help="also write each map as a float32 TIFF of its image's size, in the folders that MVTec LOCO AD's own evaluation reads (OUT/anomaly_maps)")
+    p.add_argument("--tiff", action="store_true", help="also write each map as a float32 TIFF of its image's size, in the folders that MVTec LOCO AD's own evaluation reads (OUT/anomaly_maps). That evaluation takes an image's score from its map, which is blurred; the image AUROC here is of scores before the blur, as in the paper")
     _device_args(p)
     args = p.parse_args(argv)
     start, out = time.time(), Path(args.out)
     model, ds = GRAD.load(args.model, args.device), read_dataset(args.data)
-    _evaluate(model, ds, out, dict(model=str(args.model), seconds=round(time.time() - start, 1)), args.tiff)
+    _evaluate(model, ds, out, dict(model=str(args.model)), args.tiff, start)
     print(f"everything in {out}")
 
 # %% ../nbs/15_cli.ipynb #ca518f0e
@@ -377,9 +380,11 @@ def score_many(argv):
     _cluster_args(p); _device_args(p)
     args = p.parse_args(argv)
     images = args.images
-    if Path(images).is_file(): images = [l.strip() for l in Path(images).read_text().splitlines() if l.strip()]
+    if Path(images).is_file():
+        try: images = [l.strip() for l in Path(images).read_text(encoding="utf-8").splitlines() if l.strip()]
+        except ValueError as e: raise GradKitError(f"'{images}' is no text; name a folder of images, or a text file with a file or URI a line") from e
     r = run(str(Path(args.model).resolve()), images, args.out, args.address, args.workers, args.gpu_share, args.batch, args.device, args.precision, args.maps, say=lambda text: print(text, flush=True))
-    print(f"{r['scored']:,} images scored in {r['seconds']:.0f} s, {r['kept']:,} had their scores already, {r['failed']:,} could not be read (column error); Parquet in {args.out}")
+    print(f"{r['scored']:,} images scored in {r['seconds']:.0f} s, {r['kept']:,} had their scores already, {r['failed']:,} could not be read (column error; the same command tries them again); Parquet in {args.out}")
 
 # %% ../nbs/15_cli.ipynb #62df5fdd
 @_command

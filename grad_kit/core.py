@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PATCH', 'PRESETS', 'FLIPS', 'GradKitError', 'Config', 'is_level', 'pick_device', 'pick_dtype', 'device_name',
-           'derive_seed', 'seeded', 'coord_map', 'atomic_write', 'write_json', 'read_json', 'run_lock', 'check_finite',
-           'save_state', 'load_state', 'restore']
+           'derive_seed', 'seeded', 'coord_map', 'put_back', 'atomic_write', 'write_json', 'read_json', 'run_lock',
+           'check_finite', 'save_state', 'load_state', 'restore']
 
 # %% ../nbs/00_core.ipynb #b140d51e
-import dataclasses, hashlib, json, math, os, random, re, shutil, tempfile, typing
+import dataclasses, glob, hashlib, json, math, os, random, re, shutil, tempfile, typing
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +93,9 @@ class Config:
             if want is float and type(value) is int and abs(value) < 2**63: object.__setattr__(self, f.name, value := float(value))
             if typing.get_origin(want) is tuple: object.__setattr__(self, f.name, value := _as_tuple(value))
             if not _fits(value, want):
-                raise GradKitError(f"Config field '{f.name}' is {value!r}, but must be {_type_name(want)}; give it such a value")
+                raise GradKitError(f"Config field '{f.name}' is {_short(value)}, but must be {_type_name(want)}; give it such a value")
         for ok, name, want in _rules(self):
-            if not ok: raise GradKitError(f"Config field '{name}' is {getattr(self, name)!r}, but must be {want}; change it")
+            if not ok: raise GradKitError(f"Config field '{name}' is {_short(getattr(self, name))}, but must be {want}; change it")
 
     def replace(self, **changes):
         "The same settings with `changes`; an unknown field is refused by name"
@@ -111,7 +111,7 @@ class Config:
     def from_dict(cls, d):
         names = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(d) - names):
-            raise GradKitError(f"Config has no field {unknown[0]!r}; the fields are: {', '.join(sorted(names))}")
+            raise GradKitError(f"Config has no field {_short(unknown[0])}; the fields are: {', '.join(sorted(names))}")
         return cls(**d)
 
     @classmethod
@@ -163,6 +163,11 @@ class Config:
 
 # %% ../nbs/00_core.ipynb #28f9f42c
 PATCH = 34  # side in pixels of the window that the detector's 8 layers see (Table 8)
+
+def _short(value):
+    "A value as a message shows it"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 def _as_tuple(v): return tuple(_as_tuple(x) for x in v) if isinstance(v, (list, tuple)) else v
 
@@ -283,6 +288,14 @@ def coord_map(
     return torch.stack([x, y])
 
 # %% ../nbs/00_core.ipynb #cf50c1ef
+def put_back(
+    path,  # folder
+):
+    "Bring back the old folder, where a process was killed in the moment between stepping it aside and putting the new one in its place"
+    path = Path(path)
+    if path.exists(): return
+    for old in path.parent.glob(f".{glob.escape(path.name)}.????????/old"): os.rename(old, path); return
+
 @contextmanager
 def atomic_write(
     path,  # the file or folder to make
@@ -291,6 +304,7 @@ def atomic_write(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        put_back(path)
         tmp = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))/path.name
     except OSError as e: raise GradKitError(f"cannot write '{path}' ({e.strerror or e}); free some space or choose another place") from e
     try:
@@ -332,14 +346,14 @@ def run_lock(
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder/".lock", timeout=0)
         lock.acquire()
-        for p in folder.iterdir():   # what `atomic_write` had begun when a process was killed
-            if p.is_dir() and re.fullmatch(r"\.(.+)\.(safetensors|checkpoint|json)\.[a-z0-9_]{8}", p.name): shutil.rmtree(p, ignore_errors=True)
+        for p in (*folder.iterdir(), *folder.glob("cells/.*")):   # what `atomic_write` had begun when a process was killed
+            if p.is_dir() and re.fullmatch(r"\.(.+)\.(safetensors|checkpoint|json|parquet)\.[a-z0-9_]{8}", p.name): shutil.rmtree(p, ignore_errors=True)
     except Timeout as e: raise GradKitError(f"another process is working in '{folder}'; wait until it has ended, or name another folder") from e
     except OSError as e: raise GradKitError(f"cannot write in '{folder}' ({e.strerror or e}); choose another place") from e
     try: yield
     finally:
-        lock.release()
         if new and [p.name for p in folder.iterdir()] == [".lock"]: shutil.rmtree(folder, ignore_errors=True)   # nothing came of it
+        lock.release()
 
 # %% ../nbs/00_core.ipynb #6dfb515a
 def check_finite(

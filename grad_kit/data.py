@@ -236,7 +236,25 @@ class Dataset:
         its full area where `defects_config.json` does not name it"""
         areas = [int(m.sum()) for m in self.defect_masks(i)]
         rules = self.items[i].saturation or ((1.0, True),) * len(areas)
-        return [int(t * area) if relative else min(int(t), area) for area, (t, relative) in zip(areas, rules)]
+        return [max(1, int(t * area)) if relative else min(max(1, int(t)), area) for area, (t, relative) in zip(areas, rules)]
+
+    def truth(self):
+        "{\"masks\", \"defect_masks\", \"saturation_areas\"} as `metrics.evaluate` takes them, each None where these images came without; raises `GradKitError` as `defect_masks` does for masks of a wrong size"
+        anomalous = [it for it in self.items if it.label]
+        masked, known = all(it.masks for it in anomalous), all(it.saturation for it in anomalous)
+        def each(f): return [f(i) for i in range(len(self))] if masked and known else None
+        return dict(masks=self.masks() if masked else None, defect_masks=each(self.defect_masks), saturation_areas=each(self.saturation_areas))
+
+    def test_fingerprint(self):
+        "12 hex digits that name the test and validation images, their labels and masks by the content of their files"
+        if "fingerprint" not in self._cache:
+            h = hashlib.sha256()
+            for it in self.items:
+                if it.split == "train": continue
+                h.update(repr((it.name, it.split, it.kind, it.defect, it.saturation)).encode())
+                for x in (it.image, *it.masks): h.update(hashlib.sha256(x.tobytes() if isinstance(x, np.ndarray) else Path(x).read_bytes()).digest())
+            self._cache["fingerprint"] = h.hexdigest()[:12]
+        return self._cache["fingerprint"]
 
     def fingerprint(self,
         size,  # side in pixels
@@ -351,20 +369,23 @@ def _masks_by_stem(root, defect, loco):
 def _read_config(path):
     "{grey value: (defect name, (saturation threshold, relative))} of LOCO's defects_config.json"
     try:
-        return {int(d["pixel_value"]): (str(d["defect_name"]), (float(d["saturation_threshold"]), bool(d["relative_saturation"]))) for d in json.loads(path.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        config = {int(d["pixel_value"]): (str(d["defect_name"]), (float(d["saturation_threshold"]), bool(d["relative_saturation"]))) for d in json.loads(path.read_text(encoding="utf-8"))}
+        if odd := [t for _, (t, _) in config.values() if not 0 < t < float("inf")]: raise ValueError(f"saturation_threshold {odd[0]} is no positive number")
+        return config
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as e:
         raise GradKitError(f"'{path}' is not MVTec LOCO AD's list of defects ({type(e).__name__}: {e}); fetch a whole copy, or remove it to do without the defects' names") from e
 
 def _name_defects(items, config):
-    "The items with their masks' defect names and saturation thresholds, as far as `config` knows them"
-    def value(path):
-        with _opened(path) as im: return im.convert("L").getextrema()[1]
+    "The items with their masks' defect names and saturation thresholds, as far as `config` knows them; as they were where all masks are flattened to 255"
+    def value(mask):
+        with _opened(mask) as im: return im.convert("L").getextrema()[1]
     paths = [m for it in items for m in it.masks]
     values = dict(zip(paths, _threads(value, paths)))
-    if len(config) > 1 and len(paths) > 1 and set(values.values()) == {255}: return items  # flattened
+    if set(values.values()) == {255} and (255 not in config or len(config) > 1 and len(paths) > 1): return items
     def named(it):
-        found = [config.get(values[m], (it.kind, (1.0, True))) for m in it.masks]
-        return dataclasses.replace(it, defect="+".join(dict.fromkeys(n for n, _ in found)) or it.defect, saturation=tuple(s for _, s in found))
+        found = [config.get(values[m], (it.kind, None)) for m in it.masks]
+        rules = tuple(s for _, s in found)
+        return dataclasses.replace(it, defect="+".join(dict.fromkeys(n for n, _ in found)) or it.defect, saturation=() if None in rules else rules)   # a rule that is not there is not made up
     return [named(it) for it in items]
 
 # %% ../nbs/01_data.ipynb #8963ced1

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from . import __version__
 from .analytic import sample_analytic
-from .core import PATCH, Config, GradKitError, atomic_write, coord_map, derive_seed, device_name, load_state, pick_device, pick_dtype, run_lock, save_state, write_json
+from .core import PATCH, Config, GradKitError, atomic_write, coord_map, derive_seed, device_name, load_state, pick_device, pick_dtype, put_back, run_lock, save_state, write_json
 from .data import as_dataset, resize_images, to_device, to_float
 from .detector import PatchDetector, align_map, dense_features, fit_detector, score_map
 from .patchdiff import PatchDiff, fit_patchdiff, noise_schedule, sample
@@ -384,6 +384,7 @@ class GRAD:
     ):
         "Read a model back; it scores exactly as before. Raises `GradKitError` naming the file that is missing, truncated or of another version"
         folder = Path(folder)
+        put_back(folder)
         manifest = folder/"manifest.json"
         if not manifest.is_file(): raise GradKitError(f"'{folder}' is no grad_kit model: there is no manifest.json in it; name a folder that GRAD.save or grad_fit wrote")
         try: d = json.loads(manifest.read_text())

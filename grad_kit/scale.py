@@ -6,15 +6,15 @@
 __all__ = ['cluster', 'plan', 'sweep', 'score_many']
 
 # %% ../nbs/14_scale.ipynb #1a974cff
-import json, os, time, warnings
+import hashlib, json, os, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .core import FLIPS, Config, GradKitError, run_lock, read_json, seeded, write_json
-from .data import IMAGE_SUFFIXES, Dataset, read_dataset, read_image, resize_images
+from .core import FLIPS, Config, GradKitError, atomic_write, run_lock, read_json, seeded, write_json
+from .data import IMAGE_SUFFIXES, _threads, read_dataset, read_image, resize_images
 
 # %% ../nbs/14_scale.ipynb #35f66ecf
 @contextmanager
@@ -43,23 +43,39 @@ def _begun(folder, config, seed, stages, device):
     return model, ds, model._begin(ds, stages, 60, False)[0]
 
 def _paint(folder, config, seed, stages, device, n, size):
-    "The contrastive images of one PatchDiff level and size, into `stages`"
+    "The contrastive images of one PatchDiff level and size, into `stages`. Tasks return their seconds by name, with those of the tasks they needed"
+    start = time.time()
     model, _, normal = _begun(folder, config, seed, stages, device)
     model._paint(normal, n, size)
+    return {f"paint {n} {size}": time.time() - start}
 
 def _train(folder, config, seed, stages, device, levels, *painted):
     "The detector of these levels, into `stages`, once its images are there"
+    start = time.time()
     model, _, normal = _begun(folder, config, seed, stages, device)
     for level in levels:
         model.contrastive_[level] = {n: model._paint(normal, n, config.contrast_size(level)) for n in config.contrastive_levels[config.detector_levels.index(level)]}
     model._train(normal, levels)
+    return {k: s for task in painted for k, s in task.items()} | {f"train {levels}": time.time() - start}
 
 def _measure(folder, config, seed, stages, device, file, *trained):
     "Calibrated, scored and measured: one cell of `ablate`, into `file`"
     from grad_kit.ablate import run_cell
     warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
+    start = time.time()
     cell = run_cell(read_dataset(folder), config, seed, stages, device)
-    write_json(file, cell)
+    before = {k: s for task in trained for k, s in task.items()}
+    write_json(file, cell | dict(seconds=round(sum(before.values()) + time.time() - start, 1)))   # of all its tasks, on whichever machines
+
+def _cells(folders, config, seeds, out):
+    "{(category, seed): (Config, file of its finished cell)}; each category is read once"
+    from grad_kit.ablate import cell_file
+    if len(set(seeds)) < len(seeds): raise GradKitError(f"the seeds are {', '.join(map(str, seeds))}, but each must differ; list each once")
+    files = {}
+    for category, folder in folders.items():
+        ds, c = read_dataset(folder), config[category] if isinstance(config, dict) else config
+        for seed in seeds: files[category, seed] = c, cell_file(ds, c, seed, Path(out)/category)
+    return files
 
 def plan(
     folders,  # {category: folder}, seen alike by every worker
@@ -67,29 +83,28 @@ def plan(
     seeds,
     out,      # shared run folder
 ):
-    "The tasks of a sweep: {name: (category, function, arguments after the device, names of the tasks it needs)}; what is finished in `out` is left out"
-    from grad_kit.ablate import cell_file
+    "The tasks of a sweep: {name: (category, function, arguments after the device, names of the tasks it needs)}; what is finished in `out` is left out. Raises `GradKitError` for data that cannot be read and for a seed named twice"
+    return _plan(folders, _cells(folders, config, seeds, out), out)
+
+def _plan(folders, cells, out):
     from grad_kit.grad import GRAD
     tasks = {}
-    for category, folder in folders.items():
-        c = config[category] if isinstance(config, dict) else config
-        for seed in seeds:
-            file, stages = cell_file(read_dataset(folder), c, seed, Path(out)/category), Path(out)/category/f"stages-{seed}"
-            if file.exists(): continue
-            def add(what, f, *rest, needs=()):
-                name = f"{category}, seed {seed}, {what}"
-                tasks[name] = (category, f, (str(folder), c, seed, str(stages)), rest, needs)
-                return name
-            trained, painted = [], {}
-            for levels in GRAD(c, seed, "cpu")._networks():
-                needs = []
-                for level in levels:
-                    for n in c.contrastive_levels[c.detector_levels.index(level)]:
-                        key = n, c.contrast_size(level)
-                        if key not in painted: painted[key] = add(f"paint level {n} at {key[1]} px", _paint, *key)
-                        needs.append(painted[key])
-                trained.append(add(f"train level {', '.join(map(str, levels))}", _train, levels, needs=tuple(dict.fromkeys(needs))))
-            add("measure", _measure, str(file), needs=tuple(trained))
+    for (category, seed), (c, file) in cells.items():
+        if file.exists(): continue
+        def add(what, f, *rest, needs=()):
+            name = f"{category}, seed {seed}, {what}"
+            tasks[name] = (category, f, (str(folders[category]), c, seed, str(Path(out)/category/f"stages-{seed}")), rest, needs)
+            return name
+        trained, painted = [], {}
+        for levels in GRAD(c, seed, "cpu")._networks():
+            needs = []
+            for level in levels:
+                for n in c.contrastive_levels[c.detector_levels.index(level)]:
+                    key = n, c.contrast_size(level)
+                    if key not in painted: painted[key] = add(f"paint level {n} at {key[1]} px", _paint, *key)
+                    needs.append(painted[key])
+            trained.append(add(f"train level {', '.join(map(str, levels))}", _train, levels, needs=tuple(dict.fromkeys(needs))))
+        add("measure", _measure, str(file), needs=tuple(trained))
     return tasks
 
 def sweep(
@@ -100,14 +115,15 @@ def sweep(
     address=None,  # as for `cluster`
     gpu_share=0.,  # of a GPU a task takes: 0.5 puts two on each; 0: none, tasks run on CPUs
     cpus=1,        # cores a task takes
-    device="auto",
+    device="auto",  # "auto": a GPU where tasks take a share of one, else the CPU
     retries=3,     # times that a task is begun again after its worker is lost; a fit goes on from its last checkpoint
     show=print,    # told of the table, each time it changes
 ):
-    "Every category and seed as tasks, a PatchDiff level, then a detector, then the measurement; {category: cells}. Raises `GradKitError` where a task fails, when the others have ended; what is finished stays, and the same call goes on"
-    from grad_kit.ablate import cell_file
+    "Every category and seed as tasks, a PatchDiff level, then a detector, then the measurement; {category: cells}. Raises `GradKitError` at once for data that cannot be read, and where a task fails, when the others have ended; what is finished stays, and the same call goes on"
+    if device == "auto" and not gpu_share: device = "cpu"
     with run_lock(out), cluster(address) as ray:
-        tasks = plan(folders, config, seeds, out)
+        cells = _cells(folders, config, seeds, out)
+        tasks = _plan(folders, cells, out)
         remote = {f: ray.remote(f).options(num_cpus=cpus, num_gpus=gpu_share, max_retries=retries, retry_exceptions=False) for f in (_paint, _train, _measure)}
         refs = {}
         for name, (_, f, first, rest, needs) in tasks.items(): refs[name] = remote[f].remote(*first, device, *rest, *(refs[n] for n in needs))
@@ -118,14 +134,14 @@ def sweep(
                 done, waiting = ray.wait(waiting, num_returns=1)
                 for ref in done:
                     try: ray.get(ref)
-                    except ray.exceptions.RayError as e: failed[names[ref]] = str(getattr(e, "cause", None) or e).strip().splitlines()[-1]
+                    except ray.exceptions.RayError as e: failed[names[ref]] = ((cause := getattr(e, "cause", None) or e) and str(cause).strip().splitlines() or [repr(cause)])[-1]
                 if show: show(_table(tasks, set(tasks) - {names[r] for r in waiting}, failed, start))
         finally:
             for ref in waiting: ray.cancel(ref, force=True)
         if failed:
             name, said = next(iter(failed.items()))   # later ones fail because of it
             raise GradKitError(f"{len(failed)} of {len(tasks)} tasks failed, first '{name}': {said}; put that right and say the same again: what is finished is kept")
-    return {category: [read_json(cell_file(read_dataset(folder), config[category] if isinstance(config, dict) else config, s, Path(out)/category)) | dict(variant="paper") for s in seeds] for category, folder in folders.items()}
+    return {category: [read_json(cells[category, s][1]) | dict(variant="paper") for s in seeds] for category in folders}
 
 def _table(tasks, done, failed, start):
     "How far each category is"
@@ -138,6 +154,19 @@ def _table(tasks, done, failed, start):
     return format_table([[c, *(cell(c, f) for f in kinds.values())] for c in categories], [f"{time.time() - start:.0f} s", *kinds])
 
 # %% ../nbs/14_scale.ipynb #f1bbb19f
+def _read(path):
+    "The bytes of a file or URI; raises `GradKitError`"
+    try:
+        if "://" not in path: return Path(path).read_bytes()
+        from pyarrow import ArrowInvalid
+        from pyarrow.fs import FileSystem
+        try: system, inside = FileSystem.from_uri(path)
+        except ArrowInvalid:   # a scheme that Arrow does not know: fsspec's (http, https, ...)
+            import fsspec
+            with fsspec.open(path, "rb") as f: return f.read()
+        with system.open_input_stream(inside) as f: return f.read()
+    except (OSError, ValueError, ImportError) as e: raise GradKitError(f"'{path}' cannot be read ({getattr(e, 'strerror', None) or str(e).splitlines()[0]}); look whether it is there for every worker") from e
+
 class _Score:
     "A worker of `score_many`: the model is read once, when the worker starts"
     def __init__(self, model, device, precision, maps):
@@ -145,13 +174,16 @@ class _Score:
         self.model, self.precision, self.maps = GRAD.load(model, device), precision, maps
 
     def __call__(self, batch):
-        size, good, pixels = self.model.config.image_size, [], []
-        error = [None] * len(batch["path"])
-        for i, (path, data) in enumerate(zip(batch["path"], batch["bytes"])):
-            try: pixels.append(resize_images(torch.from_numpy(read_image(path, bytes(data))).permute(2, 0, 1)[None], size)); good.append(i)
-            except GradKitError as e: error[i] = str(e)
+        paths, size, good, pixels = list(batch["path"]), self.model.config.image_size, [], []
+        error = [None] * len(paths)
+        def load(path):
+            try: return resize_images(torch.from_numpy(read_image(path, _read(path))).permute(2, 0, 1)[None], size)
+            except GradKitError as e: return str(e)
+        for i, x in enumerate(_threads(load, paths)):
+            if isinstance(x, str): error[i] = x
+            else: pixels.append(x); good.append(i)
         n = len(error)
-        out = {"path": np.array(batch["path"], object), "image_score": np.full(n, np.nan, np.float32), "alarm": np.zeros(n, bool), "error": np.array([e or "" for e in error], object)}
+        out = {"path": np.array(paths, object), "image_score": np.full(n, np.nan, np.float32), "alarm": np.zeros(n, bool), "error": np.array([e or "" for e in error], object)}
         levels = {f"level_{l}": np.full(n, np.nan, np.float32) for l in self.model.config.detector_levels}
         if self.maps: out["anomaly_map"] = np.array([b""] * n, object)
         if good:
@@ -167,17 +199,17 @@ def score_many(
     images,        # a folder, searched in depth; or a list of files or URIs (s3://..., gs://...)
     out,           # folder of Parquet files; images whose scores are in it already are not scored again
     address=None,  # as for `cluster`
-    workers=None,  # scoring processes; None: one a GPU, or one a core but one
+    workers=None,  # scoring processes; None: as many as the GPUs hold, or one a core but one
     gpu_share=0.,  # of a GPU a worker takes
     batch=32,      # images at a time
-    device="auto",
+    device="auto",  # "auto": a GPU where workers take a share of one, else the CPU
     precision="float32",
     maps=False,    # also the maps, as rows of float16 (S,S)
     part=20_000,   # images a Parquet part: what an interrupted run loses at most
     say=print,     # told of progress
 ):
-    """Score any number of images: Parquet rows of path, image_score, alarm, a score for each level, `error` (empty, or why an image could not be read) and, if asked, the map. Memory does not grow with their number.
-    Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model"""
+    """Score any number of images: Parquet rows of path, image_score, alarm, a score for each level, `error` (empty, or why an image could not be read; the same call tries it again) and, if asked, the map. Memory does not grow with their number.
+    Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model, and where `out` holds scores of another model, precision or choice of maps"""
     from grad_kit.grad import GRAD
     GRAD.load(model, "cpu")   # what is wrong with it is said before any worker starts
     if isinstance(images, (str, Path)):
@@ -187,35 +219,61 @@ def score_many(
     images = [p if "://" in p else str(Path(p).resolve()) for p in map(str, images)]
     if not images: raise GradKitError("there are no images to score; name a folder that holds some")
     if len(set(images)) < len(images): raise GradKitError(f"{len(images) - len(set(images))} images are listed more than once; list each once")
+    for name, value in ("batch", batch), ("part", part), ("workers", workers):
+        if value is not None and value < 1: raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
+    if device == "auto" and not gpu_share: device = "cpu"
     out, start, failed = Path(out), time.time(), 0
+    about = dict(model=_model_hash(model), precision=precision, maps=maps)
     with run_lock(out), cluster(address) as ray:
-        import pyarrow.parquet as pq, ray.data
+        import ray.data
         ray.data.DataContext.get_current().enable_progress_bars = False
-        have = set()
-        for file in sorted(out.glob("*.parquet")): have.update(pq.read_table(file, columns=["path"])["path"].to_pylist())
+        parts = sorted(out.glob("scores-*.parquet"))
+        have = {p for file in parts for p in _scored(file, about)}
         todo = [p for p in images if p not in have]
         n_workers = workers or max(1, int((ray.cluster_resources().get("GPU", 0) / gpu_share) if gpu_share else ray.cluster_resources().get("CPU", 2) - 1))
-        number = len(list(out.glob("*.parquet")))
+        number = 1 + max((int(file.stem.split("-")[1]) for file in parts), default=-1)
         for i in range(0, len(todo), part):
             some = todo[i:i + part]
-            scored = ray.data.read_binary_files(some, include_paths=True, override_num_blocks=max(1, min(len(some) // batch, 4 * n_workers))).map_batches(
+            scored = ray.data.from_items([{"path": p} for p in some], override_num_blocks=max(1, min(len(some) // batch, 4 * n_workers))).map_batches(
                 _Score, fn_constructor_args=(str(model), device, precision, maps), batch_size=batch, batch_format="numpy", compute=ray.data.ActorPoolStrategy(size=n_workers), num_gpus=gpu_share or None, num_cpus=None if gpu_share else 1)
-            failed += _write_part(scored, some, out/f"scores-{number:06d}.parquet", {p.split("://")[-1]: p for p in some})
+            failed += _write_part(scored, some, out/f"scores-{number:06d}.parquet", about)
             number += 1
             if say: say(f"{min(i + part, len(todo)):,} of {len(todo):,} images scored, {(i + len(some)) / (time.time() - start):.0f} a second")
     return dict(scored=len(todo), kept=len(images) - len(todo), failed=failed, seconds=round(time.time() - start, 1))
 
-def _write_part(scored, wanted, path, names):
+def _model_hash(folder):
+    "12 hex digits that name a model folder by its content"
+    return hashlib.sha256(b"".join(p.name.encode() + hashlib.sha256(p.read_bytes()).digest() for p in sorted(Path(folder).iterdir()) if p.is_file())).hexdigest()[:12]
+
+def _scored(file, about):
+    "Paths that a part holds scores of. Rows without one are taken out of it: their images are tried again. Raises `GradKitError` for a part that is broken, or another model's"
+    import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+    try:
+        part = pq.ParquetFile(file)
+        of = json.loads((part.schema_arrow.metadata or {}).get(b"grad_kit", b"null"))
+        table = part.read(["path", "error"])
+    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as e: raise GradKitError(f"'{file}' is broken or no part of scores ({str(e).splitlines()[0]}); remove it, or name another folder") from e
+    if of != about: raise GradKitError(f"'{file}' holds scores {of or 'of unknown origin'}, but {about} are asked for; name another folder, or remove what is in this one")
+    good = pc.equal(table["error"], "")
+    if not pc.all(good).as_py():
+        with atomic_write(file) as tmp, pq.ParquetWriter(tmp, part.schema_arrow) as rows:
+            for batch in part.iter_batches(): rows.write_batch(batch.filter(pc.equal(batch["error"], "")))
+    return table["path"].filter(good).to_pylist()
+
+def _write_part(scored, wanted, path, about):
     "Write one part whole or not at all, each wanted image once; the number that could not be read"
-    import pyarrow as pa, pyarrow.parquet as pq
-    from grad_kit.core import atomic_write
-    rows, seen, failed = None, set(), 0
+    import pyarrow.parquet as pq
+    from ray.exceptions import RayError
+    def tables():
+        try: yield from scored.iter_batches(batch_size=4096, batch_format="pyarrow")
+        except RayError as e: raise GradKitError(f"the scoring of '{path.name}' stopped ({(str(getattr(e, 'cause', None) or e).strip().splitlines() or [repr(e)])[-1]}); the parts before it are kept, and the same call goes on") from e
+    rows, seen, failed = None, [], 0
     with atomic_write(path) as tmp:
-        for table in scored.iter_batches(batch_size=4096, batch_format="pyarrow"):
-            paths = [names.get(p, p) for p in table["path"].to_pylist()]
-            table = table.set_column(table.schema.get_field_index("path"), "path", pa.array(paths))
+        for table in tables():
+            table = table.replace_schema_metadata({b"grad_kit": json.dumps(about).encode()})
             if rows is None: rows = pq.ParquetWriter(tmp, table.schema)
-            rows.write_table(table); seen.update(paths); failed += sum(e != "" for e in table["error"].to_pylist())
+            rows.write_table(table); seen += table["path"].to_pylist(); failed += sum(e != "" for e in table["error"].to_pylist())
         if rows is not None: rows.close()
-        if seen != set(wanted): raise GradKitError(f"{len(set(wanted) - seen)} images came back without a score, first '{min(set(wanted) - seen, default='')}'; look whether every worker can read it")
+        if sorted(seen) != sorted(wanted): raise GradKitError(f"{len(seen)} rows came back for {len(wanted)} images ({len(set(wanted) - set(seen))} missing); '{path.name}' is not kept, say the same again")
     return failed
+

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from grad_kit.cli import _parse_set
-from grad_kit.core import Config, GradKitError
+from grad_kit.core import Config, GradKitError, run_lock
 from grad_kit.trays import tray_dataset, write_trays
 TINY = "image_size=64 generator='analytic' contrastive_levels=[[5]] n_contrastive=6 sample_steps=4 analytic_images=4 detector_steps=20 detector_width=0.125 patches=4 bank_size=32 negative_bank_size=32".replace("'", chr(34)).split()
 def run(command, *args):
@@ -58,13 +58,14 @@ def test_fit_score_and_eval_on_folders():
     assert status == 0 and len(list((root/"s/maps").iterdir())) == 9 and (root/"s/top.png").exists(), text
     rows = list(csv.DictReader(open(root/"s/scores.csv")))
     test_eq([float(r["image_score"]) for r in rows], sorted((float(r["image_score"]) for r in rows), reverse=True))
+    status, text = run(score, root/"p", photos, "--out", root/"s"); assert status == 0 and "no promise: the model held out 1 normal images, 19 are needed" in text, text
     status, text = run(evaluate, root/"p", photos, "--out", root/"x")
     assert status == 2 and "no anomalous test images" in text and not (root/"x").exists()
 
 
 def test_bad_input_is_one_sentence_and_status_2():
     root = Path(tempfile.mkdtemp())
-    (root/"empty").mkdir(); (root/"nested/inner").mkdir(parents=True)
+    (root/"empty").mkdir(); (root/"list.png").write_bytes(b"\x89PNG\xff"); (root/"nested/inner").mkdir(parents=True)
     good = root/"good_parts"; good.mkdir()
     for i, it in enumerate(tray_dataset(4, 0, 0, 0).items): Image.fromarray(it.image).save(good/f"{i}.png")
     def copy(name, change):
@@ -77,7 +78,8 @@ def test_bad_input_is_one_sentence_and_status_2():
     small = copy("small", lambda d: [Image.new("RGB", (20, 20)).save(f) for f in d.iterdir()])
     cases = [((fit, root/"nowhere"), "nowhere"), ((fit, root/"empty"), "empty"), ((fit, root/"nested"), "nested"), ((fit, truncated), "1.png"), ((fit, mixed), "2.png"), ((fit, small), "34"),
              ((fit, good, "--preset", "nosuch"), "nosuch"), ((fit, good, "--set", "levels=3"), "levels"), ((fit, good, "--set", "contrastive_levels=[[6]]", "detector_levels=[34]"), "1 + 4k"),
-             ((fit, good, "--category", "spoon"), "spoon"), ((fit, good, "--device", "abacus"), "abacus"), ((score, good, good, "--out", root/"o"), "manifest.json"), ((evaluate, root/"nowhere", good, "--out", root/"o"), "nowhere")]
+             ((fit, good, "--category", "spoon"), "spoon"), ((fit, good, "--device", "abacus"), "abacus"), ((score, good, good, "--out", root/"o"), "manifest.json"), ((evaluate, root/"nowhere", good, "--out", root/"o"), "nowhere"),
+             ((score_many, root/"nowhere", root/"list.png", "--out", root/"o"), "list.png"), ((fit, good, "--set", f"patches={list(range(9999))}"), "...")]
     before = sorted(str(p) for p in root.rglob("*"))
     for (command, *args), said in cases:
         extra = ["--out", root/"m"] if command is fit else []
@@ -150,10 +152,14 @@ def test_reproduce_runs_folders_of_the_published_shapes():
         assert status == 0 and word in text and f"mean of {len(paper)}" in text, text
         r = json.loads((root/"out"/layout/"results.json").read_text())
         test_eq(list(r["cells"]), sorted(paper)); test_eq(r["layout"], f"mvtec_{layout}")
+        for cells in r["cells"].values(): assert 0 <= cells[0]["aupro"] <= 1 and ((cells[0]["spro"] is None) if layout == "ad" else 0 <= cells[0]["spro"]["mean"]["0.05"] <= 1)
+        if layout == "loco": assert "-" not in [x for l in text.split("\n\n")[-1].splitlines() if l.startswith("mean of") for x in l.split()], text
         status, again = run(reproduce, root/layout, "--seeds", 0, "--out", root/"out"/layout, "--preset", "quick", "--set", *small)
         assert status == 0 and again.count(", kept") == len(paper), again
         test_eq(again.split("\n\n")[-1], text.split("\n\n")[-1])
     status, text = run(reproduce, root/"loco", "--categories", "spoon"); assert status == 2 and "spoon" in text and text.count("\n") == 1, text
+    status, text = run(reproduce, root/"loco", "--seeds", 0, 0, "--out", root/"out2"); assert status == 2 and "list each once" in text, text
+    with run_lock(root/"out"/"loco"): status, text = run(reproduce, root/"loco", "--seeds", 0, "--out", root/"out"/"loco"); assert status == 2 and "another process is working" in text, text
     status, text = run(reproduce, root); assert status == 2 and "holds no categories" in text, text
 
 

@@ -73,9 +73,9 @@ def test_a_second_process_is_locked_out_and_a_dead_one_is_not_waited_for():
         with run_lock(folder): return "mine"
     test_fail(lock, exc=GradKitError, contains="another process is working in")
     other.kill(); other.wait()
-    for name in (".images-5.safetensors.a1b2c3_d", ".mine"): (folder/name).mkdir()
+    for name in (".images-5.safetensors.a1b2c3_d", "cells/.cell.json.a1b2c3_d", ".mine"): (folder/name).mkdir(parents=True)
     test_eq(lock(), "mine"); test_eq(lock(), "mine")
-    test_eq(sorted(p.name for p in folder.iterdir() if p.is_dir()), [".mine"])   # what a killed process had begun to write is gone, and nothing else
+    test_eq(sorted(p.name for p in folder.iterdir() if p.is_dir()), [".mine", "cells"]); test_eq(list((folder/"cells").iterdir()), [])   # what a killed process had begun to write is gone, and nothing else
     with run_lock(None): pass
     with run_lock(folder.parent/"new"): assert (folder.parent/"new").is_dir()
     assert not (folder.parent/"new").exists()   # a run of which nothing came leaves nothing
@@ -102,6 +102,10 @@ def test_atomic_write_is_whole_or_absent():
     test_fail(broken, contains="killed")
     test_eq(json.loads((d/"a.json").read_text()), {"x": 1})
     test_eq([p.name for p in d.iterdir()], ["a.json"])
+    # a folder, killed between the old one's stepping aside and the new one's coming
+    (d/".model.a1b2c3_d"/"old").mkdir(parents=True); (d/".model.a1b2c3_d"/"old"/"manifest.json").write_text("{}")
+    put_back(d/"model"); put_back(d/"model"); put_back(d/"never")
+    test_eq((sorted(p.name for p in d.iterdir() if p.name[0] != "."), (d/"model"/"manifest.json").read_text()), (["a.json", "model"], "{}"))
 
 
 def test_full_disk_is_said_in_one_sentence():

@@ -170,6 +170,10 @@ def test_a_data_set_in_memory():
     test_eq(ds.saturation_areas(4), [m.sum() for m in ms])
     test_fail(lambda: ds.split("trial"), exc=GradKitError, contains="'trial'")
     assert "test 1 (1 anomalous)" in repr(ds)
+    test_eq({k: v is None for k, v in ds.truth().items()}, dict(masks=False, defect_masks=True, saturation_areas=True))
+    name = ds.test_fingerprint(); test_eq(Dataset("b", "array", ds.items).test_fingerprint(), name); test_eq(len(name), 12)
+    from dataclasses import replace
+    for change in (dict(masks=ms[:1]), dict(defect="dust"), dict(image=255 - bad)): assert Dataset("c", "array", (*ds.items[:4], replace(items[4], **change))).test_fingerprint() != name
 
 
 def test_fingerprint_follows_the_training_images_only():
@@ -229,7 +233,15 @@ def test_mvtec_loco_layout():
     test_eq([a, b], plate(spots=[(60, 40, 9), (40, 50, 6)])[1]); test_eq(ds.masks()[two], a | b)
     test_eq(ds.saturation_areas(two), [100, int(b.sum() * 0.5)])
     last = len(ds) - 1
-    test_eq(ds.saturation_areas(last), [ds.masks()[last].sum()])
+    test_eq(ds.saturation_areas(last), [ds.masks()[last].sum()]); test_eq(ds.items[last].saturation, ())   # a grey value that the config does not name
+    truth = ds.truth()
+    assert truth["defect_masks"] is None and truth["saturation_areas"] is None; test_eq(truth["masks"], ds.masks())
+    logical = Dataset("l", "mvtec_loco", tuple(it for it in ds.items if it.kind != "structural")).truth()
+    test_eq(logical["saturation_areas"][-1], [100, int(b.sum() * 0.5)])
+    config = json.loads((loco := loco_folder()).joinpath("defects_config.json").read_text())
+    for t in (float("nan"), float("inf"), 0, -1):
+        (loco/"defects_config.json").write_text(json.dumps([config[0] | dict(saturation_threshold=t), *config[1:]]))
+        test_fail(lambda: read_dataset(loco), exc=GradKitError, contains="is no positive number")
 
 
 def test_flattened_loco_masks_give_no_names():

@@ -11,6 +11,15 @@ from PIL import Image
 from grad_kit.core import Config, GradKitError
 from grad_kit.grad import GRAD
 from grad_kit.trays import tray_dataset, write_trays
+def kill_one(name, killed):
+    "Kill -9 the first worker process of Ray that is seen at such a task"
+    import psutil
+    while not killed:
+        for p in psutil.process_iter(["cmdline"]):
+            try:
+                if any("ray::" in x and name in x for x in p.info["cmdline"] or ()) and p.cpu_times().user > .5: p.kill(); killed.append(p.pid); break
+            except psutil.Error: pass
+        time.sleep(.02)
 TINY = dict(image_size=64, generator="analytic", detector_levels=(34, 64), contrastive_levels=((5,), (5, 9)), n_contrastive=4, sample_steps=3, analytic_images=4, detector_steps=16, detector_width=.125, patches=4, bank_size=16, negative_bank_size=16)
 
 
@@ -34,9 +43,16 @@ def test_a_sweep_gives_what_one_process_gives_and_goes_on():
     root, config = Path(tempfile.mkdtemp()), Config.preset("quick", **TINY)
     folders = {name: root/name for name in ("a", "b")}
     for i, f in enumerate(folders.values()): write_trays(f, tray_dataset(8, 19, 2, 1, seed=i))
-    tables = []
+    tables, killed = [], []
+    def stop_early(table):
+        if sum(int(n.split("/")[0]) for l in table.splitlines()[2:] for n in l.split()[1:] if "/" in n) >= 4: raise KeyboardInterrupt
     with cluster(cpus=2):
+        test_fail(lambda: sweep(folders, config, (0, 1), root/"out", show=stop_early), exc=KeyboardInterrupt)
+        done = len(list((root/"out").rglob("*.safetensors")))
+        assert 3 <= done < 20, done
+        threading.Thread(target=kill_one, args=("_train", killed), daemon=True).start()
         cells = sweep(folders, config, (0, 1), root/"out", show=tables.append)
+        assert killed
         again = sweep(folders, config, (0, 1, 2), root/"out", show=tables.append)
     assert "2/2" in tables[-1] and len(tables) > 20, tables[-1]
     for name, f in folders.items():
@@ -45,8 +61,15 @@ def test_a_sweep_gives_what_one_process_gives_and_goes_on():
         torch.set_num_threads(threads)
         for a, b in zip(cells[name], want): test_eq(a["image_auroc"], b["image_auroc"]); test_eq(a["pixel_auroc"], b["pixel_auroc"])
         test_eq(again[name][:2], cells[name]); test_eq(len(again[name]), 3)
-    broken = dict(folders, c=root/"c"); write_trays(root/"c", tray_dataset(8, 4, 2, 1)); next((root/"c"/"train"/"good").iterdir()).write_bytes(b"no image")
-    with cluster(cpus=2): test_fail(lambda: sweep(broken, config, (0,), root/"out2", show=None), exc=GradKitError)
+    assert all(cs[2]["seconds"] > .2 for cs in again.values()), [cs[2]["seconds"] for cs in again.values()]   # of all tasks, though the last found every stage finished
+    # a test image that cannot be read fails one task, when the others have ended; a training image fails before any task begins
+    write_trays(root/"c", tray_dataset(8, 19, 2, 1)); next((root/"c"/"test"/"good").iterdir()).write_bytes(b"no image")
+    broken = dict(folders, c=root/"c")
+    with cluster(cpus=2): test_fail(lambda: sweep(broken, config, (0,), root/"out", show=tables.append), exc=GradKitError, contains="1 of 6 tasks failed, first 'c, seed 0, measure'")
+    assert "(1 failed)" in tables[-1]
+    next((root/"c"/"train"/"good").iterdir()).write_bytes(b"no image"); n = len(tables)
+    test_fail(lambda: plan(broken, config, (0,), root/"out"), exc=GradKitError, contains="train/good")
+    test_fail(lambda: plan(folders, config, (0, 0), root/"out"), exc=GradKitError, contains="list each once")
 
 
 @pytest.mark.slow
@@ -58,16 +81,10 @@ def test_bulk_scoring_equals_the_model_and_survives_a_killed_worker():
     (root/"images").mkdir()
     for i in range(2000): Image.fromarray(ds.items[i % 200].image).save(root/"images"/f"{i:05d}.png", compress_level=0)
     (root/"images"/"broken.png").write_bytes(b"no image")
-    import psutil, pyarrow.parquet as pq, ray
-    def kill_one():
-        "Kill -9 a scoring worker once one works"
-        while not killed:
-            for p in psutil.process_iter(["cmdline"]):
-                if any("ray::" in x and "_Score" in x for x in p.info["cmdline"] or ()) and p.cpu_times().user > 2: p.kill(); killed.append(p.pid); break
-            time.sleep(.05)
+    import pyarrow.parquet as pq
     killed = []
     with cluster(cpus=3):
-        threading.Thread(target=kill_one, daemon=True).start()
+        threading.Thread(target=kill_one, args=("_Score", killed), daemon=True).start()
         first = score_many(root/"model", sorted(map(str, (root/"images").rglob("*.png")))[:600], root/"out", workers=2, part=200, say=None)
         result = score_many(root/"model", root/"images", root/"out", workers=2, part=700, say=None)
     test_eq((first["scored"], result["kept"], result["scored"], result["failed"]), (600, 600, 1401, 1)); assert killed
@@ -78,6 +95,39 @@ def test_bulk_scoring_equals_the_model_and_survives_a_killed_worker():
     want = model.score(ds).image_score.numpy()
     assert np.abs(good["image_score"].to_numpy() - np.tile(want, 10)).max() < 1e-3
     assert "no image" not in good["error"].tolist() and table[table["i"] == "broken"]["error"].iloc[0].count("broken.png") == 1
+
+
+@pytest.mark.slow
+def test_bulk_scoring_goes_on_and_mixes_nothing():
+    import pyarrow as pa, pyarrow.parquet as pq
+    root = Path(tempfile.mkdtemp())
+    def fitted(seed, name): GRAD(Config.preset("quick", **TINY | dict(detector_levels=(34,), contrastive_levels=((5,),))), seed, "cpu").fit(tray_dataset(8, 19, 0, 0), progress=False).save(root/name)
+    fitted(0, "model"); fitted(1, "other")
+    (root/"images").mkdir()
+    for i, it in enumerate(tray_dataset(12, 0, 0, 0, seed=5).items): Image.fromarray(it.image).save(root/"images"/f"{i:02d}.png")
+    images = [*map(str, sorted((root/"images").iterdir())), str(root/"images"/"gone.png"), (root/"images"/"00.png").as_uri(), "nowhere://a.png"]
+    with cluster(cpus=2):
+        score = lambda images=images, model="model", **kw: score_many(root/model, images, root/"out", batch=2, part=5, say=None, **kw)
+        first = score()
+        test_eq((first["scored"], first["failed"]), (15, 2))        # a missing file and an unknown scheme are rows, not the end
+        table = pq.read_table(root/"out").to_pandas().set_index("path")
+        assert "gone.png' cannot be read (No such file" in table.loc[images[12], "error"] and table.loc[images[14], "error"] and not table.loc[images[13], "error"]
+        test_eq(table.loc[images[13], "image_score"], table.loc[images[0], "image_score"])
+        Image.fromarray(tray_dataset(1, 0, 0, 0, seed=9).items[0].image).save(images[12])
+        again = score()                                             # the two that failed are tried again
+        test_eq((again["kept"], again["scored"], again["failed"]), (13, 2, 1))
+        table = pq.read_table(root/"out").to_pandas()
+        test_eq((len(table), table["path"].nunique(), (table["error"] != "").sum()), (15, 15, 1))
+        parts = sorted((root/"out").glob("*.parquet")); parts[0].unlink()
+        gap = score()                                               # a lost part is made again, under a number of its own
+        test_eq(gap["scored"], 5 + 1); test_eq(sorted(pq.read_table(root/"out")["path"].to_pylist()), sorted(images))
+        for kw in (dict(model="other"), dict(maps=True), dict(precision="bfloat16")): test_fail(lambda: score(**kw), exc=GradKitError, contains="name another folder")
+        maps = score_many(root/"model", root/"images", root/"maps", maps=True, batch=5, say=None)
+        m = np.frombuffer(pq.read_table(root/"maps")["anomaly_map"][0].as_py(), np.float16); test_eq(m.size, 64 * 64)
+        pq.write_table(pa.table({"a": [1]}), root/"maps"/"scores-000009.parquet")
+        test_fail(lambda: score_many(root/"model", root/"images", root/"maps", maps=True, say=None), exc=GradKitError, contains="scores-000009.parquet")
+        (root/"maps"/"scores-000009.parquet").write_bytes(b"PAR1")
+        test_fail(lambda: score_many(root/"model", root/"images", root/"maps", maps=True, say=None), exc=GradKitError, contains="scores-000009.parquet")
 
 
 @pytest.mark.slow
@@ -110,3 +160,7 @@ def test_a_hundred_thousand_images_in_flat_memory():
 def test_what_cannot_be_spread_is_said():
     root = Path(tempfile.mkdtemp())
     test_fail(lambda: score_many(root/"nowhere", root, root/"out"), exc=GradKitError, contains="nowhere")
+    GRAD(Config.preset("quick", **TINY), device="cpu").fit(tray_dataset(6, 3, 0, 0), progress=False).save(root/"model")
+    for name in ("batch", "part", "workers"): test_fail(lambda: score_many(root/"model", ["a.png"], root/"out", **{name: 0}), exc=GradKitError, contains=f"{name} is 0")
+    for images in ([], root/"model", ["a.png", "a.png"]): test_fail(lambda: score_many(root/"model", images, root/"out"), exc=GradKitError)
+    assert not (root/"out").exists()
