@@ -64,6 +64,7 @@ def test_fit_score_and_eval_on_folders():
 
 
 def test_bad_input_is_one_sentence_and_status_2():
+    from grad_kit.cli import score_many
     root = Path(tempfile.mkdtemp())
     (root/"empty").mkdir(); (root/"list.png").write_bytes(b"\x89PNG\xff"); (root/"nested/inner").mkdir(parents=True)
     good = root/"good_parts"; good.mkdir()
