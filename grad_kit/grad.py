@@ -390,7 +390,7 @@ class GRAD:
         try: d = json.loads(manifest.read_text())
         except (ValueError, RecursionError) as e: raise GradKitError(f"'{manifest}' is truncated or no JSON ({e}); fetch a whole copy of the model") from e
         if not isinstance(d, dict) or d.get("what") != "grad_kit model": raise GradKitError(f"'{manifest}' does not describe a grad_kit model; name a folder that GRAD.save or grad_fit wrote")
-        if d.get("format") != FORMAT: raise GradKitError(f"'{folder}' was made by grad_kit {d.get('version')} (format {d.get('format')}), but this is {__version__} (format {FORMAT}); fit it again, or install that version")
+        if d.get("format") != FORMAT: raise GradKitError(f"'{folder}' was made by grad_kit {str(d.get('version'))[:40]} (format {str(d.get('format'))[:40]}), but this is {__version__} (format {FORMAT}); fit it again, or install that version")
         try:
             model = cls(Config.from_dict(d["config"]), d["seed"], device)
             model.stats_ = {int(n): tuple(map(float, v)) for n, v in d["stats"].items()}
@@ -400,12 +400,12 @@ class GRAD:
             model.networks_, model.detectors_, model.banks_, model.history_, model.patchdiffs_, model.contrastive_ = {}, {}, {}, {}, {}, {}
             patchdiffs = [(int(n), int(size)) for n, size in d["patchdiffs"]]
         except GradKitError: raise
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e: raise GradKitError(f"'{manifest}' lacks or garbles a field ({e}); fetch a whole copy of the model") from e
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e: raise GradKitError(f"'{manifest}' lacks or garbles a field ({str(e)[:200]}); fetch a whole copy of the model") from e
         for name, take in [*((model._file(levels), lambda s, levels=levels: model._take_network(levels, s)) for levels in model._networks()),
                            *((f"patchdiff_{n}_{size}.safetensors", lambda s, k=(n, size): model.patchdiffs_.update({k: model._built_patchdiff(k[0], s["model"])})) for n, size in patchdiffs)]:
             try: take(load_state(folder/name))
             except GradKitError: raise
-            except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, OverflowError, IndexError) as e: raise GradKitError(f"'{folder/name}' does not fit the model's config ({str(e).splitlines()[0]}); fetch a whole copy of the model") from e
+            except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, OverflowError, IndexError) as e: raise GradKitError(f"'{folder/name}' does not fit the model's config ({str(e).splitlines()[0][:200]}); fetch a whole copy of the model") from e
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a small holdout was warned of when the model was fitted
             model.threshold_ = threshold_for(model.holdout_scores_, model.config.false_alarm_rate, best_effort=True)
