@@ -70,6 +70,9 @@ def run_cell(
                 ess_neg={str(n): h["ess_neg"] for n, h in last.items()}, weight_wrong={str(n): h["weight_wrong"] for n, h in last.items()}, rbce={str(n): h["rbce"] for n, h in last.items()},
                 seconds=round(model.seconds_, 1), device=device_name(model.device), torch=torch.__version__, grad_kit=__version__, config=json.loads(config.to_json()))
 
+def _distinct(seeds):
+    if len(set(seeds)) < len(seeds): raise GradKitError(f"the seeds are {', '.join(map(str, seeds))}, but each must differ; list each once")
+
 def cell_file(
     dataset,  # Dataset
     config,   # Config
@@ -94,7 +97,7 @@ def ablate(
     with run_lock(out): return _ablate(data, config, variants, seeds, out, device, say, normals)
 
 def _ablate(data, config, variants, seeds, out, device, say, normals):
-    if len(set(seeds)) < len(seeds): raise GradKitError(f"the seeds are {', '.join(map(str, seeds))}, but each must differ; list each once")
+    _distinct(seeds)
     configs = {name: config.replace(**changes) for name, changes in variants.items()}  # a wrong field is refused before anything runs
     out, cells = out and Path(out), {}
     def name_of(name, n): return f"{name}, {n} normal images" if n else name

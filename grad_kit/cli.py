@@ -6,7 +6,7 @@
 __all__ = ['fit', 'score', 'evaluate', 'demo', 'ablate', 'reproduce', 'sweep', 'score_many', 'export', 'bench', 'nbdev_test']
 
 # %% ../nbs/15_cli.ipynb #46adb0a4
-import argparse, csv, functools, json, math, os, platform, shlex, shutil, subprocess, sys, sysconfig, tempfile, time, typing
+import argparse, csv, functools, json, os, platform, shlex, shutil, subprocess, sys, sysconfig, tempfile, time, typing
 from pathlib import Path
 
 from . import __version__
@@ -31,8 +31,8 @@ def _parser(name, what, epilog):
     p.add_argument("--version", action="version", version=f"grad_kit {__version__}")
     return p
 
-def _device_args(p):
-    p.add_argument("--device", default="auto", help='"auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" (default: auto)')
+def _device_args(p, auto="a GPU if there is one"):
+    p.add_argument("--device", default="auto", help=f'"auto" ({auto}), "cpu", "cuda", "cuda:1" (default: auto)')
 
 def _fit_args(p, preset, out):
     p.add_argument("--out", default=out, metavar="FOLDER", help=f"where the results go (default: {out or 'runs/ and the name of DATA'})")
@@ -206,8 +206,8 @@ def score(argv):
     write_json(out/"results.json", dict(model=str(args.model), images=str(args.images), n=len(scores), alarms=alarms, threshold=threshold, false_alarm_rate_asked=args.false_alarm_rate or model.config.false_alarm_rate,
                                         seconds=round(time.time() - start, 2), **_machine(model)))
     print(metrics.format_table([[r["name"], float(r["image_score"]), "alarm" if r["alarm"] else ""] for r in rows[:args.top]], ["highest scores", "score", ""]))
-    if (needed := math.ceil(1 / model.config.false_alarm_rate - 1 - 1e-9)) > len(model.holdout_scores_) and args.false_alarm_rate is None:
-        print(f"no promise: the model held out {len(model.holdout_scores_)} normal images, {needed} are needed for its false-alarm rate of {model.config.false_alarm_rate:g}; the threshold is the largest of their scores")
+    try: threshold_for(model.holdout_scores_, args.false_alarm_rate or model.config.false_alarm_rate)
+    except GradKitError as e: print(f"no promise for the alarms: {e}")
     print(f"{alarms} of {len(scores)} images raise an alarm (threshold {threshold:.3f}); all scores in {out/'scores.csv'}, maps in {out/'maps'}")
 
 # %% ../nbs/15_cli.ipynb #0d135971
@@ -333,6 +333,7 @@ def reproduce(argv):
 def _cluster_args(p):
     p.add_argument("--address", help='of a running Ray cluster, "auto" for the one this machine is part of (default: a Ray of its own on this machine)')
     p.add_argument("--gpu-share", type=float, default=0., help="of a GPU that each task or worker takes; 0.5 puts two on each (default: 0, CPUs)")
+    _device_args(p, "a GPU where --gpu-share is above 0")
 
 @_command
 def sweep(argv):
@@ -348,7 +349,7 @@ def sweep(argv):
     p.add_argument("--preset", help="settings to start from (default: the paper's, mvtec_ad or mvtec_loco, by ROOT's layout)")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="change settings of the preset")
     p.add_argument("--out", metavar="FOLDER", help="where cells and results go (default: runs/reproduce_ and the name of ROOT)")
-    _cluster_args(p); _device_args(p)
+    _cluster_args(p)
     args = p.parse_args(argv)
     out = Path(args.out or f"runs/reproduce_{Path(args.root).resolve().name}").resolve()
     found, layout = find_categories(args.root, args.categories)
@@ -377,7 +378,7 @@ def score_many(argv):
     p.add_argument("--batch", type=int, default=32, help="images at a time (default: 32)")
     p.add_argument("--precision", default="float32", help='"float32", "bfloat16" or "auto" (default: float32)')
     p.add_argument("--maps", action="store_true", help="also the maps, as float16 (S,S) bytes")
-    _cluster_args(p); _device_args(p)
+    _cluster_args(p)
     args = p.parse_args(argv)
     images = args.images
     if Path(images).is_file():

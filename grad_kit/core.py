@@ -304,7 +304,6 @@ def atomic_write(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        put_back(path)
         tmp = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))/path.name
     except OSError as e: raise GradKitError(f"cannot write '{path}' ({e.strerror or e}); free some space or choose another place") from e
     try:

@@ -288,15 +288,18 @@ class GRAD:
         maps = self._in_batches(lambda x: [score_map(self.detectors_[n], resize_images(x, self.config.input_size(n))) for n in levels], held)
         self.stats_ = {n: (float(m.mean()), max(float(m.std()), 1e-6)) for n, m in zip(levels, maps)}
         self._scorers = {}
-        self.holdout_scores_ = self._score(held).image_score.tolist()
-        if len(levels) > 1 and len(held) > 1:   # an image that took part in its own level's statistics is not as far out as a fresh one: each is scored by the others'
-            scorer = self.scorer()
-            maps = [m.to(self.device) for m in self._in_batches(lambda x: [level(x.float()) for level in scorer.levels], held)]
-            def others(m, i):
-                rest = torch.cat([m[:i], m[i + 1:]])
-                return (m[i:i + 1] - rest.mean()) / rest.std().clamp(min=1e-6)
-            self.holdout_scores_ = torch.cat([scorer.fuse([others(m, i) for m in maps])[1] for i in range(len(held))]).tolist()
+        self.holdout_scores_ = (self._score(held).image_score if len(levels) == 1 or len(held) == 1 else self._scores_by_others(held)).tolist()
         self.threshold_ = threshold_for(self.holdout_scores_, self.config.false_alarm_rate, best_effort=True)
+
+    @torch.no_grad()
+    def _scores_by_others(self, held):
+        "(n,) image scores, each level of an image standardised by the maps of the other images: one that took part in its own statistics is not as far out as a fresh one"
+        scorer = self.scorer()
+        maps = [m.to(self.device) for m in self._in_batches(lambda x: [level(x.float()) for level in scorer.levels], held)]
+        def by_others(m, i):
+            rest = torch.cat([m[:i], m[i + 1:]])
+            return (m[i:i + 1] - rest.mean()) / rest.std().clamp(min=1e-6)
+        return torch.cat([scorer.fuse([by_others(m, i) for m in maps])[1] for i in range(len(held))]).cpu()
 
     # --- scoring ---
     def _check_fitted(self):
@@ -362,6 +365,7 @@ class GRAD:
         "Write the fitted model: manifest.json and one safetensors file a network (detectors with their banks, PatchDiffs); whole or not at all"
         self._check_fitted()
         folder = Path(folder)
+        put_back(folder)
         if folder.exists() and any(folder.iterdir()) and not (folder/"manifest.json").exists():
             raise GradKitError(f"'{folder}' holds other files and no model; name a new folder")
         with atomic_write(folder) as tmp:

@@ -36,6 +36,13 @@ def cluster(
         if mine: ray.shutdown()
 
 # %% ../nbs/14_scale.ipynb #39965a19
+def _device(device, gpu_share): return "cpu" if device == "auto" and not gpu_share else device
+
+def _said(error):
+    "The last line of what went wrong, in a worker or here"
+    error = getattr(error, "cause", None) or error
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
+
 def _begun(folder, config, seed, stages, device):
     from grad_kit.grad import GRAD
     warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
@@ -69,8 +76,8 @@ def _measure(folder, config, seed, stages, device, file, *trained):
 
 def _cells(folders, config, seeds, out):
     "{(category, seed): (Config, file of its finished cell)}; each category is read once"
-    from grad_kit.ablate import cell_file
-    if len(set(seeds)) < len(seeds): raise GradKitError(f"the seeds are {', '.join(map(str, seeds))}, but each must differ; list each once")
+    from grad_kit.ablate import _distinct, cell_file
+    _distinct(seeds)
     files = {}
     for category, folder in folders.items():
         ds, c = read_dataset(folder), config[category] if isinstance(config, dict) else config
@@ -120,7 +127,7 @@ def sweep(
     show=print,    # told of the table, each time it changes
 ):
     "Every category and seed as tasks, a PatchDiff level, then a detector, then the measurement; {category: cells}. Raises `GradKitError` at once for data that cannot be read, and where a task fails, when the others have ended; what is finished stays, and the same call goes on"
-    if device == "auto" and not gpu_share: device = "cpu"
+    device = _device(device, gpu_share)
     with run_lock(out), cluster(address) as ray:
         cells = _cells(folders, config, seeds, out)
         tasks = _plan(folders, cells, out)
@@ -134,7 +141,7 @@ def sweep(
                 done, waiting = ray.wait(waiting, num_returns=1)
                 for ref in done:
                     try: ray.get(ref)
-                    except ray.exceptions.RayError as e: failed[names[ref]] = ((cause := getattr(e, "cause", None) or e) and str(cause).strip().splitlines() or [repr(cause)])[-1]
+                    except ray.exceptions.RayError as e: failed[names[ref]] = _said(e)
                 if show: show(_table(tasks, set(tasks) - {names[r] for r in waiting}, failed, start))
         finally:
             for ref in waiting: ray.cancel(ref, force=True)
@@ -165,7 +172,7 @@ def _read(path):
             import fsspec
             with fsspec.open(path, "rb") as f: return f.read()
         with system.open_input_stream(inside) as f: return f.read()
-    except (OSError, ValueError, ImportError) as e: raise GradKitError(f"'{path}' cannot be read ({getattr(e, 'strerror', None) or str(e).splitlines()[0]}); look whether it is there for every worker") from e
+    except (OSError, ValueError, ImportError) as e: raise GradKitError(f"'{path}' cannot be read ({getattr(e, 'strerror', None) or _said(e)}); look whether it is there for every worker") from e
 
 class _Score:
     "A worker of `score_many`: the model is read once, when the worker starts"
@@ -210,8 +217,8 @@ def score_many(
 ):
     """Score any number of images: Parquet rows of path, image_score, alarm, a score for each level, `error` (empty, or why an image could not be read; the same call tries it again) and, if asked, the map. Memory does not grow with their number.
     Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model, and where `out` holds scores of another model, precision or choice of maps"""
-    from grad_kit.grad import GRAD
-    GRAD.load(model, "cpu")   # what is wrong with it is said before any worker starts
+    from grad_kit.grad import GRAD, threshold_for
+    whole = GRAD.load(model, "cpu")   # what is wrong with it is said before any worker starts
     if isinstance(images, (str, Path)):
         root = Path(images)
         if not root.is_dir(): raise GradKitError(f"there is no folder '{root}'; name a folder of images, or give a list of files or URIs")
@@ -221,7 +228,10 @@ def score_many(
     if len(set(images)) < len(images): raise GradKitError(f"{len(images) - len(set(images))} images are listed more than once; list each once")
     for name, value in ("batch", batch), ("part", part), ("workers", workers):
         if value is not None and value < 1: raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
-    if device == "auto" and not gpu_share: device = "cpu"
+    try: threshold_for(whole.holdout_scores_, whole.config.false_alarm_rate)
+    except GradKitError as e:
+        if say: say(f"no promise for alarm: {e}")
+    device = _device(device, gpu_share)
     out, start, failed = Path(out), time.time(), 0
     about = dict(model=_model_hash(model), precision=precision, maps=maps)
     with run_lock(out), cluster(address) as ray:
@@ -252,7 +262,7 @@ def _scored(file, about):
         part = pq.ParquetFile(file)
         of = json.loads((part.schema_arrow.metadata or {}).get(b"grad_kit", b"null"))
         table = part.read(["path", "error"])
-    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as e: raise GradKitError(f"'{file}' is broken or no part of scores ({str(e).splitlines()[0]}); remove it, or name another folder") from e
+    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as e: raise GradKitError(f"'{file}' is broken or no part of scores ({_said(e)}); remove it, or name another folder") from e
     if of != about: raise GradKitError(f"'{file}' holds scores {of or 'of unknown origin'}, but {about} are asked for; name another folder, or remove what is in this one")
     good = pc.equal(table["error"], "")
     if not pc.all(good).as_py():
@@ -266,7 +276,7 @@ def _write_part(scored, wanted, path, about):
     from ray.exceptions import RayError
     def tables():
         try: yield from scored.iter_batches(batch_size=4096, batch_format="pyarrow")
-        except RayError as e: raise GradKitError(f"the scoring of '{path.name}' stopped ({(str(getattr(e, 'cause', None) or e).strip().splitlines() or [repr(e)])[-1]}); the parts before it are kept, and the same call goes on") from e
+        except RayError as e: raise GradKitError(f"the scoring of '{path.name}' stopped ({_said(e)}); the parts before it are kept, and the same call goes on") from e
     rows, seen, failed = None, [], 0
     with atomic_write(path) as tmp:
         for table in tables():
@@ -276,4 +286,3 @@ def _write_part(scored, wanted, path, about):
         if rows is not None: rows.close()
         if sorted(seen) != sorted(wanted): raise GradKitError(f"{len(seen)} rows came back for {len(wanted)} images ({len(set(wanted) - set(seen))} missing); '{path.name}' is not kept, say the same again")
     return failed
-

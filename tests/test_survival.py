@@ -132,7 +132,7 @@ for size in range(100, 1500, 100):   # exported files too are whole or not there
     mount("-o", f"size={size}k")
     for file in (disk/"m.onnx", disk/"m.xml"):
         try: export_model(model, file); made.append(Exported(file)); file.unlink(); file.with_suffix(".bin").unlink(missing_ok=True)
-        except GradKitError as e: assert "cannot write" in str(e) and "full disk" in str(e) or "No space left" in str(e), e
+        except GradKitError as e: assert "cannot write" in str(e) and ("full disk" in str(e) or "No space left" in str(e)), e
         assert not list(disk.iterdir())
 assert 4 < len(made) < 26
 mount("-o", "ro")
