@@ -47,6 +47,7 @@ test-slow: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[scale]"
 	@$(BIN)/nbdev_test --flags slow --do-print --timing
 	@$(BIN)/python -m pytest -q -m "slow or gpu"
+	@HYPOTHESIS_PROFILE=wide $(BIN)/python -m pytest -q -m "not slow" tests/test_properties.py
 
 test-browser: env
 	@echo "Running the tutorials in JupyterLab and Chromium (minutes); screenshots in runs/browser ..."

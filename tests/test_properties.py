@@ -1,5 +1,5 @@
 "Written by hand: what must hold for any input, tried on inputs that hypothesis makes up"
-import io, json
+import io, json, os
 from dataclasses import fields
 
 import numpy as np
@@ -13,8 +13,9 @@ from grad_kit.data import read_image, read_mask
 from grad_kit.metrics import PixelCurve, auroc_table, image_auroc, spro
 from grad_kit.reweight import MemoryBank, patch_weights
 
-settings.register_profile("grad_kit", deadline=None, max_examples=80, derandomize=True)  # the same inputs each time
-settings.load_profile("grad_kit")
+settings.register_profile("grad_kit", deadline=None, max_examples=80, derandomize=True, database=None)  # the same inputs each time, on every machine
+settings.register_profile("wide", deadline=None, max_examples=2000, print_blob=True)                     # `make test-slow`: other inputs each time
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "grad_kit"))
 seeds, beta = st.integers(0, 2**32 - 1), st.floats(0, 100)
 
 
@@ -53,10 +54,10 @@ def test_equal_features_weigh_the_same_and_rare_ones_no_less(seed, n, dim, beta)
     z, a, _ = banks(rng, n, dim, 10)
     z[1] = z[0]
     w = patch_weights(z, filled(a), beta_density=beta)
-    assert w[0] == w[1]
+    torch.testing.assert_close(w[0], w[1], rtol=1e-4, atol=0.)   # a matrix product may sum equal rows in another order: beta * 2**-22 or so in the exponent
     rare = torch.stack([a.mean(0), -a.mean(0)])   # amid the bank, and opposite to it
     w = patch_weights(rare, filled(a.mean(0).expand(5, -1)), beta_density=beta)
-    assert w[1] >= w[0]
+    assert w[1] >= w[0] * (1 - 1e-4)   # with a beta near 0 both are alike but for rounding
 
 
 # --- metrics ---
