@@ -2,6 +2,7 @@
 
 from fastcore.test import *
 from grad_kit.analytic import *
+import math
 import torch
 from grad_kit.core import GradKitError
 from grad_kit.data import to_float
@@ -54,3 +55,39 @@ def test_samples_repeat_and_are_no_copies():
     d = (to_float(a)[:, None] - X[None]).square().mean((2, 3, 4))
     within = (X[:, None] - X[None]).square().mean((2, 3, 4)) + 9 * torch.eye(24)
     assert d.min(1).values.mean() > .3 * within.min(1).values.mean()  # farther from every normal image than a copy with noise would be
+
+
+def test_window_surprise_equals_a_float64_loop():
+    g = torch.Generator().manual_seed(0)
+    normal, x = torch.rand(4, 3, 9, 11, generator=g, dtype=torch.float64), torch.rand(1, 3, 9, 11, generator=g, dtype=torch.float64)
+    def slow(py, px, n, r, T):
+        "One pixel of the surprise, by the definition"
+        found = []
+        for m in normal:
+            for dy in range(-r, r + 1):
+                for dx in range(-r, r + 1):
+                    terms = [float((x[0, c, min(max(y + dy, 0), 8), min(max(z + dx, 0), 10)] - m[c, y, z])**2) for c in range(3)
+                             for y in range(py - n // 2, py + n // 2 + 1) for z in range(px - n // 2, px + n // 2 + 1) if 0 <= y < 9 and 0 <= z < 11]
+                    found.append(sum(terms) / len(terms))
+        return -T * math.log(sum(math.exp(-d / T) for d in found) / len(found)) if T else min(found)
+    for n, r, T in ((5, 1, 0.), (5, 0, .02), (9, 1, .05)):
+        s = window_surprise(x, normal, n, r, T)
+        for p in ((0, 0), (4, 5), (8, 10), (2, 9)): test_close(float(s[0][p]), slow(*p, n, r, T), 1e-9)
+    assert (window_surprise(x, normal, 5, 1, 1e-5) - window_surprise(x, normal, 5, 1)).abs().max() < 1e-3   # the limit
+
+
+def test_the_nearest_window_is_the_limit_of_the_surprise():
+    g = torch.Generator().manual_seed(0)
+    normal, x = torch.rand(7, 3, 24, 20, generator=g) * 2 - 1, torch.rand(3, 3, 24, 20, generator=g) * 2 - 1
+    for level, shift, stride in ((5, 0, 1), (9, 1, 2), (13, 2, 4)):
+        fast = NearestWindow(normal, level, shift, stride)(x)
+        test_close(fast, window_surprise(x, normal, level, shift).sqrt()[:, ::stride, ::stride], 1e-4)
+    test_close(NearestWindow(normal, 9)(normal), torch.zeros(7, 6, 5), 2e-3)   # a normal image surprises nowhere: what is left is float32's rounding
+    assert NearestWindow(normal, 9)(normal[:1].roll(1, -1))[:, :, 1:-1].max() < 2e-3 < NearestWindow(normal, 9, 0)(normal[:1].roll(1, -1))[:, :, 1:-1].max()   # nor one that moved a pixel, away from the border
+
+
+def test_the_surprise_moves_with_the_window():
+    flat = torch.zeros(2, 3, 40, 40)
+    def spot(y, x): a = flat[:1].clone(); a[..., y:y + 2, x:x + 2] = 1; return window_surprise(a, flat, 5)[0]
+    a, b = spot(12, 10), spot(19, 25)
+    test_close(a[5:25, 5:20], b[12:32, 20:35], 1e-6)   # as many pixels as the spot
