@@ -78,8 +78,19 @@ class Config:
     negative_bank_size: int = 512    # M-. Open: as M+
     balance_sets: bool = False       # True: each kind of negative (wrong coordinates, each contrastive level) keeps the same total weight, so that weights choose within kinds only. Not in the paper
     reweight_after: float = 0.0      # share of the steps with uniform weights before the reweighting begins; until both banks are full weights are uniform anyway. Open
+    # --- what scores, and the closed-form scorers (experiments/scorers) ---
+    scorers: tuple[str, ...] = ("detector",)  # names in `scorers.SCORERS`; the paper's method is its detector alone
+    filters_size: int = 256          # side in pixels at which `filters` looks
+    window_size: int = 64            # side at which `window` looks
+    window_levels: tuple[int, ...] = (13,)  # sides of its windows in pixels of `window_size`, from 5 in steps of 4
+    window_shift: int = 1            # pixels of `window_size` by which a normal window may lie elsewhere; 0 costs .03 to .1 AUROC where parts shift
+    reference_images: int = 500      # normal images at most that the closed-form scorers keep, spread evenly over what is there
+    density: str = "nearest"         # of `filters` and `features`: the distance to the "nearest" normal vector at the place, or "gaussian": to their mean
+    density_pooled: float = 0.5      # share of the covariance over all places in a place's own, which rests on few images
+    density_shrink: float = 0.05     # share of its diagonal added to each covariance
     # --- scoring ---
-    fusion: str = "max"              # of the levels' standardised maps: "mean" or "max". Open. Image and pixel AUROC, max against mean: trays, three levels, .970 and .933 against .967 and .918; juice_bottle, two levels, .881 and .756 against .869 and .708 (experiments/beyond, two seeds each)
+    score_top: float = 0.0           # the image score is the mean of this share of the map's pixels, the highest; 0: of the highest alone
+    fusion: str = "max"              # of the levels' standardised maps, and of the scorers': "mean" or "max". Open. Image and pixel AUROC, max against mean: trays, three levels, .970 and .933 against .967 and .918; juice_bottle, two levels, .881 and .756 against .869 and .708 (experiments/beyond, two seeds each)
     blur: float = 16.0               # standard deviation in pixels of the Gaussian on the map. The paper: "kernel size of 16". Pixel AUROC with 4, 8, 16 px at 256: magnetic_tile .672, .696, .724 (seed 0); trays, half as many at 128: .871, .897, .924 (seed 100)
     holdout: float = 0.15            # share of the normal images kept from training for fusion and threshold where the data has no validation split
     false_alarm_rate: float = 0.05   # the threshold is the quantile of held-out normal scores for this rate
@@ -126,13 +137,13 @@ class Config:
 
     @classmethod
     def preset(cls,
-        name,           # "demo", "quick", "cpu", "cpu_ad", "mvtec_ad", "mvtec_loco" or "auto" (one of the last four, by the data's layout and whether there is a GPU)
+        name,           # "instant", "demo", "quick", "cpu", "cpu_ad", "mvtec_ad", "mvtec_loco" or "auto" (on a GPU one of the last two, by the data's layout; else "instant", which measures better than what a CPU trains in half an hour: experiments/scorers)
         category=None,  # an MVTec category, which sets the flips of Tables 5 and 6; "metal_nut" and "Metal Nut" are the same
         layout=None,    # the `Dataset.layout` of the data, for "auto": "mvtec_ad" means structural defects only, anything else logical ones too
         **changes,      # fields to set otherwise
     ):
         "A named set of settings; see `PRESETS`"
-        if name == "auto": name = ("mvtec_ad" if layout == "mvtec_ad" else "mvtec_loco") if torch.cuda.is_available() else ("cpu_ad" if layout == "mvtec_ad" else "cpu")
+        if name == "auto": name = ("mvtec_ad" if layout == "mvtec_ad" else "mvtec_loco") if torch.cuda.is_available() else "instant"
         if name not in PRESETS: raise GradKitError(f"there is no preset '{name}'; choose one of: {', '.join(['auto', *PRESETS])}")
         flips = {}
         if category is not None:
@@ -191,8 +202,15 @@ def _rules(c):
     yield all(ls and all(is_level(n) for n in ls) for ls in c.contrastive_levels), "contrastive_levels", "lists of levels of the form 1 + 4k, from 5 to 513 (5, 9, 13, 17, ...)"
     yield not c.one_network or len({len(ls) for ls in c.contrastive_levels}) == 1, "contrastive_levels", "lists of one length, as one_network is true"
     choices = dict(generator=("trained", "analytic", "both"), sigma_t=("beta", "posterior"), generator_norm=("none", "rms", "layer"),
-                   fusion=("mean", "max"), precision=("auto", "float32", "bfloat16"))
+                   fusion=("mean", "max"), density=("nearest", "gaussian"), precision=("auto", "float32", "bfloat16"))
     for name, ok in choices.items(): yield getattr(c, name) in ok, name, "one of " + ", ".join(map(repr, ok))
+    yield bool(c.scorers) and len(set(c.scorers)) == len(c.scorers), "scorers", "one or more different names"
+    yield 64 <= c.filters_size <= 1024 and c.filters_size % 32 == 0, "filters_size", "a multiple of 32 from 64 to 1024"
+    yield 16 <= c.window_size <= 512, "window_size", "from 16 to 512"
+    yield bool(c.window_levels) and all(is_level(n) and n <= c.window_size for n in c.window_levels), "window_levels", f"levels of the form 1 + 4k, from 5 to window_size ({c.window_size})"
+    yield 0 <= c.window_shift <= 8, "window_shift", "from 0 to 8"
+    yield c.reference_images >= 2, "reference_images", "at least 2"
+    for name in "density_pooled density_shrink score_top".split(): yield 0 <= getattr(c, name) <= 1, name, "from 0 to 1"
     yield c.generator_size == 0 or c.generator_size >= PATCH, "generator_size", "0 or at least 34"
     yield c.generator_crop == 0 or c.generator_crop >= 16, "generator_crop", "0 or at least 16"
     yield 1 <= c.sample_steps <= c.timesteps, "sample_steps", f"1 to timesteps ({c.timesteps})"
@@ -209,15 +227,17 @@ def _rules(c):
     for name in "holdout false_alarm_rate".split(): yield 0 < getattr(c, name) < 1, name, "between 0 and 1"
 
 # %% ../nbs/00_core.ipynb #21d932b2
-_SMALL = dict(generator="both", n_contrastive=96, generator_width=32, generator_steps=1000, generator_batch=64, generator_crop=32, generator_lr=3e-3, coord_frequencies=4, ema=0.99, sample_steps=40,
+_FUSED = dict(scorers=("detector", "filters", "window"), score_top=0.01)  # each by itself and together: experiments/scorers
+_SMALL = dict(_FUSED, generator="both", n_contrastive=96, generator_width=32, generator_steps=1000, generator_batch=64, generator_crop=32, generator_lr=3e-3, coord_frequencies=4, ema=0.99, sample_steps=40,
               analytic_images=32, analytic_batch=4, detector_width=0.5, detector_steps=8000, detector_lr=5e-4, patches=24, images_per_set=2,
               # no reweighting, no regularisation: each lowers the AUROC on trays and leaves it on magnetic_tile (experiments/trays, real); the feature loss doubles the time
               noisy_reweighting=False, tail_reweighting=False, alpha_1=0.0, alpha_2=0.0)
 PRESETS = dict(
     mvtec_ad=dict(detector_levels=(34,), contrastive_levels=((5, 9, 13),)),
     mvtec_loco=dict(),
-    demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0, detector_steps=3000, patches=48),  # patches and steps as the time allows: each helps (experiments/patchdiff)
-    quick=dict(_SMALL, image_size=64, blur=4.0, detector_levels=(34,), contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20, analytic_images=24,
+    instant=dict(scorers=("filters", "window"), score_top=0.01),  # no training
+    demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0, generator_steps=200, n_contrastive=36, detector_steps=500, patches=48),  # as many steps as leave the demo within five minutes; the other scorers do the most
+    quick=dict(_SMALL, scorers=("detector",), score_top=0.0, image_size=64, blur=4.0, detector_levels=(34,), contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20, analytic_images=24,
                detector_width=0.25, detector_steps=800, patches=16, bank_size=256, negative_bank_size=256),
     cpu=dict(_SMALL, detector_levels=(68, 136), contrastive_levels=((5, 9, 13), (9, 13, 17))),
     cpu_ad=dict(_SMALL, detector_levels=(34,), contrastive_levels=((5, 9, 13),), generator="trained", n_contrastive=64, detector_steps=4000),  # 8,000 gain nothing on magnetic_tile; training-free windows need objects that stay in place; and at 256 px they take minutes
