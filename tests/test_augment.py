@@ -4,6 +4,7 @@ from fastcore.test import *
 from grad_kit.augment import *
 import math
 import torch
+from fastcore.test import *
 from grad_kit.core import Config, seeded
 
 
@@ -70,3 +71,14 @@ def test_only_the_asked_share_is_jittered():
     x = torch.rand(400, 3, 8, 8) * 2 - 1
     with seeded(0): changed = ((make_augment(Config(rotation=0.), True)(x) - x).abs().amax((1, 2, 3)) > 1e-3).float().mean()
     assert .13 < changed < .28  # p = 0.2; within four standard errors
+
+
+def test_painted_images_keep_to_the_colours_of_the_normal_ones():
+    g = torch.Generator().manual_seed(0)
+    grey = torch.randint(0, 256, (4, 1, 16, 16), generator=g).expand(-1, 3, -1, -1).to(torch.uint8)
+    coloured = torch.randint(0, 256, (4, 3, 16, 16), generator=g).to(torch.uint8)
+    painted = (grey.float() + 6 * torch.randn(grey.shape, generator=g)).round().clamp(0, 255).to(torch.uint8)
+    kept = keep_colours(painted, grey)
+    assert (kept.amax(1) == kept.amin(1)).all() and (kept.float() - painted.float().mean(1, keepdim=True)).abs().max() <= 1
+    assert keep_colours(painted, coloured) is painted
+    test_eq([colour_axes(x)[1].shape[1] for x in (grey, coloured)], [1, 3])
