@@ -18,6 +18,7 @@ from . import __version__
 from .core import Config, GradKitError, device_name, pick_device, pick_dtype, seeded
 from .grad import GRAD, Scorer, sampling_batch
 from .metrics import format_table
+from .scorers import top_mean
 
 # %% ../nbs/13_bench.ipynb #ef4b1510
 def sync(device):
@@ -83,6 +84,7 @@ def untrained(
     config,  # Config
     device,
     seed=0,
+    normals=200,  # random images behind the closed-form scorers, whose time grows with their number
 ):
     "A `GRAD` whose detectors have random weights: speed does not depend on them. (Weights are scaled so that activations neither grow nor fade)"
     from grad_kit.detector import PatchDetector
@@ -94,7 +96,11 @@ def untrained(
             for p in net.parameters(): p.data.normal_(0, (2 / p[0].numel()) ** .5 if p.ndim > 1 else .1)
             model.networks_[levels] = net.to(model.device, memory_format=torch.channels_last).eval().requires_grad_(False)
             model.detectors_ |= {n: model.networks_[levels].at(i) for i, n in enumerate(levels)}
-    model.stats_, model.threshold_, model.holdout_scores_, model.n_normal_, model._scorers = {n: (0., 1.) for n in config.detector_levels}, 0., [0.], 0, {}
+        normal = torch.randint(0, 256, (normals, 3, config.image_size, config.image_size), dtype=torch.uint8)
+    model.stats_ = {n: (0., 1.) for n in config.detector_levels}
+    model._fit_scorers(normal)
+    model.units_ = {name: (0., 1., 1.) for name in config.scorers}
+    model.threshold_, model.holdout_scores_, model.n_normal_, model._scorers = 0., [0.], normals, {}
     return model
 
 def engines(
@@ -164,13 +170,20 @@ def bench_stages(
     S, device, scorer, rows = model.config.image_size, model.device, Scorer(model, dtype), []
     with torch.inference_mode():
         images = torch.randint(0, 256, (batch, 3, S, S), dtype=torch.uint8, device=device)
-        x, maps = images.float(), []
+        x = images.float()
+        maps, found = scorer.maps(x)
         parts = {"bytes to floats": lambda: images.float()}
-        for n, level in zip(model.config.detector_levels, scorer.levels):
-            if level.shrink is not None: parts[f"resize for level {n}"] = lambda level=level: level.resize(x)
-            parts[f"level {n}, with its resize"] = lambda level=level: level(x)
-            maps.append(level(x))
-        parts["fuse, cut, blur, scores"] = lambda: scorer.fuse(maps)
+        if scorer.detector is not None:
+            for n, level in zip(model.config.detector_levels, scorer.parts[scorer.detector].levels):
+                if level.shrink is not None: parts[f"resize for level {n}"] = lambda level=level: level.resize(x)
+                parts[f"level {n}, with its resize"] = lambda level=level: level(x)
+            parts["levels fused"] = lambda: scorer.of_levels(found)
+        for name, part in zip(scorer.names, scorer.parts):
+            if name != "detector": parts[name] = lambda part=part: part(x)
+        def finished():
+            fused = scorer.fuse(maps)
+            return scorer.finish @ fused @ scorer.finish.T, top_mean(fused, scorer.share)
+        parts["fuse, blur, score"] = finished
         parts["all"] = lambda: scorer(images)
         for name, f in parts.items(): rows.append(dict(stage=name, gflop=count_flops(f) / 1e9, **time_call(f, device, budget)))
     return rows

@@ -16,7 +16,7 @@ import torch
 from . import __version__
 from .core import Config, GradKitError, atomic_write, device_name
 from .data import as_dataset
-from .grad import Result, Scorer
+from .grad import Result, Scorer, split_columns
 from .metrics import auroc_table, headline
 
 # %% ../nbs/12_export.ipynb #421ed832
@@ -44,7 +44,7 @@ def _format(path):
 
 def _about(model, precision):
     "What a file says of itself"
-    return json.dumps(dict(what="grad_kit export", version=__version__, precision=precision, threshold=model.threshold_, seed=model.seed, n_normal=model.n_normal_, holdout_scores=model.holdout_scores_, config=model.config.to_dict()))
+    return json.dumps(dict(what="grad_kit export", version=__version__, precision=precision, columns=model.scorer().columns, threshold=model.threshold_, seed=model.seed, n_normal=model.n_normal_, holdout_scores=model.holdout_scores_, config=model.config.to_dict()))
 
 def export_model(
     model,       # a fitted GRAD
@@ -61,7 +61,7 @@ def export_model(
         file = Path(tmp)/"model.onnx"
         with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "root"):
             warnings.simplefilter("ignore")   # of torch's own deprecations, and of torchvision, which is not needed
-            program = torch.onnx.export(Scorer(model).cpu(), (torch.zeros(2, 3, size, size, dtype=torch.uint8),), input_names=["images"], output_names=["anomaly_map", "image_score", "level_scores"],
+            program = torch.onnx.export(Scorer(model).cpu(), (torch.zeros(2, 3, size, size, dtype=torch.uint8),), input_names=["images"], output_names=["anomaly_map", "image_score", "scores"],
                                         dynamic_shapes=({0: torch.export.Dim("images", min=1, max=2**16)},), dynamo=True, verbose=False)
             program.save(file)
             if int8 is not None: file = _quantise(file, as_dataset(int8).images(size))
@@ -110,6 +110,7 @@ class Exported:
         except (TypeError, json.JSONDecodeError): about = None
         if not isinstance(about, dict) or about.get("what") != "grad_kit export": raise GradKitError(f"'{path}' was not written by grad_kit; write it with export_model or grad_export")
         self.config, self.threshold, self.precision, self.about = Config.from_dict(about["config"]), about["threshold"], about["precision"], about
+        self.columns = about.get("columns", list(self.config.detector_levels))   # files from before there were several scorers
 
     def _open_onnx(self, precision, threads):
         ort, = _need("onnxruntime")
@@ -138,7 +139,7 @@ class Exported:
     def __call__(self,
         images,  # (B,3,S,S) uint8 array
     ):
-        "(anomaly map (B,S,S), image score (B,), level scores (B,L)) as float32 arrays"
+        "(anomaly map (B,S,S), image score (B,), scores of the `columns` (B,k): each scorer, then each detector level) as float32 arrays"
         S = self.config.image_size
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (3, S, S):
             raise GradKitError(f"the images are {getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}, but must be a uint8 array (B,3,{S},{S}); `score` takes others")
@@ -150,8 +151,8 @@ class Exported:
     ):
         "A `Result`, as `GRAD.score` gives"
         x = as_dataset(images).images(self.config.image_size).numpy()
-        maps, scores, levels = (torch.from_numpy(np.concatenate(a)) for a in zip(*(self(x[i:i + batch]) for i in range(0, len(x), batch))))
-        return Result(scores, maps, dict(zip(self.config.detector_levels, levels.T)), self.threshold)
+        maps, scores, columns = (torch.from_numpy(np.concatenate(a)) for a in zip(*(self(x[i:i + batch]) for i in range(0, len(x), batch))))
+        return Result(scores, maps, *split_columns(self.columns, columns, self.threshold))
 
 # %% ../nbs/12_export.ipynb #9feb6585
 def compare(

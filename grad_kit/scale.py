@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .core import FLIPS, Config, GradKitError, atomic_write, run_lock, read_json, seeded, write_json
-from .data import IMAGE_SUFFIXES, _threads, read_dataset, read_image, resize_images
+from .data import IMAGE_SUFFIXES, Item, _threads, read_dataset, read_image, resize_images
 
 # %% ../nbs/14_scale.ipynb #35f66ecf
 @contextmanager
@@ -174,6 +174,8 @@ def _read(path):
         with system.open_input_stream(inside) as f: return f.read()
     except (OSError, ValueError, ImportError) as e: raise GradKitError(f"'{path}' cannot be read ({getattr(e, 'strerror', None) or _said(e)}); look whether it is there for every worker") from e
 
+def _column(k): return f"level_{k}" if isinstance(k, int) else f"scorer_{k}"
+
 class _Score:
     "A worker of `score_many`: the model is read once, when the worker starts"
     def __init__(self, model, device, precision, maps):
@@ -184,19 +186,22 @@ class _Score:
         paths, size, good, pixels = list(batch["path"]), self.model.config.image_size, [], []
         error = [None] * len(paths)
         def load(path):
-            try: return resize_images(torch.from_numpy(read_image(path, _read(path))).permute(2, 0, 1)[None], size)
+            try:
+                pixels = read_image(path, _read(path))
+                self.model._check_size(Item(pixels, "test", name=path))
+                return resize_images(torch.from_numpy(pixels).permute(2, 0, 1)[None], size)
             except GradKitError as e: return str(e)
         for i, x in enumerate(_threads(load, paths)):
             if isinstance(x, str): error[i] = x
             else: pixels.append(x); good.append(i)
         n = len(error)
         out = {"path": np.array(paths, object), "image_score": np.full(n, np.nan, np.float32), "alarm": np.zeros(n, bool), "error": np.array([e or "" for e in error], object)}
-        levels = {f"level_{l}": np.full(n, np.nan, np.float32) for l in self.model.config.detector_levels}
+        levels = {_column(k): np.full(n, np.nan, np.float32) for k in self.model.scorer(self.precision).columns}
         if self.maps: out["anomaly_map"] = np.array([b""] * n, object)
         if good:
             r = self.model._score(torch.cat(pixels), len(pixels), self.precision)
             out["image_score"][good], out["alarm"][good] = r.image_score.numpy(), r.label.numpy()
-            for l, v in r.level_score.items(): levels[f"level_{l}"][good] = v.numpy()
+            for k, v in (r.scorer_score | r.level_score).items(): levels[_column(k)][good] = v.numpy()
             if self.maps:
                 for i, m in zip(good, r.anomaly_map.numpy().astype(np.float16)): out["anomaly_map"][i] = m.tobytes()
         return out | levels
@@ -215,7 +220,7 @@ def score_many(
     part=20_000,   # images a Parquet part: what an interrupted run loses at most
     say=print,     # told of progress
 ):
-    """Score any number of images: Parquet rows of path, image_score, alarm, a score for each level, `error` (empty, or why an image could not be read; the same call tries it again) and, if asked, the map. Memory does not grow with their number.
+    """Score any number of images: Parquet rows of path, image_score, alarm, a score for each scorer and detector level, `error` (empty, or why an image could not be read; the same call tries it again) and, if asked, the map. Memory does not grow with their number.
     Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model, and where `out` holds scores of another model, precision or choice of maps"""
     from grad_kit.grad import GRAD, threshold_for
     whole = GRAD.load(model, "cpu")   # what is wrong with it is said before any worker starts

@@ -257,6 +257,7 @@ def explore_weights(
 ):
     "Slider over beta_density and choice of the equation: the weight of each window of contrastive images, with the effective sample size"
     model._check_fitted()
+    if not model.detectors_: raise GradKitError("this model has no trained detector, whose patches would have weights; fit one with 'detector' among Config.scorers")
     levels = list(model.config.detector_levels)
     if images is None and not all(model.contrastive_.get(k) for k in levels): raise GradKitError("a loaded model holds no contrastive images; give some as images=, uint8 (N,3,H,W)")
     def compute(check, level):
@@ -287,6 +288,11 @@ def _scored(model, images):
     if len(ds.split("test")) and ds.split("test").labels.any(): return test_items(ds)[0], True
     return ds, False
 
+def _in_units(model, image, name):
+    "(S,S): one scorer's blurred map of one image, with its zero and spread among normal images"
+    zero, spread, _ = model.units_[name]
+    return ((model.score_each(image)[name][0][0] - zero) / spread).numpy()
+
 def _masks(ds): return [np.logical_or.reduce(ds.defect_masks(i)) if it.label and it.masks else None for i, it in enumerate(ds.items)]
 
 def explore_scores(
@@ -306,6 +312,10 @@ def explore_scores(
         if len(r.image_score) != len(ds): raise GradKitError(f"the result holds {len(r.image_score)} scores, but there are {len(ds)} images; give the result of model.score for the same images")
         check(1.)
         return r
+    parts = {**({name: name for name in model.config.scorers} if len(model.config.scorers) > 1 else {}), **{f"level {k}": k for k in (model.config.detector_levels if model.detectors_ else ())}}
+    def part_map(i, part):
+        if isinstance(part, str): return torch.from_numpy(_in_units(model, pixels[i:i + 1], part))
+        return level_map(i, part)
     def level_map(i, level):
         side = model.config.input_size(level)
         mean, std = model.stats_[level]
@@ -314,7 +324,7 @@ def explore_scores(
         scores = r.image_score.numpy()
         threshold, own = (threshold_for(first, max(v, 1 / (n + 1))) for v in (rate_asked / 100, rate))
         alarm = scores > threshold
-        amap = r.anomaly_map[image] if which == "fused" else level_map(image, which)
+        amap = r.anomaly_map[image] if which == "fused" else part_map(image, which)
         top = max(threshold, float(amap.max()))
         moved = [i for i in np.flatnonzero(alarm != (scores > own))]
         def called(i): return ds.items[i].defect if labelled else ds.items[i].where.rsplit("/", 1)[-1]   # a plain folder's images are not known to be good
@@ -327,7 +337,7 @@ def explore_scores(
         if rate_asked / 100 < 1 / (n + 1): text += f"<b>{n} held-out normal images support no rate below {100 / (n + 1):.1f} %; the highest of their scores is the threshold.</b>"
         return fig, text + (f" {len(moved)} change sides against {100 * rate:g} %." if moved else "")
     return Explorer(dict(image=_slider(w.IntSlider, "image (number)", 0, 0, len(ds) - 1, 1, "position among the scored images"),
-                         which=_choice("map", {"fused": "fused", **{f"level {k}": k for k in model.config.detector_levels}}, "fused", "the fused map, or one detector's before fusion and blur"),
+                         which=_choice("map", {"fused": "fused", **parts}, "fused", "the fused map, one scorer's in units of its scores among normal images, or one detector level's before fusion and blur"),
                          opacity=_slider(w.FloatSlider, "opacity (0 to 1)", .6, 0, 1, .05, "of the map over the image", width="19em"),
                          rate_asked=_slider(w.FloatLogSlider, "false alarms (%)", 100 * rate, -1, 1.7, .05, "share of normal images that may raise an alarm", readout_format=".2g")), show, compute, [])
 

@@ -13,7 +13,7 @@ from grad_kit.trays import tray_dataset
 def small_model(**changes):
     warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
     small = dict(image_size=128, generator="analytic", detector_levels=(34, 68), contrastive_levels=((5,), (9,)), n_contrastive=8, sample_steps=5, analytic_images=4, patches=16, detector_steps=120, detector_width=.125, detector_lr=2e-3)
-    return GRAD(Config.preset("demo").replace(**small | changes), device="cpu").fit(tray_dataset(24, 8, 2, 1, size=128), progress=False)
+    return GRAD(Config.preset("demo", scorers=("detector",), score_top=0.).replace(**small | changes), device="cpu").fit(tray_dataset(24, 8, 2, 1, size=128), progress=False)
 
 
 def test_exports_score_as_torch_does():
@@ -26,11 +26,25 @@ def test_exports_score_as_torch_does():
         assert c["map_difference"] < 1e-3 and c["score_difference"] < 1e-3 and c["score_spread"] > .02, c
         a, b = model.score(test), e.score(test, batch=5)   # the last batch is smaller
         assert all((a.level_score[n] - b.level_score[n]).abs().max() < 1e-3 for n in (34, 68))
-        for n in (1, 3): test_eq([o.shape for o in e(test.images(128).numpy()[:n])], [(n, 128, 128), (n,), (n, 2)])
+        for n in (1, 3): test_eq([o.shape for o in e(test.images(128).numpy()[:n])], [(n, 128, 128), (n,), (n, 3)])   # the detector, and its two levels
         export_model(model, folder/name)   # over its own file
     test_eq(sorted(p.name for p in folder.iterdir()), ["m.bin", "m.onnx", "m.xml"])
     import onnx
     onnx.checker.check_model(onnx.load(folder/"m.onnx"), full_check=True)
+
+
+def test_several_scorers_export_as_one_file():
+    ds, folder = tray_dataset(30, 12, 5, 1, size=64), Path(tempfile.mkdtemp())
+    model = GRAD(Config.preset("quick", scorers=("filters", "window"), score_top=.01, filters_size=64, window_levels=(5,)), device="cpu").fit(ds, progress=False)
+    test = ds.split("test")
+    a = model.score(test)
+    for file in ("m.onnx", "m.xml"):
+        export_model(model, folder/file)
+        e = Exported(folder/file)
+        b = e.score(test)
+        test_eq(e.columns, ["filters", "window"]); test_eq(sorted(b.scorer_score), ["filters", "window"])
+        assert (a.image_score - b.image_score).abs().max() < 1e-2 * a.image_score.abs().max() and (a.anomaly_map - b.anomaly_map).abs().max() < 1e-2 * a.anomaly_map.abs().max()
+        assert (a.label == b.label).all() and (a.scorer_score["window"] - b.scorer_score["window"]).abs().max() < 1e-3
 
 
 @pytest.mark.data

@@ -13,7 +13,7 @@ from grad_kit.trays import tray_dataset
 def tiny(**changes):
     "The smallest fit that goes through every stage"
     warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
-    small = dict(image_size=64, generator="both", contrastive_levels=((5, 9),), n_contrastive=6, sample_steps=4, generator_steps=6, generator_width=8, generator_batch=2, analytic_images=4,
+    small = dict(scorers=("detector",), score_top=0., image_size=64, generator="both", contrastive_levels=((5, 9),), n_contrastive=6, sample_steps=4, generator_steps=6, generator_width=8, generator_batch=2, analytic_images=4,
                  noisy_reweighting=True, tail_reweighting=True, alpha_1=.1, alpha_2=.1, detector_steps=40, detector_width=.125, patches=4, bank_size=32, negative_bank_size=32)
     return Config.preset("demo").replace(**small | changes)
 
@@ -90,12 +90,70 @@ def test_several_levels_are_fused():
         assert abs(float((placed.mean(0) if model.config.fusion == "mean" else placed.amax(0)).max()) - ours) < 1e-3 * abs(ours)
 
 
+def test_scorers_are_fused_saved_and_loaded():
+    fused = Config.preset("quick", scorers=("filters", "window"), score_top=.01, filters_size=64, window_levels=(5,))
+    ds, folder = tray_dataset(40, 16, 8, 2), Path(tempfile.mkdtemp())/"m"
+    model = grad_module.GRAD(fused, device="cpu").fit(ds, progress=False)
+    test = ds.split("test")
+    a = model.score(test, each=True)
+    assert model.detectors_ == {} and model.contrastive_ == {} and a.level_score == {}                        # nothing is painted or trained for nobody
+    test_eq((list(a.scorer_score), list(a.scorer_map)), (["filters", "window"],) * 2); test_eq(a.scorer_map["window"].shape, (len(test), 64, 64))
+    model.save(folder)
+    b = grad_module.GRAD.load(folder, "cpu").score(test)
+    assert torch.equal(a.image_score, b.image_score) and torch.equal(a.anomaly_map, b.anomaly_map) and a.threshold == b.threshold
+    zero, spread, weight = model.units_["filters"]
+    assert (a.image_score >= (a.scorer_score["filters"] - zero) / spread * weight - 1e-4).all()   # the maximum of maps is no less than any of them
+    assert max(w for _, _, w in model.units_.values()) == 1 and min(w for _, _, w in model.units_.values()) >= .25
+    from grad_kit.metrics import image_auroc
+    assert image_auroc(test.labels, a.image_score) > .9
+    test_eq(set(p.name for p in folder.iterdir()), {"manifest.json", "scorer_filters.safetensors", "scorer_window.safetensors"})
+
+
+def test_the_units_of_each_held_out_image_are_the_others():
+    # with three images everything can be said by hand: what `_scores_by_others` makes of image 0 is what two calls by hand make of it
+    ds = tray_dataset(20, 3, 0, 0)
+    model = grad_module.GRAD(Config.preset("quick", scorers=("filters", "window"), score_top=.01, filters_size=64, window_levels=(5,)), device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(ds, progress=False)
+    held = ds.split("validation").images(64)
+    scorer = model.scorer()
+    maps, _ = scorer.maps(held.float())
+    each = torch.stack([grad_module.top_mean(m, .01) for m in maps], 1)
+    z = [(m[:1] - each[1:, k].mean()) / each[1:, k].std() * model.units_[name][2] for k, (m, name) in enumerate(zip(maps, scorer.names))]
+    test_close(model.holdout_scores_[0], float(grad_module.top_mean(torch.stack(z).amax(0), .01)), 1e-3)
+
+
+def test_another_image_size_is_refused_by_name():
+    ds = tray_dataset(8, 4, 1, 0)
+    model = grad_module.GRAD(Config.preset("quick", scorers=("window",), window_levels=(5,)), device="cpu").fit(ds, progress=False)
+    test_fail(lambda: model.score(np.zeros((1, 80, 64, 3), np.uint8)), exc=GradKitError, contains="64 x 80 pixels, but the model was fitted on images of 64 x 64")
+    test_fail(lambda: grad_module.GRAD(Config(scorers=("nosuch",))), exc=GradKitError, contains="there is no scorer 'nosuch'; choose among")
+
+
+def test_adding_a_scorer_takes_a_class_and_a_line():
+    from grad_kit.scorers import MapScorer, SCORERS, register_scorer
+    @register_scorer("mean difference")
+    class MeanDifference(MapScorer):
+        def fit(self, normal, model):
+            self.register_buffer("mean", normal.float().mean(0)); return self
+        def forward(self, x): return (x - self.mean).abs().mean(1)
+    ds, folder = tray_dataset(20, 10, 4, 1), Path(tempfile.mkdtemp())/"m"
+    model = grad_module.GRAD(Config.preset("quick", scorers=("mean difference", "window"), score_top=.01, window_levels=(5,)), device="cpu").fit(ds, progress=False)
+    model.save(folder)
+    a, b = (m.score(ds.split("test")) for m in (model, grad_module.GRAD.load(folder, "cpu")))
+    assert torch.equal(a.image_score, b.image_score)
+    del SCORERS["mean difference"]
+    test_fail(lambda: grad_module.GRAD.load(folder, "cpu"), exc=GradKitError, contains="there is no scorer 'mean difference'")
+
+
 def test_out_of_memory_halves_the_batch_and_says_so():
     ds = tray_dataset(8, 4, 2, 1)
     model = grad_module.GRAD(tiny(generator="analytic"), device="cpu").fit(ds, progress=False)
     test, scorer, most = ds.split("test"), model.scorer(), []
     a = model.score(test)
     class Small(torch.nn.Module):
+        columns = scorer.columns
         def forward(self, x):
             most.append(len(x))
             if len(x) > room: raise torch.OutOfMemoryError("out of memory")

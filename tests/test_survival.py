@@ -21,7 +21,7 @@ import torch
 torch.set_num_threads(1)
 from grad_kit import GRAD, Config
 from grad_kit.trays import tray_dataset
-c = Config.preset("demo", image_size=64, generator="both", contrastive_levels=((5, 9),), n_contrastive=24, sample_steps=20, generator_steps=60, generator_width=8, generator_batch=4, analytic_images=8, detector_steps=200,
+c = Config.preset("demo", scorers=("detector",), score_top=0., image_size=64, generator="both", contrastive_levels=((5, 9),), n_contrastive=24, sample_steps=20, generator_steps=60, generator_width=8, generator_batch=4, analytic_images=8, detector_steps=200,
                   detector_width=.125, patches=8, bank_size=32, negative_bank_size=32, noisy_reweighting=True, tail_reweighting=True, alpha_1=.1, alpha_2=.1)
 ds = tray_dataset(16, 8, 4, 1)
 print("begun", flush=True)
