@@ -60,6 +60,11 @@ def _peak_memory_gib(device):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     return round(peak + (torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0), 2)
 
+def _scores_of(result, i):
+    "Image i's score by each scorer, where there are several, and by each detector level, for a row of a table"
+    each = result.scorer_score if len(result.scorer_score) > 1 else {}
+    return {f"scorer_{k}": f"{float(v[i]):.6g}" for k, v in each.items()} | {f"level_{l}": f"{float(v[i]):.6g}" for l, v in result.level_score.items()}
+
 def _write_csv(path, rows):
     with atomic_write(path) as tmp, open(tmp, "w", newline="", encoding="utf-8") as f:
         w = csv.DictWriter(f, rows[0]); w.writeheader(); w.writerows(rows)
@@ -68,6 +73,7 @@ def _write_csv(path, rows):
 def _evaluate(model, ds, out, extra, tiff=False, start=None):
     "Score, measure, print and write; the results as a dict, with the seconds since `start`"
     from grad_kit import metrics, plots
+    from grad_kit.ablate import beside, beside_table
     from grad_kit.data import test_items
     items, protocol = test_items(ds)
     result = model.score(items)
@@ -79,9 +85,10 @@ def _evaluate(model, ds, out, extra, tiff=False, start=None):
     m = metrics.evaluate(scores, maps, labels, items.kinds, items.defects, **truth, threshold=model.threshold_)
     if start is not None: extra = extra | dict(seconds=round(time.time() - start, 1))
     auroc = metrics.flat_auroc(m.pop("image_auroc"))
-    results = dict(data=ds.name, protocol=protocol, image_auroc=auroc, **m, seed=model.seed, generator=model.config.generator, **_machine(model), config=model.config.to_dict(), **extra)
+    simpler = beside(model, ds, items, masks)
+    results = dict(data=ds.name, protocol=protocol, image_auroc=auroc, **m, scorers=list(model.config.scorers), weights={k: v[2] for k, v in model.units_.items()}, beside=simpler, seed=model.seed, generator=model.config.generator, **_machine(model), config=model.config.to_dict(), **extra)
     write_json(out/"results.json", results)
-    _write_csv(out/"scores.csv", [dict(name=n, kind=k, defect=d, image_score=f"{s:.6g}", alarm=bool(s > model.threshold_), **{f"level_{l}": f"{float(v[i]):.6g}" for l, v in result.level_score.items()})
+    _write_csv(out/"scores.csv", [dict(name=n, kind=k, defect=d, image_score=f"{s:.6g}", alarm=bool(s > model.threshold_), **_scores_of(result, i))
                                   for i, (n, k, d, s) in enumerate(zip(items.names, items.kinds, items.defects, scores))])
     images = items.images(model.config.image_size)
     show = _examples(items.defects)
@@ -92,10 +99,17 @@ def _evaluate(model, ds, out, extra, tiff=False, start=None):
     rows = [[k, v, ""] for k, v in auroc.items() if k not in groups and v is not None] + [[f"= {k}", auroc[k], between(k)] for k in groups] + [["pixel AUROC", m["pixel_auroc"], ""], ["pixel AP", m["pixel_ap"], ""], ["AUPRO, rate to 0.3", m["aupro"], ""]]
     if m["spro"]: rows += [[f"sPRO, rate to 0.05, {k}", t["0.05"], ""] for k, t in m["spro"].items()]
     if tiff: _write_tiffs(items, maps, out/"anomaly_maps"/ds.name)
-    print(f"\n{ds.name}, protocol '{protocol}', {m['n_normal']} normal and {m['n_anomalous']} anomalous images, seed {model.seed}, contrastive images: {model.config.generator}")
+    print(f"\n{ds.name}, protocol '{protocol}', {m['n_normal']} normal and {m['n_anomalous']} anomalous images, seed {model.seed}, {_what_scores(model)}")
     print(metrics.format_table(rows, ["image AUROC", "", "95 %"]))
+    print(f"\n{beside_table(simpler, (metrics.headline(auroc), m['pixel_auroc']))}\n")
     print(f"threshold {model.threshold_:.3f} for a false-alarm rate of {model.config.false_alarm_rate:g}: measured on {m['n_normal']} normal images {m['false_alarm_rate']:.3f}; of the anomalous images {m['detection_rate']:.3f} raise an alarm")
     return results
+
+def _what_scores(model):
+    "In words: which scorers, with which weight, and what painted the contrastive images"
+    units = getattr(model, "units_", {})
+    said = "scorers: " + ", ".join(name + (f" (weight {units[name][2]:.2f})" if len(units) > 1 else "") for name in model.config.scorers)
+    return said + (f"; contrastive images: {model.config.generator}" if model._networks() else "; nothing trained")
 
 def _write_tiffs(items, maps, folder):
     "A float32 TIFF of the image's own size for each map, named as MVTec LOCO AD's evaluation reads them: test/logical_anomalies/000.tiff"
@@ -119,7 +133,7 @@ def _fit(config, ds, args, out):
     from grad_kit.grad import GRAD
     model = GRAD(config, args.seed, args.device)
     stages = Path(args.stages or f"{out}.stages")
-    print(f"fitting on {ds.name}: {len(ds.split('train'))} normal images, {config.image_size} px, detector levels {list(config.detector_levels)}, contrastive images: {config.generator}, seed {args.seed}, {device_name(model.device)}; stages in {stages}", flush=True)
+    print(f"fitting on {ds.name}: {len(ds.split('train'))} normal images, {config.image_size} px, {_what_scores(model)}{f', detector levels {list(config.detector_levels)}' if model._networks() else ''}, seed {args.seed}, {device_name(model.device)}{f'; stages in {stages}' if model._networks() else ''}", flush=True)
     return model.fit(ds, stages), stages
 
 def _fit_pictures(model, ds, out):
@@ -127,7 +141,7 @@ def _fit_pictures(model, ds, out):
     import torch
     from grad_kit import plots
     c, train = model.config, ds.split("train").images(model.config.image_size)
-    for level, painted in model.contrastive_.items():
+    for level, painted in model.contrastive_.items() if model.detectors_ else ():
         # with two engines, half of the rows from each
         pick = {n: x[torch.linspace(0, len(x) - 1, 4).round().long()].numpy() for n, x in painted.items()}
         title = {"both": "upper rows: trained PatchDiff; lower rows: training-free", "trained": "trained PatchDiff", "analytic": "training-free PatchDiff"}[c.generator]
@@ -162,7 +176,8 @@ def fit(argv):
     model.save(out)
     _fit_pictures(model, ds, out)
     print(f"\nmodel in {out}: threshold {model.threshold_:.3f} from {len(model.holdout_scores_)} held-out normal images for a false-alarm rate of {config.false_alarm_rate:g}; {time.time() - start:.0f} s, {_peak_memory_gib(model.device)} GiB")
-    print(f"next: grad_score {out} IMAGES --out FOLDER   (finished stages are kept in {stages}; delete it when you like)")
+    if len(config.scorers) > 1: print(_what_scores(model))
+    print(f"next: grad_score {out} IMAGES --out FOLDER" + (f"   (finished stages are kept in {stages}; delete it when you like)" if model._networks() else ""))
 
 # %% ../nbs/15_cli.ipynb #5fc72a7b
 def _colour_maps(maps, images, folder, names, vmin=None, vmax=None):
@@ -197,7 +212,7 @@ def score(argv):
     result = model.score(ds)
     scores, maps, images = result.image_score.numpy(), result.anomaly_map.numpy(), ds.images(model.config.image_size).numpy()
     order = (-scores).argsort()
-    rows = [dict(name=ds.names[i], image_score=f"{scores[i]:.6g}", alarm=bool(scores[i] > threshold), **{f"level_{l}": f"{float(v[i]):.6g}" for l, v in result.level_score.items()}) for i in order]
+    rows = [dict(name=ds.names[i], image_score=f"{scores[i]:.6g}", alarm=bool(scores[i] > threshold), **_scores_of(result, i)) for i in order]
     _write_csv(out/"scores.csv", rows)
     _colour_maps(maps, images, out/"maps", ds.names, **_map_scale(threshold))
     top = order[:max(1, args.top)]
@@ -258,11 +273,18 @@ def _read_variants(file):
         raise GradKitError(f"'{file}' must hold a JSON object of variants, each an object of Config fields; write e.g. {{\"base\": {{}}, \"no noise\": {{\"patch_noise\": 0}}}}")
     return variants
 
+def _trained_preset(layout):
+    "The preset with a trained detector for data of this layout on this machine"
+    import torch
+    if torch.cuda.is_available(): return "auto"
+    return "cpu_ad" if layout == "mvtec_ad" else "cpu"
+
 @_command
 def ablate(argv):
     "grad_ablate DATA: Table 4, or a sweep over settings, with several seeds"
     from grad_kit import plots
-    from grad_kit.ablate import ablate as run, ablation_table, ablation_values, difference_table, grid, table_4
+    from grad_kit.ablate import ablate as run, ablation_table, ablation_values, beside_table, difference_table, grid, table_4
+    from grad_kit.metrics import headline
     from grad_kit.core import device_name, pick_device
     from grad_kit.data import read_dataset
     p = _parser("grad_ablate", "Fit and measure variants of the method over several seeds: by default the four rows of the paper's Table 4.",
@@ -274,7 +296,7 @@ def ablate(argv):
     p.add_argument("--vary", nargs="+", action="extend", metavar="FIELD=[V,V,...]", help="try every combination of these values instead of Table 4")
     p.add_argument("--variants", metavar="FILE", help='a JSON file {"name": {"field": value, ...}, ...} of variants to try instead of Table 4, or the results.json of an earlier ablation')
     p.add_argument("--normals", nargs="+", type=int, default=[], metavar="N", help="try each variant with so many of the training images, chosen by the seed (default: all)")
-    p.add_argument("--preset", help=f"settings to start from: auto, {', '.join(PRESETS)} (default: demo for trays, else auto)")
+    p.add_argument("--preset", help=f"settings to start from: auto, {', '.join(PRESETS)} (default: demo for trays, else the one with a trained detector for this data and machine)")
     p.add_argument("--category", help="an MVTec category for the flips of Tables 5 and 6 (default: DATA's name where it is one of them)")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="change settings of the preset in every variant")
     p.add_argument("--out", metavar="FOLDER", help="where cells and results go (default: runs/ablate_ and the name of DATA)")
@@ -283,7 +305,7 @@ def ablate(argv):
     trays = args.data == "trays" and not Path("trays").is_dir()
     name = "trays" if trays else Path(args.data).resolve().name
     ds = None if trays else read_dataset(args.data)
-    config = Config.preset(args.preset or ("demo" if trays else "auto"), args.category or (name if name in FLIPS else None), ds and ds.layout, **_parse_set(args.set))
+    config = Config.preset(args.preset or ("demo" if trays else _trained_preset(ds.layout)), args.category or (name if name in FLIPS else None), ds and ds.layout, **_parse_set(args.set))
     def data(seed):
         if ds is not None: return ds
         from grad_kit.trays import tray_dataset
@@ -300,14 +322,17 @@ def ablate(argv):
     plots.save_figure(plots.plot_ablation({v: {k: x for k, x in columns.items() if "AUROC" in k or k.startswith(("level", "logical", "structural"))} for v, columns in values.items()}), out/"ablation.png")
     print(f"\n{name}, protocol '{cells[0]['protocol']}', last step, mean ± standard deviation of seeds {', '.join(map(str, args.seeds))}; image AUROC is " + ("the mean of logical and structural" if "logical" in cells[0]["image_auroc"] and "structural" in cells[0]["image_auroc"] else "over all anomalies"))
     print(ablation_table(cells)); print()
-    print(difference_table(cells, "first" if args.vary or args.variants or args.normals else "previous"))
+    shown = [c for c in cells if c["variant"] == cells[-1]["variant"]]
+    print(beside_table([c["beside"] for c in shown], [(headline(c["image_auroc"]), c["pixel_auroc"]) for c in shown], shown[0]["variant"])); print()
+    if len(values) > 1: print(difference_table(cells, "first" if args.vary or args.variants or args.normals else "previous"))
     print(f"everything in {out} (its stages/ can be deleted when nothing is to be added)")
 
 # %% ../nbs/15_cli.ipynb #8323383d
 @_command
 def reproduce(argv):
     "grad_reproduce ROOT: the paper's tables"
-    from grad_kit.ablate import paper_tables, reproduce as run
+    from grad_kit.ablate import beside_table, paper_tables, reproduce as run
+    from grad_kit.metrics import headline
     p = _parser("grad_reproduce", "Fit and measure every category of MVTec AD or MVTec LOCO AD with the paper's preset: Tables 2 and 10, or Table 1, with the paper's figures beside ours.",
                 "ROOT is the published folder, which holds the categories. Finished cells are kept in OUT: the same command goes on after an interruption.\n\n"
                 "  grad_reproduce mvtec_anomaly_detection\n  grad_reproduce mvtec_loco_anomaly_detection --categories pushpins screw_bag --seeds 0")
@@ -327,6 +352,7 @@ def reproduce(argv):
     first = next(iter(cells.values()))[0]
     print(f"\n{'MVTec AD: Tables 10 and 2' if layout == 'mvtec_ad' else 'MVTec LOCO AD: Table 1'}, percent, last step, mean ± standard deviation over seeds {', '.join(map(str, args.seeds))}, {first['device']}, torch {first['torch']}")
     print(table)
+    for name, cs in cells.items(): print(f"\n{name}\n{beside_table([c['beside'] for c in cs], [(headline(c['image_auroc']), c['pixel_auroc']) for c in cs])}")
     print(f"everything in {out} (the folders stages/ in it can be deleted when nothing is to be added)")
 
 # %% ../nbs/15_cli.ipynb #610984e6

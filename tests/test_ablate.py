@@ -49,7 +49,8 @@ def test_an_interrupted_ablation_goes_on_to_the_same_cells():
     test_fail(lambda: ablate(data, c, variants, (0,), out, "cpu", say=interrupted), exc=KeyboardInterrupt)
     test_eq(len(list((out/"cells").iterdir())), 1)
     rest = ablate(data, c, variants, (0,), out, "cpu", say=None)
-    for a, b in zip(whole, rest): test_eq({k: v for k, v in a.items() if k != "seconds"}, {k: v for k, v in b.items() if k != "seconds"})
+    def untimed(cell): return {k: v for k, v in cell.items() if k not in ("seconds", "beside")} | {name: v["image_auroc"] for name, v in cell["beside"].items()}
+    for a, b in zip(whole, rest): test_eq(untimed(a), untimed(b))
 
 
 def test_fewer_normal_images_are_a_part_of_more():
@@ -77,7 +78,7 @@ def test_the_papers_figures_agree_with_themselves():
 def test_the_probe_finds_planted_traces_and_nothing_else():
     images = tray_dataset(48, 0, 0, 0, size=64).images(64)
     a, b = images[:24], images[24:]
-    test_eq(set(probe_traces(a, b)), {"noise_floor", "blur", "repeated_values", "clipping", "jpeg_blocks", "colour", "all"})
+    test_eq(set(probe_traces(a, b)), {"noise_floor", "blur", "repeated_values", "clipping", "jpeg_blocks", "colour", "chroma", "all"})
     assert all(abs(v - .5) < .2 for v in probe_traces(a, b).values())    # real against real: nothing to find
     noisy = (b.float() + 8 * torch.randn(b.shape, generator=torch.Generator().manual_seed(0))).round().clamp(0, 255).to(torch.uint8)
     blurred = torch.nn.functional.avg_pool2d(b.float(), 3, 1, 1, count_include_pad=False).round().to(torch.uint8)
@@ -90,5 +91,10 @@ def test_the_probe_finds_planted_traces_and_nothing_else():
     bright = torch.where(b > 225, 255, b)
     for planted, trace in ((noisy, "noise_floor"), (blurred, "blur"), (blocks, "jpeg_blocks"), (offset, "colour"), (bright, "clipping"), ((b // 8) * 8, "repeated_values")):
         assert probe_traces(a, planted)[trace] > (.65 if trace == "jpeg_blocks" else .8), trace   # blocks hide behind a tray's own lines
+    grey = images.float().mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    tinted = grey + 2 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    grey, tinted = (x.round().clamp(0, 255).to(torch.uint8) for x in (grey, tinted))
+    from grad_kit.augment import keep_colours
+    assert probe_traces(grey[:24], tinted[24:])["chroma"] > .95 and abs(probe_traces(grey[:24], keep_colours(tinted, grey)[24:])["chroma"] - .5) < .2
     quiet = probe_traces(a, noisy, Config.preset("demo", patch_noise=.3))["noise_floor"]
     assert quiet < probe_traces(a, noisy)["noise_floor"]     # noise on every patch hides the noise floor

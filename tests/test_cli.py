@@ -9,7 +9,7 @@ from PIL import Image
 from grad_kit.cli import _parse_set
 from grad_kit.core import Config, GradKitError, run_lock
 from grad_kit.trays import tray_dataset, write_trays
-TINY = "image_size=64 generator='analytic' contrastive_levels=[[5]] n_contrastive=6 sample_steps=4 analytic_images=4 detector_steps=20 detector_width=0.125 patches=4 bank_size=32 negative_bank_size=32".replace("'", chr(34)).split()
+TINY = "image_size=64 filters_size=64 window_levels=[5] generator='analytic' contrastive_levels=[[5]] n_contrastive=6 sample_steps=4 analytic_images=4 detector_steps=20 detector_width=0.125 patches=4 bank_size=32 negative_bank_size=32".replace("'", chr(34)).split()
 def run(command, *args):
     "(exit status, what it printed) of a command"
     text = io.StringIO()

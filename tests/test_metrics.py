@@ -253,6 +253,19 @@ def test_evaluate_says_none_where_it_cannot_measure():
     test_fail(lambda: evaluate([1, 2], None, [0, 1], threshold=np.nan), exc=GradKitError, contains="threshold is nan")
 
 
+def test_baselines_find_the_image_and_the_square():
+    rng = np.random.default_rng(0)
+    normal = torch.from_numpy((rng.random((20, 1, 1, 1)) * 100 + 60 + rng.normal(0, 2, (20, 3, 64, 64))).clip(0, 255).astype(np.uint8))   # brightness varies from image to image
+    fresh = normal[:4].clone(); fresh[2:, :, 20:30, 40:50] = 255
+    for f in BASELINES.values():
+        maps, scores = f(normal, fresh)
+        assert scores[2:].min() > scores[:2].max()
+        side = maps.shape[-1]
+        at = int(maps[2].argmax())
+        assert 20 <= at // side * 64 / side <= 30 and 40 <= at % side * 64 / side <= 50
+    test_close(nearest_image(normal, normal)[1], torch.zeros(20), 1e-6)
+
+
 def test_format_table_aligns():
     t = format_table([["a", 1, 0.5], ["long name", None, dict(mean=0.25, std=0.125, n=2)]], ["defect", "n", "AUROC"], digits=2).split("\n")
     test_eq(t[0], "defect     n        AUROC")
