@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from grad_kit import plots
-from grad_kit.ablate import ablation_table, ablation_values, difference_table
+from grad_kit.ablate import ablation_table, ablation_values, beside_table, difference_table
+from grad_kit.metrics import headline
 
 set_matplotlib_formats("jpeg", pil_kwargs=dict(quality=75))  # small files
 RESULTS = Path(__file__).parent/"results"
@@ -24,6 +25,14 @@ def show(name, against="first"):
     print(f"$ {r['command']}\n{origin(r)}\n")
     print(ablation_table(r["cells"]))
     if len(r["variants"]) > 1: print(); print(difference_table(r["cells"], against))
+
+def beside(name, variant=None):
+    "A stored variant (None: the last) beside each of its scorers and the baselines, means over its seeds, with the scorers' weights"
+    r = read(name)
+    cells = [c for c in r["cells"] if c["variant"] == (variant or r["cells"][-1]["variant"])]
+    weights = {k: sum(c["weights"][k] for c in cells) / len(cells) for k in cells[0]["weights"]}
+    print(f"$ {r['command']}\n{origin(dict(cells=cells))}; weights {', '.join(f'{k} {v:.2f}' for k, v in weights.items())}\n")
+    print(beside_table([c["beside"] for c in cells], [(headline(c["image_auroc"]), c["pixel_auroc"]) for c in cells]), "\n")
 
 def values(name): return ablation_values(read(name)["cells"])
 
