@@ -119,17 +119,20 @@ def window_surprise(
     shift=1,         # r: pixels by which a normal window may lie elsewhere
     temperature=0.,  # T, in squared units of the pixels; 0: the nearest window
 ):
-    "(B,H,W) s_T: how far the n x n window at each pixel is from the normal windows there. Plain and slow; pixels beyond the image's border do not count"
+    """(B,H,W) s_T: how far the n x n window at each pixel is from the normal windows there. Plain and slow; pixels
+    beyond the image's border do not count"""
     area = 3 * window_sum(torch.ones_like(x[0, 0]), level)
     out = []
     for copies in moved_copies(x, shift).transpose(0, 1):
         d = torch.cat([window_sum((c - normal).square().sum(1), level) / area for c in copies])   # (M,H,W)
-        out.append(-temperature * (torch.logsumexp(-d / temperature, 0) - math.log(len(d))) if temperature else d.amin(0))
+        soft = temperature and -temperature * (torch.logsumexp(-d / temperature, 0) - math.log(len(d)))
+        out.append(soft if temperature else d.amin(0))
     return torch.stack(out)
 
 # %% ../nbs/04_analytic.ipynb #a1d7d706
 class NearestWindow(torch.nn.Module):
-    "The root of `window_surprise` at temperature 0, at every `stride`-th pixel: float (B,3,H,W) in [-1,1] -> (B,h,w). Memory: 12 n^2 N h w bytes for the normal windows"
+    """The root of `window_surprise` at temperature 0, at every `stride`-th pixel: float (B,3,H,W) in [-1,1] ->
+    (B,h,w). Memory: 12 n^2 N h w bytes for the normal windows"""
     def __init__(self,
         normal,    # (N,3,H,W) float in [-1,1]
         level,     # n

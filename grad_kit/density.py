@@ -31,10 +31,13 @@ def gabor_bank(
     return torch.stack(bank)[:, None]
 
 # %% ../nbs/07a_density.ipynb #8a86cddd
-FLOOR = 3e-7  # energy, about that which rounding to bytes leaves, in units of (0 to 1)^2; with a third of it image and pixel AUROC of pill, transistor and magnetic_tile changed by .009 at most (sketch, one run)
+# Energy, about that which rounding to bytes leaves, in units of (0 to 1)^2. With a third of it image and pixel AUROC
+# of pill, transistor and magnetic_tile changed by .009 at most (a sketch, one run)
+FLOOR = 3e-7
 
 class FilterBank(torch.nn.Module):
-    "Images as fields of filter energies and local colour: (B,3,S,S) in [0,1] -> a field (B,45,S/c,S/c) for each cell size c; S a multiple of 32"
+    """Images as fields of filter energies and local colour: (B,3,S,S) in [0,1] -> a field (B,45,S/c,S/c) for each
+    cell size c; S a multiple of 32"""
     def __init__(self,
         cells=(8, 16, 32),  # sides of the cells in pixels
         octaves=4,      # the image itself, halved, ...
@@ -47,7 +50,7 @@ class FilterBank(torch.nn.Module):
         "A list of (B,6,h,w) energies, one an octave"
         out, r = [], self.bank.shape[-1] // 2
         for octave in range(self.octaves):
-            padded = F.pad(grey, (r,) * 4, "reflect").contiguous(memory_format=torch.channels_last)       # twice as fast
+            padded = F.pad(grey, (r,) * 4, "reflect").contiguous(memory_format=torch.channels_last)  # faster
             e = F.conv2d(padded, self.bank, stride=1 if octave else 2).square()
             out.append(e[:, 0::2] + e[:, 1::2])
             grey = F.avg_pool2d(grey, 2)
@@ -58,7 +61,8 @@ class FilterBank(torch.nn.Module):
         grey = (red + green + blue) / 3
         opponent, energies, least = torch.cat([grey, red - green, blue - grey], 1), self.energies(grey), self.cells[0]
         def shrink(f, e): return f(e, e.shape[-1] * least // x.shape[-1])
-        mean_of = [shrink(F.avg_pool2d, e) for e in (*energies, opponent, opponent.square())]    # in the smallest cells ...
+        # in the smallest cells ...
+        mean_of = [shrink(F.avg_pool2d, e) for e in (*energies, opponent, opponent.square())]
         most_of = [shrink(F.max_pool2d, e) for e in energies[:2]]
         return [self.cell(mean_of, most_of, c // least) for c in self.cells]
 
@@ -79,7 +83,8 @@ def say_if_few(
     n,  # normal images
 ):
     "Warn where they are too few for a covariance a place"
-    if n < FEWEST: warnings.warn(f"{n} normal images are too few for a covariance at each place ({FEWEST} are wanted): all places share one")
+    few = f"{n} normal images are too few for a covariance at each place ({FEWEST} are wanted): all places share one"
+    if n < FEWEST: warnings.warn(few)
 
 def place_covariances(
     f,       # (P,N,d) features of N normal images at P places
@@ -94,7 +99,7 @@ def place_covariances(
     return c + shrink * torch.diag_embed(c.diagonal(dim1=1, dim2=2)) + 1e-4 * torch.eye(f.shape[-1], device=f.device)
 
 class PlaceDensity(torch.nn.Module):
-    "Normal features at each place: `fit` on (N,d,h,w), then (B,d,h,w) -> (B,h,w) distances, 0 where a vector is a normal one"
+    "Normal features at each place: `fit` on (N,d,h,w), then (B,d,h,w) -> (B,h,w) distances, 0 at a normal vector"
     def fit(self,
         f,                  # (N,d,h,w) features of normal images
         kind="nearest",     # "nearest" or "gaussian"
@@ -105,9 +110,10 @@ class PlaceDensity(torch.nn.Module):
         f = self.places(f)
         mean = f.mean(1, keepdim=True)
         white = torch.linalg.inv(torch.linalg.cholesky(place_covariances(f, pooled, shrink)))             # (P,d,d)
-        kept = (f - mean) @ white.transpose(1, 2) if kind == "nearest" else torch.zeros_like(mean)        # (P,N,d), or the mean alone
-        kept, length = kept.transpose(1, 2), kept.square().sum(-1)[:, None]                               # (P,d,N), (P,1,N)
-        for name, t in dict(mean=mean, white=white.transpose(1, 2), kept=kept, length=length).items(): self.register_buffer(name, t.contiguous())
+        white = white.transpose(1, 2)
+        kept = (f - mean) @ white if kind == "nearest" else torch.zeros_like(mean)                  # (P,N,d), or (P,1,d)
+        buffers = dict(mean=mean, white=white, kept=kept.transpose(1, 2), length=kept.square().sum(-1)[:, None])
+        for name, t in buffers.items(): self.register_buffer(name, t.contiguous())
         return self
 
     @staticmethod

@@ -30,7 +30,8 @@ def register_scorer(
     return register
 
 class MapScorer(torch.nn.Module):
-    "What turns images into maps. Give `fit` and `forward`; all that `fit` learns goes into buffers (`self.register_buffer`) or sub-modules"
+    """What turns images into maps. Give `fit` and `forward`; all that `fit` learns goes into buffers
+    (`self.register_buffer`) or sub-modules"""
     wants_contrastive = False  # True: painted images are there as `model.contrastive_` when `fit` is called
     wants_detector = False     # True: trained detectors are there as `model.detectors_`
     def __init__(self, config):
@@ -38,11 +39,11 @@ class MapScorer(torch.nn.Module):
         self.config = config
 
     def fit(self, normal, model):
-        "Learn from normal images, uint8 (N,3,S,S) with S = image_size; `model` is the GRAD that is being fitted. Returns self"
+        "Learn from normal images, uint8 (N,3,S,S), S = image_size; `model` is the GRAD being fitted. Returns self"
         return self
 
     def forward(self, x):
-        "(B,3,S,S) bytes as floats from 0 to 255 -> (B,S,S) map, higher is more anomalous; no image may change another's map"
+        "(B,3,S,S) bytes as floats, 0 to 255 -> (B,S,S) map, higher is more anomalous; each image by itself"
         raise NotImplementedError
 
     def folded(self, model, dtype):
@@ -125,7 +126,8 @@ class WindowScorer(MapScorer):
 # %% ../nbs/07b_scorers.ipynb #561a1c3e
 @register_scorer("filters")
 class FilterScorer(MapScorer):
-    "How far the filter energies and colours at each place are from normal ones there (`density`), at cells of 8, 16 and 32 pixels of `filters_size`"
+    """How far the filter energies and colours at each place are from normal ones there (`density`), at cells of
+    8, 16 and 32 pixels of `filters_size`"""
     cells = 8, 16, 32
     def fit(self, normal, model):
         c = self.config
@@ -134,8 +136,9 @@ class FilterScorer(MapScorer):
         say_if_few(len(normal))
         kept = spread(normal, c.reference_images)
         fields = [torch.cat(f) for f in zip(*(self.fields(x.float()) for x in kept.split(8)))]
-        self.densities = torch.nn.ModuleList(PlaceDensity().fit(f, c.density, c.density_pooled, c.density_shrink) for f in fields)
-        half = [PlaceDensity().fit(f[::2], c.density, c.density_pooled, c.density_shrink)(f[1::2]) for f in fields]   # as fresh images look
+        how = c.density, c.density_pooled, c.density_shrink
+        self.densities = torch.nn.ModuleList(PlaceDensity().fit(f, *how) for f in fields)
+        half = [PlaceDensity().fit(f[::2], *how)(f[1::2]) for f in fields]   # as fresh images look
         self.register_buffer("scale", torch.stack([d.mean() for d in half]).clamp(min=1e-6))
         return self
 
@@ -168,7 +171,7 @@ class FilterScorer(MapScorer):
 # %% ../nbs/07b_scorers.ipynb #ba5e1713
 @register_scorer("features")
 class FeatureScorer(MapScorer):
-    "How far the detector's features (its third convolution, 32 principal directions, cells of 2 x 2) are from normal ones at the place"
+    "How far the detector's features (third convolution, 32 principal directions, cells of 2 x 2) are from normal ones"
     wants_contrastive = wants_detector = True
     layers, directions = 6, 32
     def __init__(self, config):
@@ -191,17 +194,20 @@ class FeatureScorer(MapScorer):
     def prepare(self):
         c = self.config
         side = c.input_size(min(c.detector_levels))
-        cells, step, first = 1, 1, 0.
+        step, first = 1, 0.
         x = torch.zeros(1, 5, side, side, device=next(self.encoder.parameters()).device)
         cells = self.encoder(x).shape[-1] // 2
         for layer in self.encoder:
-            if hasattr(layer, "kernel_size"): first, step = first + (layer.kernel_size[0] - 1) / 2 * step, step * layer.stride[0]
+            if not hasattr(layer, "kernel_size"): continue
+            first, step = first + (layer.kernel_size[0] - 1) / 2 * step, step * layer.stride[0]
         place = place_matrix(cells, first + step / 2, 2 * step, side, c.image_size)
         self.register_buffer("place", place, False)
         self.register_buffer("resize", resize_matrix(c.image_size, side), False)
         return self.to(x.device)
 
-    def pooled(self, x): return F.avg_pool2d(self.encoder(with_coords((self.resize @ x @ self.resize.T).round() / 127.5 - 1)), 2)
+    def pooled(self, x):
+        x = (self.resize @ x @ self.resize.T).round() / 127.5 - 1
+        return F.avg_pool2d(self.encoder(with_coords(x)), 2)
 
     def project(self, f): return torch.einsum("kc,nchw->nkhw", self.basis, f)
 
@@ -223,9 +229,12 @@ def plant_changes(
     others,  # uint8 (N,3,S,S) normal images to take pieces from
     seed=0,
 ):
-    "uint8 (B,3,S,S): into each image a soft-edged piece of another, from another place, is mixed (3 to 25 % of the side, 30 to 100 % opaque, contrast and brightness changed)"
+    """uint8 (B,3,S,S): into each image a soft-edged piece of another, from another place, is mixed (3 to 25 % of the
+    side, 30 to 100 % opaque, contrast and brightness changed)"""
     b, size, g = len(images), images.shape[-1], torch.Generator().manual_seed(derive_seed(seed, "planted"))
-    def draw(low, high, *shape): return (torch.rand(b, *(shape or (1, 1)), generator=g) * (high - low) + low).to(images.device)
+    def draw(low, high, *shape):
+        x = torch.rand(b, *(shape or (1, 1)), generator=g)
+        return (x * (high - low) + low).to(images.device)
     source = others[torch.randint(len(others), (b,), generator=g).to(others.device)].to(images.device).float()
     by = torch.randint(size // 8, size - size // 8, (b, 2), generator=g).tolist()
     source = torch.stack([s.roll(tuple(d), (-2, -1)) for s, d in zip(source, by)])
@@ -242,7 +251,8 @@ def _blobs(size, draw, g, device):
     short = long * draw(.2, 1)
     u = (y - cy) * turn.cos() + (x - cx) * turn.sin()
     v = (x - cx) * turn.cos() - (y - cy) * turn.sin()
-    waves = F.interpolate(torch.randn(len(cy), 1, 12, 12, generator=g), size=(size, size), mode="bicubic")[:, 0].to(device)
+    coarse = torch.randn(len(cy), 1, 12, 12, generator=g)
+    waves = F.interpolate(coarse, size=(size, size), mode="bicubic")[:, 0].to(device)
     return torch.sigmoid(12 * (1 - ((u / long).square() + (v / short).square()).sqrt() + .3 * waves))[:, None]
 
 QUIETEST = .25  # weight that even a scorer keeps which sees no planted change
@@ -252,7 +262,8 @@ def trust(
     planted,  # (m n,K) of planted changes in the same images, in the same order m times
     practised=None,  # (K,) bool: scorers that learned from made-up changes and are not judged by others; None: none did
 ):
-    "(K,) weights from a quarter to 1: the squared median rise of each scorer over the best one's; all 1 where none that counts sees the changes"
+    """(K,) weights from a quarter to 1: the squared median rise of each scorer over the best one's; all 1 where none
+    that counts sees the changes"""
     rise = (planted.unflatten(0, (-1, len(held))) - held) / held.std(0).clamp(min=1e-6)
     rise = rise.flatten(0, 1).median(0).values.clamp(min=0)
     if practised is not None: rise = torch.where(practised, 0., rise)
