@@ -64,6 +64,20 @@ def test_coord_map_corners():
     test_eq(c[:, 0, 0].tolist(), [-1, -1]); test_eq(c[:, -1, -1].tolist(), [1, 1]); test_eq(c[:, 0, -1].tolist(), [1, -1])
 
 
+def test_results_say_that_they_are():
+    d = Path(tempfile.mkdtemp())
+    assert not is_output(d) and not is_output(d/"absent")
+    assert is_output(mark_output(d/"a"/"b")) and not is_output(d/"a")
+    write_json(d/"c"/"results.json", dict(grad_kit="0.1.0")); assert is_output(d/"c")
+    (d/"file").write_text("x")
+    test_fail(lambda: mark_output(d/"file"), exc=GradKitError, contains="cannot write in")
+    test_fail(lambda: mark_output(""), exc=GradKitError, contains="a path is empty")
+    test_eq(user_path("~/x"), Path.home()/"x")
+    test_fail(lambda: user_path("~nobody_of_that_name/x"), exc=GradKitError, contains="write the path out")
+    long = d/("ü" * 120 + ".json")
+    write_json(long, [1]); test_eq(json.loads(long.read_text()), [1]); test_eq(sorted(p.name for p in d.iterdir() if p.name.startswith(".")), [])
+
+
 def test_a_second_process_is_locked_out_and_a_dead_one_is_not_waited_for():
     folder = Path(tempfile.mkdtemp())/"run"
     code = "import sys, time; from grad_kit.core import run_lock\nwith run_lock(sys.argv[1]): print('held', flush=True); time.sleep(60)"

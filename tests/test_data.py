@@ -3,7 +3,7 @@
 import pytest
 from fastcore.test import *
 from grad_kit.data import *
-import json, os, struct, tempfile
+import json, os, tempfile, warnings
 from pathlib import Path
 import numpy as np
 import torch
@@ -60,88 +60,6 @@ def skipped(name):
     print(f"skipped: needs shared/data/{name}")
 
 
-def test_formats_read_alike():
-    d, (a, _) = Path(tempfile.mkdtemp()), plate()
-    for suffix in (".png", ".bmp", ".tif", ".tiff", ".PNG"): test_eq(read_image(save(d/f"a{suffix}", a)), a)
-    for suffix in (".jpg", ".JPEG", ".webp"): assert np.abs(read_image(save(d/f"a{suffix}", a, quality=95)).astype(int) - a).mean() < 3
-    test_eq(read_image(save(d/"rgba.png", np.dstack([a, a[..., 0]]))), a)
-    test_eq(read_image(save(d/"grey.png", a[..., 1])), np.dstack([a[..., 1]] * 3))
-    test_eq(read_image(save(d/"grey_alpha.png", a[..., :2])), np.dstack([a[..., 0]] * 3))
-    Image.fromarray(a).quantize(256).save(d/"palette.png")
-    test_eq(read_image(d/"palette.png"), np.asarray(Image.open(d/"palette.png").convert("RGB")))
-    assert np.abs(read_image(save(d/"jpeg_inside.png", a, format="JPEG", quality=95)).astype(int) - a).mean() < 3
-    assert all(read_image(f).shape == (96, 64, 3) and read_image(f).dtype == np.uint8 for f in d.iterdir())
-
-
-def test_sixteen_bits_use_their_full_range():
-    d = Path(tempfile.mkdtemp())
-    deep = np.linspace(0, 65535, 64 * 64).round().astype(np.uint16).reshape(64, 64)
-    for suffix in (".png", ".tif"): test_eq(read_image(save(d/f"deep{suffix}", deep))[..., 2], np.round(deep / 257).astype(np.uint8))
-    test_fail(lambda: read_image(save(d/"float.tif", deep.astype(np.float32))), exc=GradKitError, contains="float.tif' holds floating-point")
-    test_fail(lambda: read_image(save(d/"wide.tif", deep.astype(np.int32) * 9)), exc=GradKitError, contains="wide.tif' holds values outside")
-
-
-def test_exif_orientation_is_applied():
-    d, (a, _) = Path(tempfile.mkdtemp()), plate()
-    for turn, upright in {3: np.rot90(a, 2), 6: np.rot90(a, -1), 8: np.rot90(a)}.items():
-        exif = Image.Exif(); exif[0x0112] = turn
-        test_eq(read_image(save(d/"a.png", a, exif=exif)), upright)
-
-
-def test_broken_images_are_named():
-    d, (a, _) = Path(tempfile.mkdtemp()), plate()
-    for suffix in IMAGE_SUFFIXES:
-        whole = save(d/f"whole{suffix}", a).read_bytes()
-        for n in (0, 5, len(whole) // 3, len(whole) // 2, len(whole) * 9 // 10):
-            (d/f"cut{suffix}").write_bytes(whole[:n])
-            test_fail(lambda: read_image(d/f"cut{suffix}"), exc=GradKitError, contains=f"cut{suffix}'")
-    whole = save(d/"whole.jpg", np.random.default_rng(0).integers(0, 256, a.shape, dtype=np.uint8)).read_bytes()
-    (d/"padded.jpg").write_bytes(whole[:len(whole) // 2].ljust(len(whole), b"\0"))
-    Image.open(d/"padded.jpg").load()  # PIL alone takes it
-    test_fail(lambda: read_image(d/"padded.jpg"), exc=GradKitError, contains="zeros in place of the JPEG's end")
-    (d/"aligned.jpg").write_bytes(whole + bytes(100))
-    test_eq(read_image(d/"aligned.jpg"), read_image(d/"whole.jpg"))
-    (d/"letter.png").write_text("Dear camera,")
-    test_fail(lambda: read_image(d/"letter.png"), exc=GradKitError, contains="letter.png' is not an image")
-    test_fail(lambda: read_image(d/"absent.png"), exc=GradKitError, contains="there is no file")
-    test_fail(lambda: read_image(d), exc=GradKitError, contains="Is a directory" if os.name == "posix" else "'")
-
-
-def test_decompression_bomb_is_refused():
-    f = Path(tempfile.mkdtemp())/"huge.bmp"
-    f.write_bytes(b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 30000, 30000, 1, 24, 0, 0, 0, 0, 0, 0))
-    test_fail(lambda: read_image(f), exc=GradKitError, contains="huge.bmp' claims more than")
-
-
-def test_masks_of_any_kind():
-    d, (_, (m,)) = Path(tempfile.mkdtemp()), plate(spots=[(50, 30, 9)])
-    for i, a in enumerate([m, m * np.uint8(255), m * np.uint8(3), m * np.uint16(900), np.dstack([m * np.uint8(0), m * np.uint8(9), m * np.uint8(0)])]):
-        test_eq(read_mask(save(d/f"{i}.png", a)), m)
-    test_eq((read_mask(save(d/"m.jpg", m * np.uint8(255), quality=95)) != m).mean() < 0.01, True)
-    (d/"half.png").write_bytes((d/"1.png").read_bytes()[:60])
-    test_fail(lambda: read_mask(d/"half.png"), exc=GradKitError, contains="half.png'")
-
-
-def test_bytes_survive_the_round_trip():
-    u8 = torch.arange(256, dtype=torch.uint8)
-    test_eq(to_uint8(to_float(u8)), u8)
-    test_eq(to_float(u8)[[0, -1]].tolist(), [-1, 1])
-    test_eq(to_float(u8).dtype, torch.float32)
-    test_eq(to_uint8(torch.tensor([-9., 9.])).tolist(), [0, 255])
-    test_eq(to_uint8(to_float(u8).to(torch.bfloat16)).dtype, torch.uint8)
-
-
-def test_resize_averages_and_leaves_alone():
-    u8 = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
-    small = resize_images(u8, 32)
-    test_eq(small.shape, (3, 3, 32, 32)); test_eq(small.dtype, torch.uint8)
-    assert abs(small.float().mean() - u8.float().mean()) < 1 and small.float().std() < 0.6 * u8.float().std()
-    assert resize_images(small, 32) is small
-    test_eq(torch.cat([resize_images(u8[i:i + 1], 32) for i in range(3)]), small)
-    test_eq(resize_images(torch.full((1, 3, 50, 70), 255, dtype=torch.uint8), 34).unique().tolist(), [255])
-    test_fail(lambda: resize_images(to_float(u8), 32), exc=GradKitError, contains="torch.float32 of shape (3, 3, 64, 96)")
-
-
 def test_items_know_their_size_and_label():
     d, (a, (m,)) = Path(tempfile.mkdtemp()), plate(spots=[(50, 30, 9)])
     exif = Image.Exif(); exif[0x0112] = 6
@@ -151,6 +69,15 @@ def test_items_know_their_size_and_label():
         test_eq(it.native_size(), size); test_eq(it.pixels().shape[:2], size)
     test_fail(lambda: Item(a[..., 0], "train", name="x").pixels(), exc=GradKitError, contains="image 'x' is uint8 of shape (96, 64)")
     test_fail(lambda: Item(save(d/"tiny.png", a[:33]), "train").pixels(), exc=GradKitError, contains="tiny.png' is 64 x 33 pixels, but at least 34 x 34")
+
+
+def test_framing_keeps_places():
+    m = plate(h=96, w=64, spots=[(50, 30, 9)])[1][0]
+    for frame in FRAMES:
+        square = frame_image(m, frame, False)
+        back = unframe_map(square.astype(np.float32), m.shape, frame)
+        test_eq(back.shape, m.shape); assert ((back > .5) == m)[16:80].all()
+    test_eq(frame_image(m, "letterbox", False).shape, (96, 96)); test_eq(frame_image(m, "crop").shape, (64, 64))
 
 
 def test_a_data_set_in_memory():
@@ -184,6 +111,14 @@ def test_fingerprint_follows_the_training_images_only():
     test_eq(len({f, make([2, 1]).fingerprint(48), make([1, 3]).fingerprint(48), make([1, 2]).fingerprint(64)}), 4)
 
 
+def test_names_say_what_is_in_a_folder():
+    for name in "good Good OK ok_images NORMAL normals no_defect defect-free non_defective without defects".replace("without defects", "without_defects").split(): test_eq((name, kind_of_name(name)), (name, "normal"))
+    for name in "ng NG NOK nok_03 bad BAD Defects defect DefectImages anomaly Anomalies abnormal_dir not_ok notOK ko rejects Ausschuss 不良品 test_bad".split(): test_eq((name, kind_of_name(name)), (name, "bad"))
+    for name in "mask Masks MASK_dir ground_truth GroundTruth gt labels Part0_label 000_mask 17_GT bad_masks".split(): test_eq((name, kind_of_name(name)), (name, "mask"))
+    for name in "test Test tests val validation".split(): test_eq((name, kind_of_name(name)), (name, "test"))
+    for name in "IMG_0042 monday photos camera_2 bottle knot kong goods_in".replace(" goods_in", "").split(): test_eq((name, kind_of_name(name)), (name, None))
+
+
 def test_the_protocol_is_named():
     some = lambda **n: Dataset("set", "array", tuple(Item(np.zeros((40, 40, 3), np.uint8), split, kind, kind) for (split, kind), k in
                                zip((("train", "good"), ("validation", "good"), ("test", "good"), ("test", "logical"), ("test", "structural")), n.values()) for _ in range(k)))
@@ -201,7 +136,9 @@ def test_plain_folder_passes_over_what_is_no_image():
     save(d/"top.png", plate(3)[0])
     for junk in ("Thumbs.db", ".DS_Store", "license.txt", "._0.png", "any/._0.JPG"): (d/junk).write_bytes(b"junk")
     save(d/".hidden"/"0.png", plate(4)[0])
-    ds = read_dataset(str(d))
+    with warnings.catch_warnings(record=True) as said_:
+        warnings.simplefilter("always"); ds = read_dataset(str(d))
+    assert "passed over: 1 image in .hidden" in str(said_[0].message) and ds.passed_over == "1 image in .hidden"
     test_eq(ds.layout, "folder"); test_eq(ds.root, d)
     test_eq(ds.names, ["train/any/depth/0.JPG", "train/any/depth/1.JPG", "train/any/depth/2.JPG", "train/top.png"])
     test_eq(set(it.split for it in ds.items), {"train"}); assert not ds.labels.any()
@@ -212,7 +149,8 @@ def test_mvtec_ad_layout():
     root = ad_folder()
     for junk in ("license.txt", "train/good/Thumbs.db", "ground_truth/blob/.DS_Store", "test/._x.png"): (root/junk).write_bytes(b"junk")
     save(root/"train"/"bad"/"000.png", plate()[0]); save(root/"ground_truth"/"good"/"000_mask.png", np.zeros((96, 64), np.uint8))
-    ds = read_dataset(root)
+    with warnings.catch_warnings(): warnings.simplefilter("ignore"); ds = read_dataset(root)
+    test_eq(ds.passed_over, "1 image in train/bad")
     test_eq((ds.name, ds.layout, ds.root), ("plates", "mvtec_ad", root))
     test_eq([len(ds.split(s)) for s in ("train", "validation", "test")], [3, 0, 9])
     test = ds.split("test")
@@ -341,17 +279,6 @@ def test_as_dataset_takes_what_it_says():
     test_fail(lambda: as_dataset(torch.from_numpy(a).permute(0, 3, 1, 2)), exc=GradKitError, contains="move the channels to the end")
     test_fail(lambda: as_dataset(a[:0]), exc=GradKitError, contains="(0, 96, 64, 3)")
     test_fail(lambda: as_dataset(a[..., 0]), exc=GradKitError, contains="(3, 96, 64)")
-
-
-def test_to_device_on_the_cpu_is_nothing():
-    u8 = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
-    assert to_device(u8, "cpu") is u8
-
-
-@pytest.mark.gpu
-def test_to_device_on_a_gpu():
-    u8 = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
-    if torch.cuda.is_available(): assert to_device(u8, "cuda").is_cuda
 
 
 @pytest.mark.data
