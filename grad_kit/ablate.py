@@ -59,6 +59,7 @@ def beside(
 ):
     "{name: {image_auroc, pixel_auroc, fit_seconds, ms_an_image}} of each scorer by itself and of the baselines, on the same images"
     size, labels = model.config.image_size, items.labels
+    dataset, items = dataset.read_as(model.config), items.read_as(model.config)
     images, normal = items.images(size), dataset.split("train").images(size)
     def measured(maps, scores, fit, seconds):
         table = auroc_table(scores.numpy(), labels, items.kinds, items.defects)
@@ -68,7 +69,7 @@ def beside(
     for name, (maps, scores, seconds) in model.score_each(images).items():
         fit = getattr(model, "seconds_", None) if name == "detector" else getattr(model, "scorer_seconds_", {}).get(name)
         out[name] = measured(maps, scores, fit, seconds)
-    for name, f in BASELINES.items():
+    for name, f in BASELINES.items() if len(normal) else ():   # what is sent to check a model may hold no training images
         start = time.time()
         maps, scores = f(normal, images)
         out[name] = measured(maps, scores, 0., time.time() - start)
@@ -101,6 +102,7 @@ def run_cell(
     progress=False,   # show the bars of the fit
 ):
     "Fit, score and measure once; a dict ready for JSON"
+    dataset = dataset.read_as(config)
     items, protocol = test_items(dataset)
     model = GRAD(config, seed, device).fit(dataset, stages, progress=progress)
     result, labels = model.score(items), items.labels
@@ -124,6 +126,7 @@ def cell_file(
     out,      # folder of an ablation
 ):
     "Where the finished cell of this data, these settings and this seed is kept"
+    dataset = dataset.read_as(config)
     key = config.key(*config.to_dict(), seed=seed, data=dataset.fingerprint(config.image_size), test=dataset.test_fingerprint(), format=FORMAT)
     return Path(out)/"cells"/f"{key}.json"
 
@@ -163,7 +166,7 @@ def _ablate(data, config, variants, seeds, out, device, say, normals):
 # %% ../nbs/10a_ablate.ipynb #32404b3a
 def _columns(cells):
     "{column: function of a cell} that the tables show"
-    levels = list(cells[0]["level_auroc"])
+    levels = [n for n in cells[0]["level_auroc"] if all(n in c["level_auroc"] for c in cells)]   # variants may differ in them
     columns = {f"level {n}": lambda c, n=n: c["level_auroc"][n] for n in levels} if len(levels) > 1 else {}
     columns["image AUROC"] = lambda c: headline(c["image_auroc"])
     if all(k in cells[0]["image_auroc"] for k in ("logical", "structural")):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .core import GradKitError, derive_seed, is_level
+from .images import to_float
 from .patchdiff import sample
 
 # %% ../nbs/04_analytic.ipynb #fc7339e4
@@ -80,7 +81,7 @@ class AnalyticPatchDiff:
 
 # %% ../nbs/04_analytic.ipynb #33d45c6f
 def sample_analytic(
-    images,           # (N,3,H,W) float in [-1,1], normal images, on the device to work on
+    images,           # (N,3,H,W) uint8, or float in [-1,1]: normal images, on the device to work on
     level,            # n
     n,                # images to paint
     schedule,         # NoiseSchedule
@@ -98,7 +99,8 @@ def sample_analytic(
     for i in range(0, n, batch):
         g = torch.Generator().manual_seed(derive_seed(seed, "subset", level, i))
         some = torch.randperm(len(images), generator=g)[:subset].to(images.device)
-        model = AnalyticPatchDiff(images[some], level, schedule, memory_gib)
+        x = images[some]   # only what is used becomes floats
+        model = AnalyticPatchDiff(to_float(x) if x.dtype == torch.uint8 else x, level, schedule, memory_gib)
         done.append(sample(model, min(batch, n - i), images.shape[-2:], schedule, steps, eta, sigma_t, batch, images.device, seed=derive_seed(seed, "analytic", level, i), bar=bar))
     return torch.cat(done)
 

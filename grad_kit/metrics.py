@@ -274,11 +274,14 @@ def auroc_intervals(
     if not 0 < level < 1: raise GradKitError(f"level is {level!r}, but must be between 0 and 1; 0.95 is usual")
     if labels.all() or not labels.any(): return {}
     good = scores[~labels]
-    again = rng.multinomial(len(good), [1 / len(good)] * len(good), draws)                   # how often each normal image is drawn
+    again = rng.multinomial(len(good), [1 / len(good)] * len(good), draws)[:, np.argsort(good)]   # (draws, good), lowest first: how often each normal image is drawn
+    good = np.sort(good)
+    below = np.pad(again.cumsum(1), ((0, 0), (1, 0)))                                        # (draws, good + 1): normal images drawn among the k lowest
     def auroc(group):
         bad = scores[group]
-        wins = (bad[:, None] > good) + .5 * (bad[:, None] == good)                           # (bad, good)
-        return (rng.multinomial(len(bad), [1 / len(bad)] * len(bad), draws) @ wins * again).sum(1) / (len(bad) * len(good))
+        left, right = (np.searchsorted(good, bad, side) for side in ("left", "right"))       # normal images below, and not above
+        drawn = rng.multinomial(len(bad), [1 / len(bad)] * len(bad), draws)                  # (draws, bad)
+        return np.array([d @ (b[left] + b[right]) for d, b in zip(drawn, below)]) / (2 * len(bad) * len(good))
     values = {"pooled": auroc(labels)} | {k: auroc(labels & (kinds == k)) for k in KINDS if (labels & (kinds == k)).any()}
     if all(k in values for k in KINDS): values["mean"] = (values["logical"] + values["structural"]) / 2
     return {k: [float(q) for q in np.quantile(v, [(1 - level) / 2, (1 + level) / 2])] for k, v in values.items()}

@@ -7,6 +7,7 @@ __all__ = ['save_figure', 'plot_contrastive', 'cell_extent', 'plot_weights', 'pl
            'plot_receptive_field', 'plot_ablation', 'plot_level', 'plot_denoising', 'plot_decision']
 
 # %% ../nbs/10_plots.ipynb #287d2c2f
+import warnings
 from functools import wraps
 from pathlib import Path
 
@@ -86,11 +87,17 @@ def save_figure(
     "Write the figure as PNG, whole or not at all, close it and return its path; raises `GradKitError` for another suffix and where nothing can be written"
     path = Path(path)
     if path.suffix.lower() != ".png": raise GradKitError(f"the figure's file is '{path.name}', but must end in .png; rename it")
-    with atomic_write(path) as tmp: fig.savefig(tmp, format="png", dpi=dpi, bbox_inches="tight")
+    with atomic_write(path) as tmp, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")   # names in scripts that the font lacks show as boxes
+        fig.savefig(tmp, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(fig)
     return path
 
 # %% ../nbs/10_plots.ipynb #d9013c85
+def _plain(text):
+    "Text as it stands: file names may hold dollars, which are no formulas, and bytes that are no letters"
+    return str(text).encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
+
 @_figure
 def plot_contrastive(
     images_by_level,  # {level n: (N,3,H,W) or (N,H,W,3) uint8}
@@ -107,7 +114,7 @@ def plot_contrastive(
     for column, (name, images) in zip(axes.T, columns.items()):
         for ax, image in zip(column, images[:rows] + [None] * rows): _frame(ax, image)
         column[0].set_title(name, fontsize=13)
-    if title: fig.suptitle(title, fontsize=13)
+    if title: fig.suptitle(_plain(title), fontsize=13)
     return fig
 
 # %% ../nbs/10_plots.ipynb #4a8070b3
@@ -136,6 +143,7 @@ def plot_weights(
     noisy,        # (N,h,w) weights of Eq. 1 at least 0, in any unit; None: no such row
     tail,         # (N,h,w) weights of Eq. 2 at least 0, in any unit; None: no such row
     extent=None,  # (left, right, bottom, top) of the maps in pixels, see `cell_extent`; None: they span the image
+    title=None,   # above all of it
 ):
     """Fig. 5: originals, contrastive images and the two weights on each place of these, blue disregarded and red emphasised.
     Colour is log2(weight / mean weight of the row), the same symmetric scale for both rows. Raises `GradKitError` for other shapes and negative weights"""
@@ -152,6 +160,7 @@ def plot_weights(
     limit = float(np.clip(np.ceil(2 * np.quantile(finite[np.isfinite(finite)], 0.98)) / 2, 0.5, 8))
     names = [*shown_images, *maps]
     fig, axes = plt.subplots(len(names), n, figsize=(1.7 * n + 1.6, 1.65 * len(names) * _aspect(generated)), squeeze=False)
+    if title: fig.suptitle(_plain(title), fontsize=11)
     for row, name in zip(axes, names): row[0].set_ylabel(name, fontsize=12)
     for j in range(n):
         for ax, row in zip(axes[:, j], shown_images.values()): _frame(ax, row[j])
@@ -203,7 +212,7 @@ def plot_maps(
     for ax in axes.flat: _frame(ax, None)
     for i, (image, amap) in enumerate(zip(images, maps)):
         block = axes[i // columns * rows:, i % columns][:rows]
-        block[0].set_title(titles[i])
+        block[0].set_title(_plain(titles[i]))
         for ax in block[:-1]: _frame(ax, image)
         if masks is not None: _outline(block[1], masks[i], image, "#00e5ff")
         _frame(block[-1], _grey(image))
@@ -273,7 +282,7 @@ def plot_scores(
     groups = {d: scores[labels & (np.array(defects) == d)] for d in kinds}
     low, high = (min(scores.min(), threshold), max(scores.max(), threshold)) if threshold is not None else (scores.min(), scores.max())
     edges = np.linspace(low, high if high > low else low + 1, bins + 1)
-    def label(name, x): return f"{name} ({len(x)})" + (f": {(x > threshold).mean():.0%} above" if threshold is not None and len(x) else "")
+    def label(name, x): return f"{_plain(name)} ({len(x)})" + (f": {(x > threshold).mean():.0%} above" if threshold is not None and len(x) else "")
     fig, axes = plt.subplots(2, 1, sharex=True, figsize=(7.6, 4))
     axes[0].hist(scores[~labels], edges, color=_NORMAL, label=label("normal", scores[~labels]))
     colors = mpl.colormaps["tab20"](np.linspace(0, 1, 20))[[2, 4, 6, 8, 10, 12, 16, 18, 3, 5, 7, 9, 11, 13, 17, 19]]
@@ -328,7 +337,7 @@ def plot_ablation(
         for place, row in zip(y, x):
             if len(row := row[np.isfinite(row)]): ax.errorbar(row.mean(), place, xerr=row.std(ddof=1) if len(row) > 1 else None, fmt="D", color=_NORMAL, ms=6, lw=1.6, capsize=3)
         ax.set_title(column); ax.grid(alpha=0.25); ax.locator_params(axis="x", nbins=4)
-    axes[0, 0].set_yticks(y, names); axes[0, 0].invert_yaxis()
+    axes[0, 0].set_yticks(y, [_plain(v) for v in names]); axes[0, 0].invert_yaxis()
     return fig
 
 # %% ../nbs/10_plots.ipynb #38fb8067
@@ -435,5 +444,5 @@ def plot_decision(
     if changed:
         parts[1].suptitle(changed_title, fontsize=10, x=.01, ha="left")
         for ax, (small, text) in zip(parts[1].subplots(1, 8), changed + [(None, "")] * 8):
-            _frame(ax, None if small is None else _images([small], "changed")[0]); ax.set_title(text, fontsize=8)
+            _frame(ax, None if small is None else _images([small], "changed")[0]); ax.set_title(_plain(text), fontsize=8)
     return fig

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import FLIPS, Config, GradKitError, atomic_write, run_lock, read_json, seeded, write_json
-from .data import IMAGE_SUFFIXES, Item, _threads, read_dataset, read_image, resize_images
+from .core import FLIPS, Config, GradKitError, atomic_write, run_lock, read_json, seeded, user_path, write_json
+from .data import Item, _threads, frame_image, read_dataset, read_image, resize_images
 
 # %% ../nbs/14_scale.ipynb #35f66ecf
 @contextmanager
@@ -30,7 +30,10 @@ def cluster(
     mine = not ray.is_initialized()
     if mine:
         try: ray.init(address, **(dict(num_cpus=cpus, include_dashboard=False) if address is None else {}), log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as e: raise GradKitError(f"no Ray cluster answers at '{address}' ({str(e).splitlines()[0]}); start one with `ray start --head`, or leave the address out to work on this machine") from e
+        except Exception as e:   # Ray's own errors, and whatever the system says where its processes cannot start
+            said = (str(e).strip().splitlines() or [type(e).__name__])[0]
+            if address is None: raise GradKitError(f"Ray cannot start on this machine ({said}); free memory and space in /tmp, or name a running cluster with --address") from e
+            raise GradKitError(f"no Ray cluster answers at '{address}' ({said}); start one with `ray start --head`, or leave the address out to work on this machine") from e
     try: yield ray
     finally:
         if mine: ray.shutdown()
@@ -183,28 +186,29 @@ class _Score:
         self.model, self.precision, self.maps = GRAD.load(model, device), precision, maps
 
     def __call__(self, batch):
-        paths, size, good, pixels = list(batch["path"]), self.model.config.image_size, [], []
+        import pyarrow as pa
+        paths, c, good, pixels = list(batch["path"]), self.model.config, [], []
         error = [None] * len(paths)
         def load(path):
             try:
-                pixels = read_image(path, _read(path))
-                self.model._check_size(Item(pixels, "test", name=path))
-                return resize_images(torch.from_numpy(pixels).permute(2, 0, 1)[None], size)
+                item = Item(read_image(path, _read(path), c.bit_depth), "test", name=path)
+                self.model._check_size(item)
+                return resize_images(torch.from_numpy(frame_image(item.pixels(), c.frame).copy()).permute(2, 0, 1)[None], c.image_size)
             except GradKitError as e: return str(e)
         for i, x in enumerate(_threads(load, paths)):
             if isinstance(x, str): error[i] = x
             else: pixels.append(x); good.append(i)
         n = len(error)
-        out = {"path": np.array(paths, object), "image_score": np.full(n, np.nan, np.float32), "alarm": np.zeros(n, bool), "error": np.array([e or "" for e in error], object)}
+        out = {"path": paths, "image_score": np.full(n, np.nan, np.float32), "alarm": np.full(n, None, object), "error": [e or "" for e in error]}   # no image, no decision
         levels = {_column(k): np.full(n, np.nan, np.float32) for k in self.model.scorer(self.precision).columns}
-        if self.maps: out["anomaly_map"] = np.array([b""] * n, object)
+        maps = [b""] * n
         if good:
             r = self.model._score(torch.cat(pixels), len(pixels), self.precision)
             out["image_score"][good], out["alarm"][good] = r.image_score.numpy(), r.label.numpy()
             for k, v in (r.scorer_score | r.level_score).items(): levels[_column(k)][good] = v.numpy()
-            if self.maps:
-                for i, m in zip(good, r.anomaly_map.numpy().astype(np.float16)): out["anomaly_map"][i] = m.tobytes()
-        return out | levels
+            for i, m in zip(good, r.anomaly_map.numpy().astype(np.float16)) if self.maps else (): maps[i] = m.tobytes()
+        out["alarm"] = pa.array([None if a is None else bool(a) for a in out["alarm"]], pa.bool_())
+        return pa.table(out | ({"anomaly_map": pa.array(maps, pa.binary())} if self.maps else {}) | levels)
 
 def score_many(
     model,         # folder that `GRAD.save` or grad_fit wrote, seen alike by every worker
@@ -220,14 +224,17 @@ def score_many(
     part=20_000,   # images a Parquet part: what an interrupted run loses at most
     say=print,     # told of progress
 ):
-    """Score any number of images: Parquet rows of path, image_score, alarm, a score for each scorer and detector level, `error` (empty, or why an image could not be read; the same call tries it again) and, if asked, the map. Memory does not grow with their number.
+    """Score any number of images: Parquet rows of path, image_score, alarm (null where there is no image), a score for each scorer and detector level, `error` (empty, or why an image could not be read; the same call tries it again) and, if asked, the map. Memory does not grow with their number.
     Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model, and where `out` holds scores of another model, precision or choice of maps"""
     from grad_kit.grad import GRAD, threshold_for
     whole = GRAD.load(model, "cpu")   # what is wrong with it is said before any worker starts
+    out = user_path(out)
     if isinstance(images, (str, Path)):
-        root = Path(images)
+        root = user_path(images)
         if not root.is_dir(): raise GradKitError(f"there is no folder '{root}'; name a folder of images, or give a list of files or URIs")
-        images = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+        ds = read_dataset(root, "score")   # what grad_score finds, and no more
+        if say and ds.passed_over: say(f"passed over: {ds.passed_over}")
+        images = [it.image for it in ds.items]
     images = [p if "://" in p else str(Path(p).resolve()) for p in map(str, images)]
     if not images: raise GradKitError("there are no images to score; name a folder that holds some")
     if len(set(images)) < len(images): raise GradKitError(f"{len(images) - len(set(images))} images are listed more than once; list each once")
@@ -237,7 +244,7 @@ def score_many(
     except GradKitError as e:
         if say: say(f"no promise for alarm: {e}")
     device = _device(device, gpu_share)
-    out, start, failed = Path(out), time.time(), 0
+    start, failed = time.time(), 0
     about = dict(model=_model_hash(model), precision=precision, maps=maps)
     with run_lock(out), cluster(address) as ray:
         import ray.data
@@ -257,8 +264,10 @@ def score_many(
     return dict(scored=len(todo), kept=len(images) - len(todo), failed=failed, seconds=round(time.time() - start, 1))
 
 def _model_hash(folder):
-    "12 hex digits that name a model folder by its content"
-    return hashlib.sha256(b"".join(p.name.encode() + hashlib.sha256(p.read_bytes()).digest() for p in sorted(Path(folder).iterdir()) if p.is_file())).hexdigest()[:12]
+    "12 hex digits that name a model by the content of its own files, whatever else lies in its folder"
+    folder = user_path(folder)
+    files = ["manifest.json", *sorted(map(str, read_json(folder/"manifest.json").get("files", ())))]
+    return hashlib.sha256(b"".join(f.encode() + hashlib.sha256((folder/f).read_bytes()).digest() for f in files)).hexdigest()[:12]
 
 def _scored(file, about):
     "Paths that a part holds scores of. Rows without one are taken out of it: their images are tried again. Raises `GradKitError` for a part that is broken, or another model's"

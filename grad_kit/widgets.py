@@ -284,7 +284,7 @@ def explore_weights(
 # %% ../nbs/11_widgets.ipynb #29c9723c
 def _scored(model, images):
     "(Dataset of what is scored, whether it has labels)"
-    ds = as_dataset(images)
+    ds = as_dataset(images, "either").read_as(model.config)
     if len(ds.split("test")) and ds.split("test").labels.any(): return test_items(ds)[0], True
     return ds, False
 
@@ -322,7 +322,7 @@ def explore_scores(
         return align_map((score_map(model.detectors_[level], resize_images(pixels[i:i + 1], side)) - mean) / std, side, size)[0].cpu()
     def show(r, image, which, opacity, rate_asked):
         scores = r.image_score.numpy()
-        threshold, own = (threshold_for(first, max(v, 1 / (n + 1))) for v in (rate_asked / 100, rate))
+        threshold, own = (threshold_for(first, max(v, 1 / (n + 1))) + model.tolerance() for v in (rate_asked / 100, rate))
         alarm = scores > threshold
         amap = r.anomaly_map[image] if which == "fused" else part_map(image, which)
         top = max(threshold, float(amap.max()))

@@ -24,6 +24,14 @@ def test_set_reads_json_values():
     test_fail(lambda: _parse_set(["patches"]), exc=GradKitError, contains="'patches'")
 
 
+def test_no_two_images_share_a_map():
+    from grad_kit.cli import map_names
+    names = ["a/b.png", "a__b.png", "a/b.jpg", "A/B.png", "检" * 80 + ".png", "检" * 80 + "x.png", "x" * 250 + "/y.png", "../up.png", "lot$01_$02.png", "n\udcff.png"]
+    found = map_names(names)
+    test_eq(len({f.casefold() for f in found}), len(names)); assert all(len(os.fsencode(part)) <= 255 for f in found for part in f.split("/")) and not any(f.startswith("..") for f in found)
+    test_eq(map_names(["test/good/000.png"]), ["test/good/000.png"])
+
+
 def test_demo_runs_through():
     out = Path(tempfile.mkdtemp())/"demo"
     status, text = run(demo, "--out", out, "--set", *TINY)

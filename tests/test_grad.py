@@ -131,6 +131,104 @@ def test_another_image_size_is_refused_by_name():
     test_fail(lambda: grad_module.GRAD(Config(scorers=("nosuch",))), exc=GradKitError, contains="there is no scorer 'nosuch'; choose among")
 
 
+def test_a_refit_that_stops_leaves_the_old_model_whole():
+    ds = tray_dataset(8, 4, 2, 1)
+    model = grad_module.GRAD(tiny(), device="cpu").fit(ds, progress=False)
+    before, state = model.score(ds).image_score, dict(model.__dict__)
+    original = grad_module.fit_detector
+    def stopped(*a, **kw): raise KeyboardInterrupt
+    try:
+        grad_module.fit_detector = stopped
+        try: model.fit(tray_dataset(9, 4, 0, 0, seed=3), progress=False); assert False
+        except KeyboardInterrupt: pass
+    finally: grad_module.fit_detector = original
+    test_eq(model.n_normal_, 8); assert all(model.__dict__[k] is v for k, v in state.items()) and torch.equal(model.score(ds).image_score, before)
+    test_fail(lambda: model.fit(np.zeros((1, 64, 64, 3), np.uint8), progress=False), exc=GradKitError)
+    assert torch.equal(model.score(ds).image_score, before)
+
+
+def test_a_stage_belongs_to_the_images_it_was_trained_on():
+    stages = Path(tempfile.mkdtemp())
+    with_normals, without = tray_dataset(12, 4, 3, 1), tray_dataset(12, 4, 0, 1)   # the first has normal test images: it holds out its validation images, the second a share of the training images
+    config = tiny(generator="analytic", holdout=.34)
+    for ds in (with_normals, without): grad_module.GRAD(config, device="cpu").fit(ds, stages=stages, progress=False)
+    test_eq(len(list(stages.glob("detector-*"))), 2)
+    model = grad_module.GRAD(config, device="cpu").fit(without, progress=False)
+    train = without.split("train")
+    seen = model.seen(train)
+    test_eq((len(seen["fitted"]), len(seen["held_out"])), (8, 4)); test_eq(sorted(seen["fitted"] + seen["held_out"]), list(range(12)))
+    test_eq(model.seen(without.split("test")), dict(fitted=[], held_out=[]))
+
+
+def test_keys_name_every_setting_that_a_stage_reads():
+    # a stage is run with a config that writes down what is read of it
+    class Noted:
+        def __init__(self, config): self.__dict__.update(config_=config, read=set())
+        def __getattr__(self, name):
+            if name in self.config_.to_dict(): self.read.add(name)
+            return getattr(self.config_, name)
+    made = {}
+    def noting(name, f, at):
+        def g(*args, **kw):
+            noted = Noted(args[at]); args = [*args[:at], noted, *args[at + 1:]]
+            try: return f(*args, **kw)
+            finally: made.setdefault(name, set()).update(noted.read)
+        return g
+    originals = grad_module.fit_patchdiff, grad_module.fit_detector
+    try:
+        grad_module.fit_patchdiff, grad_module.fit_detector = noting("patchdiff", originals[0], 2), noting("detector", originals[1], 2)
+        for change in ({}, dict(noisy_reweighting=False, tail_reweighting=False, alpha_1=0., balance_sets=True, coord_frequencies=2, generator_crop=16)):
+            grad_module.GRAD(tiny(**change), device="cpu").fit(tray_dataset(8, 4, 0, 0), progress=False)
+    finally: grad_module.fit_patchdiff, grad_module.fit_detector = originals
+    test_eq(made["patchdiff"] - set(grad_module._PATCHDIFF), set())
+    test_eq(made["detector"] - {*grad_module._DETECTOR, *grad_module._PATCHDIFF, *grad_module._SAMPLES, *grad_module._ANALYTIC}, set())
+    engine = {}
+    for name in ("trained", "analytic"):
+        model = grad_module.GRAD(tiny(), device="cpu"); normal, _ = model._begin(tray_dataset(8, 4, 0, 0), None, 60, False)
+        model._patchdiff(normal, 5, 64); model.config = Noted(model.config); model._run_engine(name, normal, 5, 64, 2); engine[name] = model.config.read
+    test_eq(engine["trained"] - {*grad_module._PATCHDIFF, *grad_module._SAMPLES}, set()); test_eq(engine["analytic"] - set(grad_module._ANALYTIC), set())
+    assert len(made["detector"]) > 15 and "sigma_t" in engine["trained"]
+
+
+def test_the_same_picture_gets_the_same_decision_in_any_batch():
+    same = np.stack([tray_dataset(1, 0, 0, 0).items[0].image] * 140)
+    for config in (tiny(generator="analytic"), Config.preset("quick", scorers=("filters", "window"), score_top=.01, filters_size=64, window_levels=(5,))):
+        for normals in (tray_dataset(30, 12, 0, 0), np.stack([same[0]] * 12)):   # usual images, and twelve times the same
+            model = grad_module.GRAD(config, device="cpu").fit(normals, progress=False)
+            scores = torch.cat([model.score(same, batch=b).image_score for b in (140, 64, 8)] + [model.score(same[:1]).image_score])
+            moved = float(scores.max() - scores.min())
+            assert moved < .5 * model.tolerance(), (moved, model.tolerance())
+            if normals is not None and not hasattr(normals, "items"): test_eq(int((scores > model.threshold_).sum()), 0)   # what set the threshold raises no alarm
+            held = model.holdout_scores_[int(np.argsort(model.holdout_scores_)[-1])]; assert held <= model.threshold_
+
+
+def test_a_model_folder_keeps_what_is_not_its_own():
+    model, root = grad_module.GRAD(tiny(generator="analytic"), device="cpu").fit(tray_dataset(6, 3, 1, 1), progress=False), Path(tempfile.mkdtemp())
+    model.save(root/"m"); (root/"m"/"weights_34.png").write_bytes(b""); model.save(root/"m")   # pictures that grad_fit draws are the model's own
+    (root/"m"/"notes.txt").write_text("mine")
+    test_fail(lambda: model.save(root/"m"), exc=GradKitError, contains="1 files that are not its own (notes.txt)")
+    (root/"other").mkdir(); (root/"other"/"manifest.json").write_text('{"what": "a web app"}')
+    test_fail(lambda: model.save(root/"other"), exc=GradKitError, contains="holds other files and no model (manifest.json)")
+    test_eq((root/"m"/"notes.txt").read_text(), "mine"); (root/"file").write_text("x")
+    test_fail(lambda: model.save(root/"file"), exc=GradKitError, contains="is a file, but a model is a folder")
+    test_fail(lambda: model.save(""), exc=GradKitError, contains="a path is empty")
+    test_fail(lambda: grad_module.GRAD(tiny(), device="cpu").predict(np.zeros((1, 64, 64, 3), np.uint8)), exc=GradKitError, contains="not fitted")
+
+
+def test_frames_and_bits_travel_with_a_model():
+    rng = np.random.default_rng(0)
+    def photo(h, w): return (np.linspace(60, 180, w)[None, :, None] + rng.normal(0, 4, (h, w, 1)) + np.zeros(3)).clip(0, 255).astype(np.uint8)
+    from grad_kit.data import Dataset, Item
+    mixed = Dataset("mixed", "array", tuple(Item(photo(*s), "train", name=str(i)) for i, s in enumerate([(96, 128), (128, 96)] * 6)))
+    flat = dict(scorers=("filters", "window"), score_top=.01, filters_size=64, window_levels=(5,))
+    test_fail(lambda: grad_module.GRAD(Config.preset("quick", **flat), device="cpu").fit(mixed, progress=False), exc=GradKitError, contains="set frame to 'letterbox' or 'crop'")
+    for frame in ("letterbox", "crop"):
+        model = grad_module.GRAD(Config.preset("quick", **flat, frame=frame, bit_depth=12), device="cpu").fit(mixed, progress=False)
+        folder = Path(tempfile.mkdtemp())/"m"; model.save(folder)
+        again = grad_module.GRAD.load(folder, "cpu"); test_eq((again.config.frame, again.config.bit_depth), (frame, 12))
+        assert torch.equal(again.score(mixed).image_score, model.score(mixed).image_score) and torch.isfinite(again.score(mixed).image_score).all()
+
+
 def test_adding_a_scorer_takes_a_class_and_a_line():
     from grad_kit.scorers import MapScorer, SCORERS, register_scorer
     @register_scorer("mean difference")

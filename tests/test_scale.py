@@ -162,5 +162,15 @@ def test_what_cannot_be_spread_is_said():
     test_fail(lambda: score_many(root/"nowhere", root, root/"out"), exc=GradKitError, contains="nowhere")
     GRAD(Config.preset("quick", **TINY), device="cpu").fit(tray_dataset(6, 3, 0, 0), progress=False).save(root/"model")
     for name in ("batch", "part", "workers"): test_fail(lambda: score_many(root/"model", ["a.png"], root/"out", **{name: 0}), exc=GradKitError, contains=f"{name} is 0")
-    for images in ([], root/"model", ["a.png", "a.png"]): test_fail(lambda: score_many(root/"model", images, root/"out"), exc=GradKitError)
+    (root/"nothing").mkdir()
+    for images in ([], root/"nothing", ["a.png", "a.png"]): test_fail(lambda: score_many(root/"model", images, root/"out"), exc=GradKitError)
     assert not (root/"out").exists()
+
+
+def test_a_model_is_named_by_its_own_files():
+    from grad_kit.scale import _model_hash
+    root = Path(tempfile.mkdtemp())
+    GRAD(Config.preset("quick", **TINY), device="cpu").fit(tray_dataset(6, 3, 0, 0), progress=False).save(root/"model")
+    before = _model_hash(root/"model")
+    (root/"model"/"Thumbs.db").write_bytes(b"x"); test_eq(_model_hash(root/"model"), before)
+    m = root/"model"/"manifest.json"; m.write_text(m.read_text() + " "); assert _model_hash(root/"model") != before
