@@ -5,13 +5,14 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 CHROMIUM := apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-browser bench docs lab clean
+.PHONY: help env demo test test-slow test-machines test-browser bench docs lab clean
 
 help:
 	@echo "make env        install everything into $(VENV), once (minutes; mostly PyTorch)"
 	@echo "make demo       fit and score the built-in data set, write runs/demo (minutes)"
 	@echo "make test       notebooks and exports agree, all notebooks run, all tests pass (minutes)"
 	@echo "make test-slow  the slow cells inside the notebooks, the slow tests, and the GPU tests where there is a GPU"
+	@echo "make test-machines  the tests as other processors run them: capped instruction sets, one and four threads, bfloat16 (an hour)"
 	@echo "make test-browser  the tutorials in a real JupyterLab and Chromium, every slider moved (installs Debian's Chromium where there is none)"
 	@echo "make lab        open the tutorials in JupyterLab"
 	@echo "make bench      speed beside anomalib's models, in an environment of its own (gigabytes)"
@@ -48,6 +49,15 @@ test-slow: env
 	@$(BIN)/nbdev_test --flags slow --do-print --timing
 	@$(BIN)/python -m pytest -q -m "slow or gpu"
 	@HYPOTHESIS_PROFILE=wide $(BIN)/python -m pytest -q -m "not slow" tests/test_properties.py
+
+FAST = -m pytest -q -m "not slow and not gpu and not browser"
+test-machines: env
+	@echo "One thread, instruction sets capped at SSE 4.1 ..."
+	@OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 $(BIN)/python $(FAST)
+	@echo "Four threads, capped at AVX2 ..."
+	@OMP_NUM_THREADS=4 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(BIN)/python $(FAST)
+	@echo "bfloat16 wherever the precision is left open ..."
+	@GRAD_KIT_TEST_PRECISION=bfloat16 $(BIN)/python $(FAST)
 
 test-browser: env
 	@echo "Running the tutorials in JupyterLab and Chromium (minutes); screenshots in runs/browser ..."

@@ -64,9 +64,9 @@ def _source_of(file):
 
 def _default_out(folder, prefix=""):
     "runs/ and the folder's name, with its parent's where that says little (lineA/good); where results of another folder lie there, a mark of the path is added"
-    from grad_kit.data import kind_of_name
+    from grad_kit.data import BAD, MASK, NORMAL, TEST, name_words
     folder = Path(folder).resolve()
-    vague = kind_of_name(folder.name) or folder.name.lower() in ("train", "images", "image", "imgs", "data")
+    vague = all(w in NORMAL | BAD | MASK | TEST | {"train", "image", "img", "data"} for w in name_words(folder.name))
     name = f"{folder.parent.name}_{folder.name}" if vague and folder.parent.name else folder.name
     out = Path("runs")/f"{prefix}{name or 'data'}"
     if not out.exists(): return out
@@ -84,6 +84,11 @@ def _results_folder(out, data=None):
     others = [f for f in ("results.json", "scores.csv", "maps", "top.png") if (out/f).exists()]
     if others and not is_output(out): raise GradKitError(f"--out '{out}' holds {', '.join(others)}, which grad_kit did not write; name a new folder")
     return out
+
+def _beside(model, what):
+    "A folder beside a model's"
+    model = user_path(model)
+    return model.with_name(f"{model.name or model.resolve().name}_{what}")
 
 def _device_args(p, auto="a GPU if there is one"):
     p.add_argument("--device", default="auto", help=f'"auto" ({auto}), "cpu", "cuda", "cuda:1" (default: auto)')
@@ -277,12 +282,12 @@ def score(argv):
                 "Every picture below IMAGES counts, whatever its folders are called; only masks are passed over.\nImages whose score is above the threshold are marked as alarms. The threshold follows from the\nfalse-alarm rate and the normal images that were held out when the model was fitted.")
     p.add_argument("model", metavar="MODEL", help="folder that grad_fit wrote")
     p.add_argument("images", metavar="IMAGES", help="folder of images to score, or one image")
-    p.add_argument("--out", required=True, metavar="FOLDER", help="where the results go; maps of an earlier run there are replaced")
+    p.add_argument("--out", metavar="FOLDER", help="where the results go; maps of an earlier run there are replaced (default: MODEL_scores)")
     p.add_argument("--false-alarm-rate", type=float, help="another rate than the model's")
     p.add_argument("--top", type=int, default=12, help="images in the overview picture, highest scores first (default: 12)")
     _device_args(p)
     args = p.parse_args(argv)
-    model, out = GRAD.load(args.model, args.device), _results_folder(args.out, args.images)
+    model, out = GRAD.load(args.model, args.device), _results_folder(_beside(args.model, "scores") if args.out is None else args.out, args.images)
     ds = read_dataset(args.images, "score").read_as(model.config)
     threshold = model.threshold_ if args.false_alarm_rate is None else model.threshold_at(args.false_alarm_rate)
     start = time.time()
@@ -313,13 +318,13 @@ def evaluate(argv):
     p = _parser("grad_eval", "Measure a fitted model on labelled test images: results.json, scores.csv, pictures.", "DATA is a category of a data set that grad_fit reads, with or without its training images, or a test folder alone. No label touches model or threshold.\n\n  grad_eval runs/juice_bottle mvtec_loco/juice_bottle --out runs/juice_bottle_eval\n  grad_eval runs/line3 --normal line3/passed --abnormal line3/sorted_out --out runs/line3_eval")
     p.add_argument("model", metavar="MODEL", help="folder that grad_fit wrote")
     _folder_args(p)
-    p.add_argument("--out", required=True, metavar="FOLDER", help="where the results go")
+    p.add_argument("--out", metavar="FOLDER", help="where the results go (default: MODEL_eval)")
     p.add_argument("--tiff", action="store_true", help="also write each map as a float32 TIFF of its image's size, in the folders that MVTec LOCO AD's own evaluation reads (OUT/anomaly_maps). That evaluation takes an image's score from its map, which is blurred; the image AUROC here is of scores before the blur, as in the paper")
     _device_args(p)
     args = p.parse_args(argv)
     start = time.time()
     model, (ds, folder) = GRAD.load(args.model, args.device), _read_folders(args, "evaluate")
-    out = _results_folder(args.out, folder)
+    out = _results_folder(_beside(args.model, "eval") if args.out is None else args.out, folder)
     _evaluate(model, ds, out, dict(model=str(args.model)), args.tiff, start)
     print(f"everything in {out}")
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'FRAMES', 'NORMAL', 'BAD', 'MASK', 'TEST', 'READERS', 'PURPOSES', 'KINDS', 'Item', 'frame_image',
-           'unframe_map', 'Dataset', 'hash_images', 'kind_of_name', 'Found', 'find_images', 'register_reader',
-           'read_dataset', 'as_dataset', 'test_items', 'read_folders', 'IMAGE_SUFFIXES', 'image_size', 'read_image',
-           'read_mask', 'resize_images', 'to_device', 'to_float', 'to_uint8']
+           'unframe_map', 'Dataset', 'hash_images', 'name_words', 'kind_of_name', 'Found', 'find_images',
+           'register_reader', 'read_dataset', 'as_dataset', 'test_items', 'read_folders', 'IMAGE_SUFFIXES',
+           'image_size', 'read_image', 'read_mask', 'resize_images', 'to_device', 'to_float', 'to_uint8']
 
 # %% ../nbs/01_data.ipynb #dffd3541
 import csv, dataclasses, hashlib, json, os, re, unicodedata, warnings
@@ -296,7 +296,7 @@ MASK = set("mask label gt truth groundtruth annotation segmentation seg".split()
 TEST = set("test testing val valid validation eval evaluation holdout".split())
 _NOT = {"not", "no", "non", "without", "zero", "n"}
 
-def _words(name):
+def name_words(name):
     "Lower-case words of a file's or folder's name, in the singular: \"DefectImages_02\" -> [\"defect\", \"image\"]"
     text = unicodedata.normalize("NFC", name)
     words = [w.lower() for w in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])", text)]
@@ -306,7 +306,7 @@ def kind_of_name(
     name,  # of a file or folder, without its ending
 ):
     "\"normal\", \"bad\", \"mask\" or \"test\" where the name says so, in any case, singular or plural, alone or as a part (\"abnormal_dir\", \"no_defects\", \"NOT OK\"); else None"
-    words = _words(name)
+    words = name_words(name)
     found = set()
     for before, w, after in zip([None, *words], words, [*words[1:], None]):
         if w in BAD: found.add("normal" if before in _NOT or after == "free" else "bad")

@@ -130,9 +130,9 @@ def gradient_penalty(
 # %% ../nbs/07_detector.ipynb #662afa9d
 ROUND = 16  # steps whose images are augmented together
 
-def _pick(images, n):
-    "n random images as floats; every image about equally often"
-    return to_float(images[torch.randint(len(images), (n,), device=images.device)])
+def _pick(images, n, device):
+    "n random images as floats on the device, whose bytes may lie elsewhere; every image about equally often"
+    return to_float(images[torch.randint(len(images), (n,), device=images.device)].to(device, non_blocking=True))
 
 class DetectorState:
     "What a training step changes: detector, decoder, memory banks, optimiser"
@@ -183,7 +183,7 @@ def training_step(
 
 # %% ../nbs/07_detector.ipynb #f28cb2b9
 def fit_detector(
-    normal,           # (N,3,S,S) uint8 normal images, on the device to train on; a list of them, each of its size, for one network that serves as many levels
+    normal,           # (N,3,S,S) uint8 normal images; a list of them, each of its size, for one network that serves as many levels
     contrastive,      # list of (M,3,S,S) uint8, one for each PatchDiff level; a list of such lists, equally long, for one network
     config,           # Config
     seed=0,
@@ -192,10 +192,11 @@ def fit_detector(
     every=60,         # seconds between checkpoints
     progress=True,    # show a bar
     name="",          # for the bar and the random stream
+    device=None,      # to train on; None: where the normal images are. Images that do not fit there may stay on the CPU
 ):
     "Train a detector on normal and contrastive images; (DetectorState, history: name -> one number a step). The last step is kept"
     if isinstance(normal, torch.Tensor): normal, contrastive = [normal], [contrastive]
-    device, k, per = normal[0].device, len(contrastive[0]), config.images_per_set
+    device, k, per = torch.device(device or normal[0].device), len(contrastive[0]), config.images_per_set
     if (side := min(x.shape[-1] for x in normal)) < PATCH: raise GradKitError(f"the detector's images are {side} pixels wide, but must be at least {PATCH}; choose a larger image_size or a lower detector level")
     level = torch.arange(len(normal), device=device).repeat_interleave(config.patches) if len(normal) > 1 else None
     with seeded(seed, "detector", name):
@@ -217,8 +218,8 @@ def fit_detector(
             steps = min(ROUND, config.detector_steps - begin)
             plain, painted = [], []
             for images, kinds in zip(normal, contrastive):
-                plain.append(augment_normal(_pick(images, 2 * per * steps)).split(per))                  # two sets a step
-                painted.append([augment_generated(_pick(x, per * steps)).split(per) for x in kinds])     # one set a step and PatchDiff level
+                plain.append(augment_normal(_pick(images, 2 * per * steps, device)).split(per))                  # two sets a step
+                painted.append([augment_generated(_pick(x, per * steps, device)).split(per) for x in kinds])     # one set a step and PatchDiff level
             for i in range(steps):
                 positive = torch.cat([draw_patches(p[2 * i], config.patches) for p in plain])
                 negative = torch.cat([*(draw_patches(p[2 * i + 1], config.patches, wrong=True) for p in plain), *(draw_patches(x[i], config.patches) for kind in zip(*painted) for x in kind)])

@@ -377,7 +377,7 @@ class GRAD:
         def make(checkpoint):
             images = [resize_images(normal, c.input_size(n)) for n in levels]
             contrastive = [[to_device(resize_images(x, c.input_size(n)), self.device) for x in self.contrastive_[n].values()] for n in levels]
-            s, history = fit_detector(images, contrastive, c, self.seed, self.dtype, checkpoint, self._every, self._progress, name=f"level {', '.join(map(str, levels))}")
+            s, history = fit_detector(images, contrastive, c, self.seed, self.dtype, checkpoint, self._every, self._progress, device=self.device, name=f"level {', '.join(map(str, levels))}")
             return {"detector": s.detector.state_dict(), "bank_pos": s.bank_pos.state_dict(), "bank_neg": s.bank_neg.state_dict(), "history": {k: torch.tensor(v) for k, v in history.items()}}
         painted = [[[n, c.generator, c.n_contrastive, c.contrast_size(level)] for n in self.contrastive_[level]] for level in levels]
         which = dict(level=list(levels), painted=painted) if len(levels) > 1 else dict(level=levels[0], painted=painted[0])
@@ -405,7 +405,7 @@ class GRAD:
         self.scorers_, self.scorer_seconds_ = {}, {}
         for name in self.config.scorers:
             start = time.time()
-            self.scorers_[name] = SCORERS[name](self.config).to(self.device).fit(normal.to(self.device), self).requires_grad_(False)
+            self.scorers_[name] = SCORERS[name](self.config).to(normal.device).fit(normal, self).to(self.device).requires_grad_(False)   # learnt where the images fit
             self.scorer_seconds_[name] = time.time() - start
 
     @torch.no_grad()

@@ -1,5 +1,15 @@
+import os
+
 import pytest
 import torch
+
+
+def pytest_configure():
+    "`make test-machines` runs the suite as other processors would: what is left to `auto` in bfloat16 as well"
+    if os.environ.get("GRAD_KIT_TEST_PRECISION") != "bfloat16": return
+    import grad_kit.grad
+    original = grad_kit.grad.pick_dtype
+    grad_kit.grad.pick_dtype = lambda precision, device: torch.bfloat16 if precision == "auto" else original(precision, device)
 
 
 def pytest_pycollect_makeitem(collector, name, obj):

@@ -334,6 +334,17 @@ def test_one_network_for_all_levels_fits_saves_and_loads():
     test_fail(lambda: config.replace(contrastive_levels=((5,), (5, 9))), exc=GradKitError, contains="'contrastive_levels'")
 
 
+@pytest.mark.gpu
+def test_images_that_stay_on_the_cpu_mix_with_no_other_device():
+    ds = tray_dataset(10, 4, 3, 1)
+    if torch.cuda.is_available():
+        fits = [grad_module.GRAD(tiny(scorers=("detector", "filters"), filters_size=64), device="cuda").fit(ds, progress=False)]
+        original, grad_module.to_device = grad_module.to_device, lambda u8, device: u8.cpu().pin_memory()   # as if they took more than half of the memory
+        try: fits.append(grad_module.GRAD(tiny(scorers=("detector", "filters"), filters_size=64), device="cuda").fit(ds, progress=False))
+        finally: grad_module.to_device = original
+        for m in fits: assert torch.isfinite(m.score(ds).image_score).all() and next(m.detectors_[34].parameters()).is_cuda
+
+
 def test_the_scorer_is_the_method_step_by_step():
     from kornia.filters import gaussian_blur2d
     from grad_kit.detector import align_map, score_map

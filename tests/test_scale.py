@@ -9,6 +9,7 @@ import numpy as np, torch
 import pytest
 from PIL import Image
 from grad_kit.core import Config, GradKitError
+from grad_kit.data import read_dataset
 from grad_kit.grad import GRAD
 from grad_kit.trays import tray_dataset, write_trays
 def kill_one(name, killed):
@@ -165,6 +166,25 @@ def test_what_cannot_be_spread_is_said():
     (root/"nothing").mkdir()
     for images in ([], root/"nothing", ["a.png", "a.png"]): test_fail(lambda: score_many(root/"model", images, root/"out"), exc=GradKitError)
     assert not (root/"out").exists()
+
+
+@pytest.mark.slow
+def test_bulk_scoring_agrees_with_grad_score():
+    # what a worker does with a batch, without Ray; it needs pyarrow (extra [scale])
+    from grad_kit.scale import _Score
+    from grad_kit.cli import score
+    root = Path(tempfile.mkdtemp())
+    GRAD(Config.preset("quick", **TINY), device="cpu").fit(tray_dataset(6, 3, 0, 0), progress=False).save(root/"model")
+    (root/"images"/"NG").mkdir(parents=True); (root/"images"/"masks").mkdir()
+    for i, it in enumerate(tray_dataset(4, 0, 0, 0, seed=5).items): Image.fromarray(it.image).save(root/"images"/("NG" if i % 2 else ".")/f"{i}.png")
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(root/"images"/"masks"/"0.png")
+    ds = read_dataset(root/"images", "score")
+    paths = [str(it.image) for it in ds.items]
+    (root/"broken.png").write_bytes(b"no image")
+    rows = _Score(str(root/"model"), "cpu", "float32", True)({"path": np.array([*paths, str(root/"broken.png")], object)}).to_pylist()
+    test_eq(len(rows), 5); test_eq(rows[-1]["alarm"], None); assert "broken.png" in rows[-1]["error"] and np.isnan(rows[-1]["image_score"])
+    want = GRAD.load(root/"model", "cpu").score(ds)
+    test_eq([r["alarm"] for r in rows[:4]], want.label.tolist()); assert np.abs(np.array([r["image_score"] for r in rows[:4]]) - want.image_score.numpy()).max() < 1e-4
 
 
 def test_a_model_is_named_by_its_own_files():

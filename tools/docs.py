@@ -11,7 +11,7 @@ copyright = "2026 onwards, grad_kit contributors"
 extensions, root_doc = ["myst_nb"], "contents"
 nb_execution_mode, nb_merge_streams = "off", True
 """
-PARTS = {"Tutorials": "tutorials/*.ipynb", "Components": "[0-9]*.ipynb", "Experiments": "experiments/*.ipynb"}
+PARTS = {"Tutorials": "tutorials/*.ipynb", "Promises": "promises.ipynb", "Components": "[0-9]*.ipynb", "Experiments": "experiments/*.ipynb"}
 
 
 def page(path):
