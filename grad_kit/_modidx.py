@@ -506,6 +506,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'grad_kit.scorers.WindowScorer.forward': ('scorers.html#windowscorer.forward', 'grad_kit/scorers.py'),
                                   'grad_kit.scorers.WindowScorer.prepare': ('scorers.html#windowscorer.prepare', 'grad_kit/scorers.py'),
                                   'grad_kit.scorers._blobs': ('scorers.html#_blobs', 'grad_kit/scorers.py'),
+                                  'grad_kit.scorers.choose_shift': ('scorers.html#choose_shift', 'grad_kit/scorers.py'),
                                   'grad_kit.scorers.place_matrix': ('scorers.html#place_matrix', 'grad_kit/scorers.py'),
                                   'grad_kit.scorers.plant_changes': ('scorers.html#plant_changes', 'grad_kit/scorers.py'),
                                   'grad_kit.scorers.register_scorer': ('scorers.html#register_scorer', 'grad_kit/scorers.py'),

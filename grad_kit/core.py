@@ -83,7 +83,7 @@ class Config:
     filters_size: int = 256          # side in pixels at which `filters` looks
     window_size: int = 64            # side at which `window` looks
     window_levels: tuple[int, ...] = (13,)  # sides of its windows in pixels of `window_size`, from 5 in steps of 4
-    window_shift: int = 1            # pixels of `window_size` by which a normal window may lie elsewhere; 0 costs .03 to .1 AUROC where parts shift
+    window_shift: int = -1           # pixels of `window_size` by which a normal window may lie elsewhere; -1: chosen from the normal images (`scorers.choose_shift`)
     reference_images: int = 500      # normal images at most that the closed-form scorers keep, spread evenly over what is there
     density: str = "nearest"         # of `filters` and `features`: the distance to the "nearest" normal vector at the place, or "gaussian": to their mean
     density_pooled: float = 0.5      # share of the covariance over all places in a place's own, which rests on few images
@@ -212,7 +212,7 @@ def _rules(c):
     yield 64 <= c.filters_size <= 1024 and c.filters_size % 32 == 0, "filters_size", "a multiple of 32 from 64 to 1024"
     yield 16 <= c.window_size <= 512, "window_size", "from 16 to 512"
     yield bool(c.window_levels) and all(is_level(n) and n <= c.window_size for n in c.window_levels), "window_levels", f"levels of the form 1 + 4k, from 5 to window_size ({c.window_size})"
-    yield 0 <= c.window_shift <= 8, "window_shift", "from 0 to 8"
+    yield -1 <= c.window_shift <= 8, "window_shift", "from 0 to 8, or -1 to let the normal images choose"
     yield c.reference_images >= 2, "reference_images", "at least 2"
     for name in "density_pooled density_shrink score_top".split(): yield 0 <= getattr(c, name) <= 1, name, "from 0 to 1"
     yield c.generator_size == 0 or c.generator_size >= PATCH, "generator_size", "0 or at least 34"

@@ -2,11 +2,12 @@
 
 from fastcore.test import *
 from grad_kit.scorers import *
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.test import *
 from grad_kit.core import Config
-from grad_kit.data import resize_images, to_float
+from grad_kit.data import resize_images, to_float, to_uint8
 from grad_kit.trays import tray_dataset
 
 
@@ -21,6 +22,19 @@ def test_resizing_and_placing_by_matrix():
     centres = m @ torch.arange(8.)
     test_close(centres[[23, 24]].mean(), 1., 1e-6)              # the second cell's centre, 11.5 of 64, lies between map pixels 23 and 24
     test_close(place_matrix(1, 0, 4, 16, 16), torch.ones(16, 1))
+
+
+def test_the_shift_follows_how_far_parts_move():
+    rng = np.random.default_rng(0)
+    texture = torch.from_numpy(rng.normal(0, 1, (3, 96, 96))).float()
+    texture = torch.nn.functional.avg_pool2d(texture, 3, 1, 1).clamp(-1, 1)
+    def moved(most, n=24): return torch.stack([texture[:, 10 + dy:74 + dy, 10 + dx:74 + dx] for dy, dx in rng.integers(-most, most + 1, (n, 2))]) + .02 * torch.from_numpy(rng.normal(0, 1, (n, 3, 64, 64))).float()
+    test_eq(choose_shift(moved(0), 9), 0)
+    assert choose_shift(moved(4), 9) >= 1
+    x = to_uint8(moved(0)); c = Config.preset("quick", scorers=("window",), window_levels=(9,), image_size=64)
+    s = SCORERS["window"](c).fit(x, None)
+    again = SCORERS["window"](c).restore(s.state())
+    test_eq((int(s.shift), int(again.shift)), (0, 0)); assert torch.equal(s(x.float()), again(x.float()))
 
 
 def test_scorers_keep_what_they_need_and_treat_images_apart():
