@@ -497,7 +497,8 @@ def _refuse_words(found):
         if rest: raise GradKitError(f"'{root}' holds '{good[0]}' beside {rest}, but only normal images are wanted; name '{root/good[0]}', {forms}")
     for kind in ("bad", "mask", "test"):
         named = files.get(kind, [])
-        if named and (kind == "bad" or len(named) < len(found.images)):   # a word that all share is what the part is called
+        ends = any(_stem(p).lower().endswith(_MASK_ENDS) for p in named)
+        if named and (kind == "bad" or ends or len(named) < len(found.images)):   # a word that all share is what the part is called
             raise GradKitError(f"'{root}' holds {len(named)} files that by their names are not normal images, such as '{named[0].name}'; {say}, or move them; if all are normal, say --normal '{root}'")
     if found.labels: raise GradKitError(f"'{found.labels[0]}' holds labels (with {len(found.labels) - 1} more such files), so not all images may be normal; {say}; if all are normal, say --normal '{root}'")
 
@@ -513,7 +514,8 @@ def _read_labelled(found, purpose):
     for p in found.images:
         parts = p.relative_to(root).parts[:-1]
         last = max((i for i, x in enumerate(parts) if kind_of_name(x) in ("normal", "bad", "mask")), default=None)
-        kind = None if last is None else "mask" if any(kind_of_name(x) == "mask" for x in parts) else kind_of_name(parts[last])
+        kind = None if last is None else "mask" if any(kind_of_name(x) == "mask" for x in (*parts, p.stem)) else kind_of_name(parts[last])
+        if kind == "normal" and kind_of_name(p.stem) == "bad": raise GradKitError(f"'{p}' lies among normal images, but is called otherwise; move it, or say --normal FOLDER --abnormal FOLDER")
         kinds.setdefault(kind, []).append((p, parts, last))
     if not kinds.get("normal") or not kinds.get("bad") or _sets_in(found): return None
     if None in kinds: raise GradKitError(f"'{root}' holds folders of normal and of defective images, and '{kinds[None][0][0].relative_to(root)}' in neither; move it, or say --normal FOLDER --abnormal FOLDER")
@@ -650,7 +652,9 @@ def _read_mvtec(found, purpose):
     root, (splits, truth) = found.root, _parts_of(found)
     if not any(splits.values()): return None
     tops = [p.name for p in (*splits.values(), truth) if p and p.parent == root]
-    goods = {s: [p for g in _folders_in(d) if _is_normal(g) for p in _below(found, g)] for s, d in splits.items() if d}
+    def clean(p, good): return not any(kind_of_name(x) in ("bad", "mask", "test") for x in p.relative_to(good).parts[:-1])
+    goods = {s: [p for g in _folders_in(d) if _is_normal(g) for p in _below(found, g) if clean(p, g)] for s, d in splits.items() if d}
+    goods = {s: [p for p in paths if p not in set(_masks_beside(paths).values())] for s, paths in goods.items()}   # masks among images are counted as passed over
     if not goods.get("train") and (purpose == "fit" or not _below(found, splits["test"] or root/"test")):
         if _masks_beside(found.images): return None
         raise GradKitError(f"'{root}' has {'/, '.join(tops)}/ but no images in train/good; put the normal training images there, or name a plain folder of normal images")

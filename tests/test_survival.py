@@ -1,5 +1,5 @@
 "Written by hand: what machines and strangers do to a run. Long: `make test-slow` runs these and prints their figures"
-import copy, io, json, os, random, shutil, signal, subprocess, sys, time
+import copy, io, json, os, random, shutil, signal, subprocess, sys, time, warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from grad_kit.core import Config, GradKitError, PRESETS
-from grad_kit.data import read_image
+from grad_kit.data import image_size, kind_of_name, read_dataset, read_image, read_mask
 from grad_kit.grad import GRAD
 from grad_kit.trays import tray_dataset
 
@@ -246,6 +246,49 @@ def test_fuzzed_images(tmp_path):
         path.write_bytes(bent(data[:200], rng) + data[200:] if i % 2 else bent(data, rng))
         taken += only_documented(read_image, path)
     print(f"measured: images: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
+
+@slow
+def test_fuzzed_masks(tmp_path):
+    rng, taken, n = random.Random(3), 0, 20_000
+    a = np.zeros((40, 44), np.uint8); a[10:20, 8:30] = 255
+    bases = []
+    for kind, mode, kw in (("PNG", "L", {}), ("PNG", "RGBA", {}), ("PNG", "P", {}), ("PNG", "1", {}), ("JPEG", "L", dict(quality=60)), ("WEBP", "RGB", dict(quality=50)), ("TIFF", "L", dict(compression="jpeg")), ("TIFF", "L", {}), ("BMP", "L", {})):
+        b = io.BytesIO(); Image.fromarray(a).convert(mode).save(b, kind, **kw); bases.append((kind.lower(), b.getvalue()))
+    for i in range(n):
+        kind, data = rng.choice(bases)
+        path = tmp_path/f"x.{kind}"
+        path.write_bytes(bent(data[:200], rng) + data[200:] if i % 2 else bent(data, rng))
+        taken += only_documented(lambda: (image_size(path), read_mask(path)))
+    print(f"measured: masks: {n:,} inputs, {taken:,} taken, the others refused in one sentence")
+
+@slow
+def test_fuzzed_folders(tmp_path):
+    "Trees of folders and files called at random by words that matter: read or refused in one sentence, and what is called defective never trains"
+    rng, taken, n = random.Random(4), 0, 6_000
+    words = "train test good ok NG Bad defects masks ground_truth label normal abnormal validation Data Images Anomaly monday x part_3 no_defect test_public scratch logical_anomalies".split()
+    files = "000.png 001.png 002.jpg 000_mask.png 001_label.png 000.txt ng_1.png latest.png defects_config.json label.csv 003.PNG Part0.jpg Part0_label.bmp".split()
+    a = np.full((36, 36, 3), 120, np.uint8); black = np.zeros((36, 36), np.uint8)
+    pictures = {}
+    for end in ("png", "jpg", "bmp"):
+        for mask in (False, True): b = io.BytesIO(); Image.fromarray(black if mask else a).save(b, {"png": "PNG", "jpg": "JPEG", "bmp": "BMP"}[end]); pictures[end, mask] = b.getvalue()
+    for i in range(n):
+        root = tmp_path/"parts"
+        for _ in range(rng.randint(1, 12)):
+            path = root.joinpath(*rng.choices(words, k=rng.randint(0, 3)))/rng.choice(files)
+            if any(p.is_file() for p in path.parents): continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            end = path.suffix.lower()[1:]
+            path.write_bytes(pictures[end, kind_of_name(path.stem) == "mask" or any(kind_of_name(x) == "mask" for x in path.parts)] if (end, True) in pictures else rng.choice([b"", b"0 0.5 0.5 0.1 0.1", b"[]", b"file,label", b"{"]))
+        for purpose in ("fit", "evaluate", "score", "either"):
+            def read():
+                ds = read_dataset(root, purpose)
+                for it in ds.split("train").items:
+                    inside = it.image.relative_to(root).parts
+                    said = [k for x in inside[:-1] if (k := kind_of_name(x)) in ("normal", "bad", "mask")] or [None]
+                    assert said[-1] not in ("bad", "mask") and (kind_of_name(it.image.stem) not in ("bad", "mask") or "train" in [x.lower() for x in inside]), (ds, inside)
+            with warnings.catch_warnings(): warnings.simplefilter("ignore"); taken += only_documented(read)
+        shutil.rmtree(root)
+    print(f"measured: folders: {4 * n:,} readings, {taken:,} taken, the others refused in one sentence")
 
 def test_hostile_images_are_refused_by_name(tmp_path):
     frames = [Image.fromarray(np.full((40, 40, 3), v, np.uint8)) for v in (0, 255)]
