@@ -16,7 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .augment import make_augment
-from .core import GradKitError, PATCH, check_finite, coord_map, derive_seed, load_state, restore, save_state, seeded
+from .core import GradKitError, PATCH, check_finite, coord_map, derive_seed, load_state, restore, save_state, seeded, threads
 from .data import to_float
 from .reweight import MemoryBank, effective_sample_size, patch_weights
 
@@ -210,6 +210,7 @@ def fit_detector(
             table[:start] = state["table"].to(device)
         bar, seen = tqdm(total=config.detector_steps, initial=start, desc=f"detector {name}", unit="step", disable=not progress), start
         for begin in range(start, config.detector_steps, ROUND):
+            threads.look()
             due = checkpoint and begin > start and time.time() - saved > every
             if due or begin - seen >= 16 * ROUND: check_finite(f"the training of detector {name}", table[seen:begin], columns, seen, checkpoint); seen = begin
             if due:

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from . import __version__
 from .analytic import sample_analytic
 from .augment import colour_axes, keep_colours
-from .core import OUTPUT_MARK, PATCH, Config, GradKitError, atomic_write, coord_map, derive_seed, device_name, load_state, pick_device, pick_dtype, put_back, run_lock, save_state, user_path, write_json
+from .core import OUTPUT_MARK, PATCH, Config, GradKitError, atomic_write, coord_map, derive_seed, device_name, load_state, pick_device, pick_dtype, put_back, run_lock, save_state, threads, user_path, write_json
 from .data import as_dataset, hash_images, resize_images, to_device, to_float
 from .detector import PatchDetector, align_map, dense_features, fit_detector, score_map
 from .patchdiff import PatchDiff, fit_patchdiff, noise_schedule, sample
@@ -240,7 +240,7 @@ def check_replaceable(
 
 class GRAD:
     """Anomaly detection from normal images alone: `GRAD(config).fit(images).score(images)`.
-    Fitted attributes end in `_`: `seen_` (hashes of the images fitted and held out), `scorers_` (name -> MapScorer), `units_` (name -> zero, spread, weight), `detectors_` (level -> PatchDetector), `banks_` (M+, M-), `networks_` (levels -> the network that serves them), `patchdiffs_`, `contrastive_`, `history_`, `stats_`, `holdout_scores_`, `threshold_`"""
+    Fitted attributes end in `_`: `seen_` (hashes of the images fitted and held out), `threads_` (numbers of threads it was fitted with), `scorers_` (name -> MapScorer), `units_` (name -> zero, spread, weight), `detectors_` (level -> PatchDetector), `banks_` (M+, M-), `networks_` (levels -> the network that serves them), `patchdiffs_`, `contrastive_`, `history_`, `stats_`, `holdout_scores_`, `threshold_`"""
     def __init__(self,
         config=None,    # Config; None: the preset "auto"
         seed=0,         # of every random draw
@@ -263,7 +263,9 @@ class GRAD:
         """Train on normal images; returns self. What was fitted before stays as it is until the end: a fit that is stopped or fails leaves it whole.
         Raises `GradKitError` for data that cannot be used, where another process works in `stages`, and where a loss is no number"""
         new = copy.copy(self)
-        with run_lock(stages): new._fit(as_dataset(images).read_as(self.config), stages, checkpoint_every, progress)
+        with run_lock(stages), threads.minded() as used:
+            new._fit(as_dataset(images).read_as(self.config), stages, checkpoint_every, progress)
+            new.threads_ = sorted(used.used)
         self.__dict__.update(new.__dict__)
         return self
 
@@ -405,6 +407,7 @@ class GRAD:
         self.scorers_, self.scorer_seconds_ = {}, {}
         for name in self.config.scorers:
             start = time.time()
+            threads.look()
             self.scorers_[name] = SCORERS[name](self.config).to(normal.device).fit(normal, self).to(self.device).requires_grad_(False)   # learnt where the images fit
             self.scorer_seconds_[name] = time.time() - start
 
@@ -537,7 +540,11 @@ class GRAD:
     def _in_batches(self, f, images, batch=64, *along):
         "What `f` gives for all images, and for the rows of tensors along with them, on the CPU: one batch on the device at a time, and smaller ones where memory runs out"
         while True:
-            try: return [torch.cat(outs) for outs in zip(*([out.cpu() for out in f(*(v.to(self.device, non_blocking=True) for v in x))] for x in zip(*(t.split(batch) for t in (images, *along)))))]
+            def one(x):
+                threads.look()
+                return [out.cpu() for out in f(*(v.to(self.device, non_blocking=True) for v in x))]
+            try:
+                with threads.minded(): return [torch.cat(outs) for outs in zip(*(one(x) for x in zip(*(t.split(batch) for t in (images, *along)))))]
             except torch.OutOfMemoryError as e:
                 if batch == 1: raise GradKitError(f"the memory of {device_name(self.device)} does not hold one image of {self.config.image_size} pixels; free some, or say device='cpu'") from e
                 batch = max(1, min(batch, len(images)) // 2)
@@ -600,7 +607,7 @@ class GRAD:
             (tmp/"manifest.json").write_text(json.dumps(dict(
                 what="grad_kit model", format=FORMAT, version=__version__, config=self.config.to_dict(), seed=self.seed, stats={str(n): v for n, v in self.stats_.items()},
                 units=self.units_, scorer_seconds=getattr(self, "scorer_seconds_", {}), fit_seconds=getattr(self, "seconds_", None), native_size=getattr(self, "native_size_", None),
-                holdout_scores=self.holdout_scores_, n_normal=self.n_normal_, rounding=getattr(self, "rounding_", 0.), seen=getattr(self, "seen_", {}), source=getattr(self, "source_", None), patchdiffs=[list(k) for k in self.patchdiffs_],
+                threads=getattr(self, "threads_", []), holdout_scores=self.holdout_scores_, n_normal=self.n_normal_, rounding=getattr(self, "rounding_", 0.), seen=getattr(self, "seen_", {}), source=getattr(self, "source_", None), patchdiffs=[list(k) for k in self.patchdiffs_],
                 files={name: (tmp/name).stat().st_size for name in files}), indent=2) + "\n")
 
     @classmethod

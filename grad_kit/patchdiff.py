@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from .core import GradKitError, check_finite, coord_map, derive_seed, is_level, load_state, restore, save_state, seeded
+from .core import GradKitError, check_finite, coord_map, derive_seed, is_level, load_state, restore, save_state, seeded, threads
 from .data import to_float, to_uint8
 
 # %% ../nbs/03_patchdiff.ipynb #ec476416
@@ -214,6 +214,7 @@ def fit_patchdiff(
             start = seen = state["step"]; losses[:start] = state["losses"][:start].to(device)
         steps = tqdm(range(start, config.generator_steps), initial=start, total=config.generator_steps, desc=f"PatchDiff level {level}, {images.shape[-1]} px", unit="step", disable=not progress)
         for step in steps:
+            threads.look()
             due = checkpoint and time.time() - saved > every
             if due or step - seen >= 256: check_finite(what, losses[seen:step, None], ["loss"], seen, checkpoint); seen = step
             if due:
@@ -294,6 +295,7 @@ def sample(
         with seeded(seed, "sample", i):
             x = torch.randn(min(batch, n - i), 3, *shape, device=device).contiguous(memory_format=torch.channels_last)
             for t, t_prev in zip(times, times[1:]):
+                threads.look()
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     eps = model(x, torch.full((len(x),), t, device=device)).float()
                 z = torch.randn_like(x) if full or eta else torch.zeros_like(x)

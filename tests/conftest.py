@@ -5,7 +5,9 @@ import torch
 
 
 def pytest_configure():
-    "`make test-machines` runs the suite as other processors would: what is left to `auto` in bfloat16 as well"
+    """Threads stay as they are, whatever else this machine does: sums depend on them in their last digits, and some tests ask for the same ones.
+    `make test-machines` runs the suite as other processors would: what is left to `auto` in bfloat16 as well"""
+    os.environ.setdefault("GRAD_KIT_THREADS", str(torch.get_num_threads()))
     if os.environ.get("GRAD_KIT_TEST_PRECISION") != "bfloat16": return
     import grad_kit.grad
     original = grad_kit.grad.pick_dtype

@@ -48,6 +48,24 @@ def test_device_errors():
     test_fail(lambda: pick_dtype("int8", pick_device("cpu")), exc=GradKitError, contains="'int8'")
 
 
+def test_threads_follow_the_load():
+    import grad_kit.core as core_module
+    for others, want in ((0., 8), (.4, 8), (1., 7), (7., 1), (12., 1), (5.4, 3)): test_eq((others, core_module.free_threads((10., 5.), (12., 5. + 2 * others), 8, 8)), (others, want))
+    test_eq(core_module.free_threads((0., 0.), (1., 0.), 64, 4), 4)
+    fixed, most = os.environ.pop("GRAD_KIT_THREADS", None), torch.get_num_threads()
+    try:
+        t = core_module.Threads()
+        with t.minded(): assert t.used <= set(range(1, most + 1)) and t.used
+        os.environ["GRAD_KIT_THREADS"] = "1"
+        with t.minded(): test_eq((torch.get_num_threads(), t.used), (1, {1}))
+        test_eq(torch.get_num_threads(), most)
+        os.environ["GRAD_KIT_THREADS"] = "many"
+        test_fail(lambda: t.minded().__enter__(), exc=GradKitError, contains="GRAD_KIT_THREADS is 'many'"); test_eq((t.depth, torch.get_num_threads()), (0, most))
+    finally:
+        os.environ.pop("GRAD_KIT_THREADS", None)
+        if fixed: os.environ["GRAD_KIT_THREADS"] = fixed
+
+
 def test_seeded_repeats_and_restores():
     torch.manual_seed(1); outside = torch.rand(1); torch.manual_seed(1)
     with seeded(0, "detector", 34): a = torch.rand(3), np.random.rand(), random.random()
