@@ -55,6 +55,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'grad_kit.bench._time_training': ('bench.html#_time_training', 'grad_kit/bench.py'),
                                 'grad_kit.bench.against_reference': ('bench.html#against_reference', 'grad_kit/bench.py'),
                                 'grad_kit.bench.bench': ('bench.html#bench', 'grad_kit/bench.py'),
+                                'grad_kit.bench.bench_beside': ('bench.html#bench_beside', 'grad_kit/bench.py'),
                                 'grad_kit.bench.bench_inference': ('bench.html#bench_inference', 'grad_kit/bench.py'),
                                 'grad_kit.bench.bench_peers': ('bench.html#bench_peers', 'grad_kit/bench.py'),
                                 'grad_kit.bench.bench_sampling': ('bench.html#bench_sampling', 'grad_kit/bench.py'),

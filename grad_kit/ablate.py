@@ -60,6 +60,7 @@ def beside(
     "{name: {image_auroc, pixel_auroc, fit_seconds, ms_an_image}} of each scorer by itself and of the baselines, on the same images"
     size, labels = model.config.image_size, items.labels
     dataset, items = dataset.read_as(model.config), items.read_as(model.config)
+    if masks is not None and not any(m.any() for m in masks): masks = None   # nothing is drawn in any of them
     images, normal = items.images(size), dataset.split("train").images(size)
     def measured(maps, scores, fit, seconds):
         table = auroc_table(scores.numpy(), labels, items.kinds, items.defects)

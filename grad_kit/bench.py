@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['sync', 'time_call', 'matmul_ceiling', 'count_flops', 'peak_memory', 'untrained', 'engines', 'bench_inference',
-           'bench_stages', 'bench_sampling', 'per_step', 'bench_training', 'bench_scaling', 'peer_models',
-           'bench_peers', 'machine', 'bench', 'bench_tables', 'against_reference']
+           'bench_stages', 'bench_sampling', 'per_step', 'bench_training', 'bench_scaling', 'bench_beside',
+           'peer_models', 'bench_peers', 'machine', 'bench', 'bench_tables', 'against_reference']
 
 # %% ../nbs/13_bench.ipynb #a0c940c6
-import ctypes, os, time
+import ctypes, os, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from . import __version__
-from .core import Config, GradKitError, device_name, pick_device, pick_dtype, seeded
+from .core import Config, GradKitError, device_name, pick_device, pick_dtype, seeded, threads
 from .grad import GRAD, Scorer, sampling_batch
 from .metrics import format_table
 from .scorers import top_mean
@@ -301,6 +301,38 @@ def bench_scaling(
     add("train the detector, steps", (16, 32, 64), lambda n: n, train)
     return rows
 
+# %% ../nbs/13_bench.ipynb #55cf7f8a
+def bench_beside(
+    config,            # Config whose detector is trained
+    busy=(0, 1, 2),    # numbers of processes that compute beside it
+    budget=3.,         # seconds a measurement, at least; one run of 16 steps at least
+    say=print,
+):
+    "Rows of {busy, threads: \"all\" or \"by load\", used: list of numbers, steps_per_s}, on the CPU"
+    from grad_kit.detector import fit_detector
+    size, rows, before = config.input_size(min(config.detector_levels)), [], os.environ.get("GRAD_KIT_THREADS")
+    with seeded(0, "bench beside"): x = torch.randint(0, 256, (16, 3, size, size), dtype=torch.uint8)
+    def run(): fit_detector(x, [x.flip(3)] * len(config.contrastive_levels[0]), config.replace(detector_steps=16), progress=False)
+    run()
+    try:
+        for n in busy:
+            others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+            try:
+                for name in ("all", "by load"):
+                    os.environ.pop("GRAD_KIT_THREADS", None)
+                    if name == "all": os.environ["GRAD_KIT_THREADS"] = str(torch.get_num_threads())
+                    with threads.minded() as used:
+                        steps, start = 0, time.time()
+                        while not steps or time.time() - start < budget: run(); steps += 16
+                        rows.append(dict(busy=n, threads=name, used=sorted(used.used), steps_per_s=steps / (time.time() - start)))
+                    say(f"beside {n} busy processes, threads {name} {rows[-1]['used']}: {rows[-1]['steps_per_s']:.2f} detector steps/s")
+            finally:
+                for p in others: p.kill(); p.wait()
+    finally:
+        os.environ.pop("GRAD_KIT_THREADS", None)
+        if before: os.environ["GRAD_KIT_THREADS"] = before
+    return rows
+
 # %% ../nbs/13_bench.ipynb #12eff229
 class _Peer(torch.nn.Module):
     "An anomalib model behind the same contract: uint8 (B,3,256,256) -> map and score; its mean and deviation of colours, and nothing of anomalib's Lightning parts"
@@ -380,7 +412,7 @@ def bench(
     quick=False,        # less time a measurement, batches up to 8, no large scaling: minutes on two cores
     peers=False,        # anomalib's models too
     compiled=None,      # torch.compile too; None: on a GPU
-    only=None,          # of "inference", "stages", "sampling", "training", "scaling"; None: all
+    only=None,          # of "inference", "stages", "sampling", "training", "beside", "scaling"; None: all
     budget=None,        # seconds a measurement; None: 3, quick 1
     say=print,
 ):
@@ -391,7 +423,7 @@ def bench(
     config, train = config or Config(), train or Config.preset("mvtec_ad" if device.type == "cuda" else "cpu_ad", **(dict() if device.type == "cuda" else dict(alpha_1=.1, alpha_2=.1, noisy_reweighting=True, tail_reweighting=True)))
     batches, budget = tuple(b for b in batches if not quick or b <= 8), budget or (1. if quick else 3.)
     dtypes = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if pick_dtype("auto", device) is torch.bfloat16 else {})
-    start, parts = time.time(), only or ("inference", "stages", "sampling", "training", "scaling")
+    start, parts = time.time(), only or ("inference", "stages", "sampling", "training", "beside", "scaling")
     ceilings = {name: matmul_ceiling(device, dtype, budget / 3) for name, dtype in dtypes.items()}
     say("ceiling of matrix products: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in ceilings.items()))
     out = dict(**machine(device), ceilings=ceilings, config=config.to_dict(), train_config=train.to_dict())
@@ -401,6 +433,7 @@ def bench(
     if "stages" in parts: out["stages"] = [dict(precision=name, batch=max(batches[:2]), **row) for name, dtype in dtypes.items() for row in bench_stages(model, max(batches[:2]), dtype, budget / 3)]
     if "sampling" in parts: out["sampling"] = bench_sampling(train, max(train.contrastive_levels[0]), train.input_size(min(train.detector_levels)), device, dtypes, ceilings, budget=budget, compiled=compiled)
     if "training" in parts: out["training"] = bench_training(train, device, dtypes, budget=budget, steps=(8, 24) if quick else (16, 80), say=say)
+    if "beside" in parts and device.type == "cpu": out["beside"] = bench_beside(Config.preset("demo"), budget=budget, say=say)
     if "scaling" in parts: out["scaling"] = bench_scaling(Config.preset("quick", image_size=128, detector_width=.5), device, budget / 3)
     if peers: out["peers"] = bench_peers(device, batches, dtypes, budget, say)
     return out | dict(seconds=round(time.time() - start, 1))
@@ -429,6 +462,7 @@ def bench_tables(
     if "sampling" in r: out += ["Painting contrastive images", format_table([[x["precision"], x["level"], x["size"], x["width"], x["batch"], ms(x["ms_per_step"]), share(x["share_of_ceiling"]), f"{x['minutes_1000_images_algorithm_2']:.1f}", f"{x['minutes_1000_images_few_steps']:.1f} ({x['few_steps']} steps)"] for x in r["sampling"]],
                              ["precision", "level", "side", "width", "batch", "ms a step", "of ceiling", "min. for 1,000 images", "with few steps"])]
     if "training" in r: out += [f"Training steps, {r['train_config']['patches']} patches a set", format_table([[x["what"], x["precision"], ms(x["ms"])] for x in r["training"]], ["what", "precision", "ms"])]
+    if "beside" in r: out += ["Training a detector (preset demo) beside busy processes, steps a second", format_table([[x["busy"], x["threads"], ", ".join(map(str, x["used"])), f"{x['steps_per_s']:.2f}"] for x in r["beside"]], ["busy processes", "threads", "used", "steps/s"])]
     if "scaling" in r: out += ["Cost over three sizes; the last column is the cost a unit over that of the smallest size", format_table([[x["what"], x["n"], ms(x["ms"]), f"{x['per']:.2f}"] for x in r["scaling"]], ["what", "size", "ms", "cost a unit"])]
     return "\n\n".join(out)
 

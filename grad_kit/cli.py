@@ -553,7 +553,7 @@ def bench(argv):
     p.add_argument("--quick", action="store_true", help="less time a measurement, batches up to 8")
     p.add_argument("--peers", action="store_true", help="measure anomalib's models too")
     p.add_argument("--compile", action="store_true", default=None, help="measure torch.compile too (default: on a GPU)")
-    p.add_argument("--only", nargs="+", choices=["inference", "stages", "sampling", "training", "scaling"], help="measure only these (default: all)")
+    p.add_argument("--only", nargs="+", choices=["inference", "stages", "sampling", "training", "beside", "scaling"], help="measure only these (default: all)")
     p.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64], metavar="N", help="images at a time (default: 1 8 64)")
     p.add_argument("--preset", default="mvtec_loco", help=f"settings whose scoring is measured: {', '.join(PRESETS)} (default: mvtec_loco, three detectors at 256 px)")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="change settings of the preset")

@@ -441,9 +441,11 @@ class GRAD:
         return 10 * getattr(self, "rounding_", 0.) + 1e-4 * max(float(np.abs(scores).max(initial=0)), float(scores.std()) if len(scores) else 0.) + 1e-6
 
     def _rounding(self, held):
-        "The largest difference between image scores of held-out images one by one and together"
+        "The largest difference between image scores of held-out images one by one and in batches of 3 and of 16 or more"
         some = held[:16]
-        return float((self._score(some, 1).image_score - self._score(some, len(some)).image_score).abs().max())
+        many = some.repeat(-(-16 // len(some)), 1, 1, 1)
+        one = self._score(some, 1).image_score.repeat(-(-16 // len(some)))
+        return max(float((self._score(many, batch).image_score - one).abs().max()) for batch in (3, len(many)))
 
     def threshold_at(self,
         false_alarm_rate=None,  # None: the config's

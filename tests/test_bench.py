@@ -20,6 +20,11 @@ def test_flops_are_counted_and_memory_is_seen():
     test_close(count_flops(lambda: PatchDetector()(torch.zeros(1, 5, 34, 34))) / 2e6, sum(o * i * k * k * s * s for i, o, k, s in ((5, 64, 4, 16), (64, 128, 4, 7), (128, 256, 3, 5), (256, 512, 3, 3), (512, 256, 3, 1), (256, 256, 1, 1), (256, 256, 1, 1), (256, 1, 1, 1))) / 1e6, 1e-6)
 
 
+def test_work_beside_others_is_measured_and_ended():
+    rows = bench_beside(Config.preset("quick", detector_width=.125, patches=4), busy=(0, 1), budget=.1, say=lambda text: None)
+    test_eq([(r["busy"], r["threads"]) for r in rows], [(0, "all"), (0, "by load"), (1, "all"), (1, "by load")]); assert all(r["steps_per_s"] > 0 and r["used"] for r in rows)
+
+
 def test_bench_measures_every_part_and_every_engine_agrees():
     small = Config.preset("quick", detector_width=.125, generator_width=8, patches=8)
     r = bench(small, small.replace(alpha_1=.1, alpha_2=.1, generator_crop=16, generator_batch=4, generator="trained"), "cpu", (1, 2), quick=True, budget=.05, say=lambda text: None)

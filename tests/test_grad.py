@@ -193,7 +193,7 @@ def test_keys_name_every_setting_that_a_stage_reads():
 def test_the_same_picture_gets_the_same_decision_in_any_batch():
     same = np.stack([tray_dataset(1, 0, 0, 0).items[0].image] * 140)
     for config in (tiny(generator="analytic"), Config.preset("quick", scorers=("filters", "window"), score_top=.01, filters_size=64, window_levels=(5,))):
-        for normals in (tray_dataset(30, 12, 0, 0), np.stack([same[0]] * 12)):   # usual images, and twelve times the same
+        for normals in (tray_dataset(30, 12, 0, 0), np.stack([same[0]] * 12), np.stack([same[0]] * 6)):   # usual images, and the same many times
             model = grad_module.GRAD(config, device="cpu").fit(normals, progress=False)
             scores = torch.cat([model.score(same, batch=b).image_score for b in (140, 64, 8)] + [model.score(same[:1]).image_score])
             moved = float(scores.max() - scores.min())

@@ -249,6 +249,11 @@ def test_odd_masks_are_named(tmp_path):
         masks(root/"ground_truth"/"scratch", a=a)
         with pytest.warns(UserWarning, match=f"4 masks of 'a' are {word}"): read_dataset(root).split("test").masks()
 
+def test_masks_that_are_all_empty_leave_the_image_figures(tmp_path, model):
+    root = mvtec(tmp_path/"a"); masks(root/"ground_truth"/"scratch", a=bar() * np.uint8(0))
+    status, text = run(evaluate, model, root, "--out", tmp_path/"e")
+    assert status == 0 and "4 masks of 'a' are empty" in text and json.loads((tmp_path/"e"/"results.json").read_text())["pixel_auroc"] is None, text
+
 def test_letters_with_accents_match_however_they_are_composed(tmp_path):
     root = mvtec(tmp_path/"a")
     (root/"test"/"scratch"/"000.png").rename(root/"test"/"scratch"/unicodedata.normalize("NFC", "prüfling.png"))
