@@ -26,6 +26,7 @@ _all_ = ["IMAGE_SUFFIXES", "image_size", "read_image", "read_mask", "resize_imag
 # %% ../nbs/01_data.ipynb #4b4c14c3
 SPLITS = ("train", "validation", "test")
 
+# %% ../nbs/01_data.ipynb #5428ee3d
 @dataclass(frozen=True, eq=False)
 class Item:
     "One image and what is known of it"
@@ -59,15 +60,18 @@ class Item:
         "(pixels, the greatest value of a 16-bit file or None)"
         a, top = (self.image, None) if isinstance(self.image, np.ndarray) else _read(self.image, None, bits)
         if a.dtype != np.uint8 or a.ndim != 3 or a.shape[-1] != 3:
-            raise GradKitError(f"image '{self.where}' is {a.dtype} of shape {a.shape}, but must be uint8 (H,W,3); convert it")
+            raise GradKitError(f"image '{self.where}' is {a.dtype} of shape {a.shape}, but must be uint8 (H,W,3); "
+                               f"convert it")
         if min(a.shape[:2]) < PATCH:
-            raise GradKitError(f"'{self.where}' is {_wxh(a.shape)} pixels, but at least {PATCH} x {PATCH} are needed, the window a detector looks through; give larger images")
+            raise GradKitError(f"'{self.where}' is {_wxh(a.shape)} pixels, but at least {PATCH} x {PATCH} are "
+                               f"needed, the window a detector looks through; give larger images")
         return a, top
 
     def native_size(self):
         "(H, W) of the upright image, from the head of its file"
         return self.image.shape[:2] if isinstance(self.image, np.ndarray) else image_size(self.image)
 
+# %% ../nbs/01_data.ipynb #8b3428be
 def _wxh(shape): return f"{shape[1]} x {shape[0]}"
 
 # %% ../nbs/01_data.ipynb #115c24c2
@@ -114,6 +118,7 @@ def _threads(f, xs, workers=None, progress=False):
             done = tqdm(done, total=len(xs), desc="reading images")
         return list(done)
 
+# %% ../nbs/01_data.ipynb #061ce5ae
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     "Images with their splits, kinds and masks; what `read_dataset`, `as_dataset` and `grad_kit.trays` make"
@@ -179,6 +184,7 @@ def images(self:Dataset,
     Raises `GradKitError` that names a broken or too small file, or, where they are stretched, two files of different native size. Warns where 16-bit files use only the lower part of their range"""
     return self._once(size, lambda: self._decoded(size, workers, progress))
 
+# %% ../nbs/01_data.ipynb #49fd4820
 @patch
 def _decoded(self:Dataset, size, workers, progress):
     def load(it):
@@ -187,11 +193,13 @@ def _decoded(self:Dataset, size, workers, progress):
     loaded = _threads(load, self.items, workers, progress)
     for it, (shape, _, _) in zip(self.items, loaded if self.frame == "stretch" else ()):
         if shape != loaded[0][0]:
-            raise GradKitError(f"'{self.items[0].where}' is {_wxh(loaded[0][0])} pixels, but '{it.where}' is {_wxh(shape)}; crop or resize the images to one size, "
+            raise GradKitError(f"'{self.items[0].where}' is {_wxh(loaded[0][0])} pixels, but '{it.where}' is "
+                               f"{_wxh(shape)}; crop or resize the images to one size, "
                                "with the object in the same place, or set frame to 'letterbox' or 'crop'")
     tops = [top for _, top, _ in loaded if top is not None]
     if tops and self.bits == 16 and max(tops) < 2**15:
-        warnings.warn(f"the {len(tops)} 16-bit images of '{self.name}' hold values up to {max(tops)} only, of 65535: they look like {max(max(tops).bit_length(), 8)} bits and keep "
+        warnings.warn(f"the {len(tops)} 16-bit images of '{self.name}' hold values up to {max(tops)} only, of 65535: "
+                      f"they look like {max(max(tops).bit_length(), 8)} bits and keep "
                       f"{max(tops) // 257 + 1} of 256 grey levels; set bit_depth={max(max(tops).bit_length(), 8)}", stacklevel=3)
     return torch.cat([x for _, _, x in loaded]) if loaded else torch.empty(0, 3, size, size, dtype=torch.uint8)
 
@@ -217,12 +225,15 @@ def defect_masks(self:Dataset,
     Raises `GradKitError` for an anomalous image without masks and for a mask whose size is not its image's"""
     it = self.items[i]
     if not it.label: return []
-    if not it.masks: raise GradKitError(f"anomalous image '{it.where}' has no mask, as '{self.name}' came without ground truth; add ground_truth/, or use image scores only")
+    if not it.masks:
+        raise GradKitError(f"anomalous image '{it.where}' has no mask, as '{self.name}' came without ground truth; "
+                           f"add ground_truth/, or use image scores only")
     size, masks = it.native_size(), []
     for m in it.masks:
         mask, remark = (np.asarray(m) != 0, "") if isinstance(m, np.ndarray) else _read_mask(m)
         if mask.shape != tuple(size):
-            raise GradKitError(f"mask '{it.name if isinstance(m, np.ndarray) else m}' is {_wxh(mask.shape)} pixels, but its image '{it.where}' is {_wxh(size)}; give the mask its image's size")
+            raise GradKitError(f"mask '{it.name if isinstance(m, np.ndarray) else m}' is {_wxh(mask.shape)} pixels, "
+                               f"but its image '{it.where}' is {_wxh(size)}; give the mask its image's size")
         self._cache.setdefault("remarks", {})[str(it.name if isinstance(m, np.ndarray) else m)] = remark or _odd_mask(mask)
         masks.append(frame_image(mask, self.frame, False))
     return masks
@@ -232,6 +243,7 @@ def _odd_mask(m):
     corners = m[0, 0] and m[0, -1] and m[-1, 0] and m[-1, -1]
     return "inverted" if corners and m.mean() > .6 else ""
 
+# %% ../nbs/01_data.ipynb #de2535b1
 @patch
 def masks(self:Dataset):
     """A list of bool (H,W) at native size (framed as the images are), all defects of an image in one; all False for normal images. Raises `GradKitError` as `defect_masks` does.
@@ -260,6 +272,7 @@ def saturation_areas(self:Dataset,
     rules = self.items[i].saturation or ((1.0, True),) * len(areas)
     return [max(1, int(t * area)) if relative else min(max(1, int(t)), area) for area, (t, relative) in zip(areas, rules)]
 
+# %% ../nbs/01_data.ipynb #f82371cc
 @patch
 def truth(self:Dataset):
     "{\"masks\", \"defect_masks\", \"saturation_areas\"} as `metrics.evaluate` takes them, each None where these images came without; raises `GradKitError` as `defect_masks` does for masks of a wrong size"
@@ -318,6 +331,7 @@ def kind_of_name(
 
 # %% ../nbs/01_data.ipynb #85b266cf
 _SYSTEM = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}
+
 _PICTURES = tuple(".heic .heif .hif .avif .gif .jp2 .j2k .jxl .psd .dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .raw .exr .hdr .pgm .ppm .dcm .npy .mp4 .mov".split())
 
 @dataclass
@@ -329,6 +343,7 @@ class Found:
     others: int = 0     # files that are none, and folders
     labels: tuple = ()  # files that hold labels: tables, and annotations beside images
 
+# %% ../nbs/01_data.ipynb #8b18111e
 def find_images(
     folder,
 ):
@@ -360,6 +375,7 @@ def find_images(
 
 def _is_image(name): return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
+# %% ../nbs/01_data.ipynb #20690ec8
 def _labels_in(root, images):
     "Files that say what is wrong with images: annotations beside them (YOLO, VOC, labelme), tables and COCO files above them"
     def labels(path):
@@ -380,6 +396,7 @@ def _passed_text(passed):
 
 # %% ../nbs/01_data.ipynb #d56bf171
 READERS = {}
+
 PURPOSES = ("fit", "evaluate", "score", "either")
 
 def register_reader(
@@ -396,11 +413,13 @@ def read_dataset(
     """A `Dataset` of whatever layout the folder has. Nothing is decoded yet but masks that tell kinds apart. Warns where pictures were passed over.
     Raises `GradKitError` for a folder that is missing or has no (train/good) images, for defects without a mask or masks without an image where there is a ground_truth/,
     and for a plain folder that holds more than normal images"""
-    if purpose not in PURPOSES: raise GradKitError(f"purpose is {purpose!r}, but must be one of {', '.join(PURPOSES)}; choose one")
+    if purpose not in PURPOSES:
+        raise GradKitError(f"purpose is {purpose!r}, but must be one of {', '.join(PURPOSES)}; choose one")
     root = user_path(folder)
     if not root.exists(): raise GradKitError(f"there is no folder '{root}'; check the path")
     if root.is_file() and purpose in ("score", "either"): return Dataset(root.stem, "folder", (Item(root, "test", name=root.name),), root.parent)
-    if not root.is_dir(): raise GradKitError(f"'{root}' is a file, but a folder of images is wanted; name the folder that it is in")
+    if not root.is_dir():
+        raise GradKitError(f"'{root}' is a file, but a folder of images is wanted; name the folder that it is in")
     found = find_images(root)
     if purpose == "either":
         try: ds = read_dataset(root, "evaluate")
@@ -410,6 +429,7 @@ def read_dataset(
     for reader in reversed(READERS.values()):
         if (ds := reader(found, purpose)) is not None: return _said(ds)
 
+# %% ../nbs/01_data.ipynb #18dbe2ac
 def _said(ds):
     if ds.passed_over: warnings.warn(f"'{ds.root}': passed over: {ds.passed_over}", stacklevel=3)
     return ds
@@ -430,6 +450,7 @@ def _nothing_in(found):
     said = f" ({_passed_text(found.passed)})" if found.passed else ""
     return f"'{found.root}' holds no images ({found.others} other files and folders){said}; put normal images in it that end in {', '.join(IMAGE_SUFFIXES)}"
 
+# %% ../nbs/01_data.ipynb #8973cc1c
 def as_dataset(
     images,  # a `Dataset`; a folder (text or Path); uint8 (N,H,W,3), array or tensor: N normal images
     purpose="fit",  # of a folder, as for `read_dataset`
@@ -439,10 +460,13 @@ def as_dataset(
     if isinstance(images, (str, Path)): return read_dataset(images, purpose)
     if isinstance(images, torch.Tensor): images = images.detach().cpu().numpy()
     want = "a Dataset, a folder, or uint8 images of shape (N,H,W,3) are wanted"
-    if not isinstance(images, np.ndarray): raise GradKitError(f"images are given as {type(images).__name__}, but {want}; give one of these")
+    if not isinstance(images, np.ndarray):
+        raise GradKitError(f"images are given as {type(images).__name__}, but {want}; give one of these")
     found = f"images are {images.dtype} of shape {images.shape}, but {want}"
-    if images.dtype != np.uint8: raise GradKitError(f"{found}; scale them to 0 to 255 and round (to_uint8 does it from [-1,1])")
-    if images.ndim == 4 and images.shape[1] == 3 != images.shape[3]: raise GradKitError(f"{found}; move the channels to the end")
+    if images.dtype != np.uint8:
+        raise GradKitError(f"{found}; scale them to 0 to 255 and round (to_uint8 does it from [-1,1])")
+    if images.ndim == 4 and images.shape[1] == 3 != images.shape[3]:
+        raise GradKitError(f"{found}; move the channels to the end")
     if images.ndim == 3 and images.shape[-1] == 3: raise GradKitError(f"{found}; give a single image as image[None]")
     if images.ndim != 4 or images.shape[-1] != 3 or not len(images): raise GradKitError(f"{found}; reshape them")
     return Dataset("images", "array", tuple(Item(a, "train", name=f"train/{i:06d}") for i, a in enumerate(images)))
@@ -454,9 +478,13 @@ def test_items(
     """(Dataset to score, name of the protocol): the test split; where it has no normal images, the validation split stands in and the protocol's name says so.
     Raises `GradKitError` where there are no anomalous test images, or no normal ones to set against them"""
     test, validation = dataset.split("test"), dataset.split("validation")
-    if not len(test) or not test.labels.any(): raise GradKitError(f"'{dataset.name}' has no anomalous test images to evaluate on; use grad_score for images without labels")
+    if not len(test) or not test.labels.any():
+        raise GradKitError(f"'{dataset.name}' has no anomalous test images to evaluate on; use grad_score for images "
+                           f"without labels")
     if not test.labels.all(): return test, "test"
-    if not len(validation): raise GradKitError(f"'{dataset.name}' has no normal test images (test/good), and no validation/good to stand in; add some")
+    if not len(validation):
+        raise GradKitError(f"'{dataset.name}' has no normal test images (test/good), and no validation/good to stand "
+                           f"in; add some")
     return dataclasses.replace(dataset, items=(*validation.items, *test.items)), "val-good vs " + " and ".join(sorted(set(test.kinds)))
 test_items.__test__ = False  # for pytest: a function of the kit, not a test
 
@@ -464,7 +492,10 @@ test_items.__test__ = False  # for pytest: a function of the kit, not a test
 @register_reader("folder")
 def _read_plain(found, purpose):
     root, paths = found.root, found.images
-    if sets := _sets_in(found): raise GradKitError(f"'{root}' is no data set but holds {len(sets)}: {', '.join(p.relative_to(root).as_posix() for p in sets[:5])}; name one of them, such as '{sets[0]}'")
+    if sets := _sets_in(found):
+        raise GradKitError(f"'{root}' is no data set but holds {len(sets)}: "
+                           f"{', '.join(p.relative_to(root).as_posix() for p in sets[:5])}; name one of them, such "
+                           f"as '{sets[0]}'")
     if not paths: raise GradKitError(_nothing_in(found))
     _refuse_words(found)
     return _dataset(found, "folder", [Item(p, "train", name=f"train/{p.relative_to(root).as_posix()}") for p in paths])
@@ -477,12 +508,15 @@ def _sets_in(found):
         sets |= {found.root.joinpath(*parts[:i]) for i, (a, b) in enumerate(zip(parts, parts[1:])) if a.lower() == "train" and b.lower() in NORMAL and i}
     return sorted(sets)
 
+# %% ../nbs/01_data.ipynb #3a76008b
 def _refuse_words(found):
     "Refuse a plain folder in which a name, or a file of labels, says that not all is normal"
     root, say = found.root, "name the folder of normal images alone"
     forms = "or say which is which: --normal FOLDER --abnormal FOLDER (in Python: read_folders)"
     own = kind_of_name(root.resolve().name)
-    if own in ("bad", "mask"): raise GradKitError(f"'{root}' is called '{root.resolve().name}', but only normal images are wanted; {say}, or say --normal '{root}' if they are")
+    if own in ("bad", "mask"):
+        raise GradKitError(f"'{root}' is called '{root.resolve().name}', but only normal images are wanted; {say}, "
+                           f"or say --normal '{root}' if they are")
     folders, files = {}, {}
     for p in found.images:
         *parts, _ = p.relative_to(root).parts
@@ -490,17 +524,24 @@ def _refuse_words(found):
         files.setdefault(kind_of_name(p.stem), []).append(p)
     for kind in ("bad", "mask", "test"):
         if found_ := sorted(folders.get(kind, ())):
-            raise GradKitError(f"'{root}' holds {', '.join(map(repr, found_[:4]))}, by {'its name' if len(found_) == 1 else 'their names'} not normal images; {say}, {forms}")
+            raise GradKitError(f"'{root}' holds {', '.join(map(repr, found_[:4]))}, by "
+                               f"{'its name' if len(found_) == 1 else 'their names'} not normal images; {say}, "
+                               f"{forms}")
     tops = sorted({p.relative_to(root).parts[0] for p in found.images if p.parent != root})
     if (good := [t for t in tops if kind_of_name(t) == "normal"]) and len(tops) > 1:
         rest = ", ".join(repr(t) for t in tops if t not in good)
-        if rest: raise GradKitError(f"'{root}' holds '{good[0]}' beside {rest}, but only normal images are wanted; name '{root/good[0]}', {forms}")
+        if rest:
+            raise GradKitError(f"'{root}' holds '{good[0]}' beside {rest}, but only normal images are wanted; name "
+                               f"'{root/good[0]}', {forms}")
     for kind in ("bad", "mask", "test"):
         named = files.get(kind, [])
         ends = any(_stem(p).lower().endswith(_MASK_ENDS) for p in named)
         if named and (kind == "bad" or ends or len(named) < len(found.images)):   # a word that all share is what the part is called
-            raise GradKitError(f"'{root}' holds {len(named)} files that by their names are not normal images, such as '{named[0].name}'; {say}, or move them; if all are normal, say --normal '{root}'")
-    if found.labels: raise GradKitError(f"'{found.labels[0]}' holds labels (with {len(found.labels) - 1} more such files), so not all images may be normal; {say}; if all are normal, say --normal '{root}'")
+            raise GradKitError(f"'{root}' holds {len(named)} files that by their names are not normal images, such "
+                               f"as '{named[0].name}'; {say}, or move them; if all are normal, say --normal '{root}'")
+    if found.labels:
+        raise GradKitError(f"'{found.labels[0]}' holds labels (with {len(found.labels) - 1} more such files), so not "
+                           f"all images may be normal; {say}; if all are normal, say --normal '{root}'")
 
 # %% ../nbs/01_data.ipynb #5fc7c210
 def _in_two(normals, name):
@@ -515,10 +556,15 @@ def _read_labelled(found, purpose):
         parts = p.relative_to(root).parts[:-1]
         last = max((i for i, x in enumerate(parts) if kind_of_name(x) in ("normal", "bad", "mask")), default=None)
         kind = None if last is None else "mask" if any(kind_of_name(x) == "mask" for x in (*parts, p.stem)) else kind_of_name(parts[last])
-        if kind == "normal" and kind_of_name(p.stem) == "bad": raise GradKitError(f"'{p}' lies among normal images, but is called otherwise; move it, or say --normal FOLDER --abnormal FOLDER")
+        if kind == "normal" and kind_of_name(p.stem) == "bad":
+            raise GradKitError(f"'{p}' lies among normal images, but is called otherwise; move it, or say --normal "
+                               f"FOLDER --abnormal FOLDER")
         kinds.setdefault(kind, []).append((p, parts, last))
     if not kinds.get("normal") or not kinds.get("bad") or _sets_in(found): return None
-    if None in kinds: raise GradKitError(f"'{root}' holds folders of normal and of defective images, and '{kinds[None][0][0].relative_to(root)}' in neither; move it, or say --normal FOLDER --abnormal FOLDER")
+    if None in kinds:
+        raise GradKitError(f"'{root}' holds folders of normal and of defective images, and "
+                           f"'{kinds[None][0][0].relative_to(root)}' in neither; move it, or say --normal FOLDER "
+                           f"--abnormal FOLDER")
     def place(p, parts, last): return _stem(p, parts[last + 1:]), _stem(p, parts[last + 1:], _MASK_ENDS)
     normals = {place(*x)[0]: x[0] for x in kinds["normal"]}
     bad = [(place(*x)[0], x[1][x[2] + 1] if len(x[1]) > x[2] + 1 else x[1][x[2]], x[0]) for x in kinds["bad"]]
@@ -531,13 +577,21 @@ def _read_labelled(found, purpose):
 def _labelled_items(root, normals, bad, masks, also=()):
     "Items of normal images and of (place, defect, path) triples with their masks by place; each defective image with one mask, or none with any"
     places = [b[0] for b in bad]
-    if twice := next((p for p in places if places.count(p) > 1 and masks), None): raise GradKitError(f"two defective images in '{root}' share the name '{twice}', so its mask could be either's; rename one")
-    if masks and (lone := [b for b in bad if b[0] not in masks]): raise GradKitError(f"image '{lone[0][2]}' has no mask (nor have {len(lone) - 1} more); add the masks, or take all away")
-    if lone := sorted(masks.keys() - set(places) - set(also)): raise GradKitError(f"mask '{masks[lone[0]][0]}' belongs to no image '{lone[0]}'; add the image or remove the mask")
-    if several := next((m for m in masks.values() if len(m) > 1), None): raise GradKitError(f"'{several[0]}' and '{several[1]}' are both masks of one image; remove one")
+    if twice := next((p for p in places if places.count(p) > 1 and masks), None):
+        raise GradKitError(f"two defective images in '{root}' share the name '{twice}', so its mask could be "
+                           f"either's; rename one")
+    if masks and (lone := [b for b in bad if b[0] not in masks]):
+        raise GradKitError(f"image '{lone[0][2]}' has no mask (nor have {len(lone) - 1} more); add the masks, or "
+                           f"take all away")
+    if lone := sorted(masks.keys() - set(places) - set(also)):
+        raise GradKitError(f"mask '{masks[lone[0]][0]}' belongs to no image '{lone[0]}'; add the image or remove the "
+                           f"mask")
+    if several := next((m for m in masks.values() if len(m) > 1), None):
+        raise GradKitError(f"'{several[0]}' and '{several[1]}' are both masks of one image; remove one")
     def name(p): return f"{'good'}/{_stem(p, p.relative_to(root).parts[:-1]) if root in p.parents else p.stem}"
     return _in_two(normals, name) + [Item(p, "test", "defect", defect, tuple(masks.get(place, ())), f"test/{defect}/{place}") for place, defect, p in bad]
 
+# %% ../nbs/01_data.ipynb #816d58dd
 def read_folders(
     normal,         # folder of normal images
     abnormal=None,  # folder of defective ones; its subfolders name the defects
@@ -548,16 +602,20 @@ def read_folders(
     roots = {k: user_path(v) for k, v in dict(normal=normal, abnormal=abnormal, masks=masks).items() if v is not None}
     for k, r in roots.items():
         if not r.is_dir(): raise GradKitError(f"there is no folder '{r}' ({k}); check the path")
-    if masks is not None and abnormal is None: raise GradKitError("masks are given without abnormal images; say --abnormal FOLDER too")
+    if masks is not None and abnormal is None:
+        raise GradKitError("masks are given without abnormal images; say --abnormal FOLDER too")
     real = {k: r.resolve() for k, r in roots.items()}
     for a in real:
         for b in real:
-            if a != b and (real[a] == real[b] or real[a] in real[b].parents): raise GradKitError(f"the folder of {b} images, '{roots[b]}', lies in that of {a} ones, '{roots[a]}'; give each a folder of its own")
+            if a != b and (real[a] == real[b] or real[a] in real[b].parents):
+                raise GradKitError(f"the folder of {b} images, '{roots[b]}', lies in that of {a} ones, '{roots[a]}'; "
+                                   f"give each a folder of its own")
     found = {k: find_images(r) for k, r in roots.items()}
     for k, f in found.items():
         if not f.images: raise GradKitError(_nothing_in(f))
     root, n = roots["normal"], found["normal"]
-    n.images = [p for p in n.images if p not in set(_masks_beside(n.images).values())]
+    beside = set(_masks_beside(n.images).values())
+    n.images = [p for p in n.images if p not in beside]
     if abnormal is None: return _said(_dataset(n, "folder", [Item(p, "train", name=f"train/{p.relative_to(root).as_posix()}") for p in n.images]))
     f = found["abnormal"]
     bad = [(_stem(p, (parts := p.relative_to(f.root).parts[:-1])), parts[0] if parts else "defect", p) for p in f.images]
@@ -575,14 +633,20 @@ def _visa_split(found):
     table = root.parent/"split_csv"/"1cls.csv"
     if not table.is_file(): return None
     try: rows = [r for r in csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()) if r["object"] == root.name]
-    except (KeyError, ValueError, OSError) as e: raise GradKitError(f"'{table}' is not VisA's table of splits ({type(e).__name__}: {e}); fetch a whole copy, or remove it") from e
+    except (KeyError, ValueError, OSError) as e:
+        raise GradKitError(f"'{table}' is not VisA's table of splits ({type(e).__name__}: {e}); fetch a whole copy, "
+                           f"or remove it") from e
     if not rows: return None
     items, here = [], {p.resolve(): p for p in found.images}
     for r in rows:
         path = here.get((root.parent/r["image"]).resolve())
-        if path is None: raise GradKitError(f"'{table}' names '{r['image']}', which is not there; fetch a whole copy, or remove the table to do without it")
+        if path is None:
+            raise GradKitError(f"'{table}' names '{r['image']}', which is not there; fetch a whole copy, or remove "
+                               f"the table to do without it")
         split, bad = r["split"].lower(), r["label"].lower() != "normal"
-        if split not in SPLITS or bad and split == "train": raise GradKitError(f"'{table}' puts '{r['image']}' ({r['label']}) into '{r['split']}'; fetch a whole copy, or remove the table")
+        if split not in SPLITS or bad and split == "train":
+            raise GradKitError(f"'{table}' puts '{r['image']}' ({r['label']}) into '{r['split']}'; fetch a whole "
+                               f"copy, or remove the table")
         masks = (root.parent/r["mask"],) if bad and r.get("mask") else ()
         items.append(Item(path, split, "defect" if bad else "good", "anomaly" if bad else "good", masks, f"{split}/{'anomaly' if bad else 'good'}/{path.stem}"))
     return items
@@ -612,11 +676,14 @@ def _read_beside(found, purpose):
     if not pairs: return None
     images = [p for p in found.images if p not in set(pairs.values())]
     if lone := [p for p in images if p not in pairs]:
-        raise GradKitError(f"'{lone[0]}' has no mask beside it, as {len(pairs)} other images of '{root}' have; add it (black for a normal image), or say --normal FOLDER --abnormal FOLDER")
+        raise GradKitError(f"'{lone[0]}' has no mask beside it, as {len(pairs)} other images of '{root}' have; add "
+                           f"it (black for a normal image), or say --normal FOLDER --abnormal FOLDER")
     on = dict(zip(images, _threads(lambda p: bool(read_mask(pairs[p]).any()), images)))
     split = {p: next((s for s in ("train", "test") if s in [x.lower() for x in p.relative_to(root).parts[:-1]]), None) for p in images}
     normals = [p for p in images if not on[p]]
-    if not normals and purpose == "fit": raise GradKitError(f"all {len(images)} images of '{root}' have masks that mark defects, but normal ones are wanted; name a folder that holds some")
+    if not normals and purpose == "fit":
+        raise GradKitError(f"all {len(images)} images of '{root}' have masks that mark defects, but normal ones are "
+                           f"wanted; name a folder that holds some")
     def name(p): return _stem(p, p.relative_to(root).parts[:-1])
     items = [Item(p, split[p], name=name(p)) for p in normals] if any(split.values()) else _in_two(normals, name)
     items += [Item(p, "test", "defect", "defect", (pairs[p],), name(p) if any(split.values()) else f"test/{name(p)}") for p in images if on[p] and split[p] != "train"]
@@ -647,6 +714,7 @@ def _parts_of(found):
 
 def _is_normal(folder): return folder.name.lower() in NORMAL
 
+# %% ../nbs/01_data.ipynb #3ff97ac0
 @register_reader("mvtec")
 def _read_mvtec(found, purpose):
     root, (splits, truth) = found.root, _parts_of(found)
@@ -654,17 +722,20 @@ def _read_mvtec(found, purpose):
     tops = [p.name for p in (*splits.values(), truth) if p and p.parent == root]
     def clean(p, good): return not any(kind_of_name(x) in ("bad", "mask", "test") for x in p.relative_to(good).parts[:-1])
     goods = {s: [p for g in _folders_in(d) if _is_normal(g) for p in _below(found, g) if clean(p, g)] for s, d in splits.items() if d}
-    goods = {s: [p for p in paths if p not in set(_masks_beside(paths).values())] for s, paths in goods.items()}   # masks among images are counted as passed over
+    for s, paths in goods.items():   # masks among the images are counted as passed over
+        if beside := set(_masks_beside(paths).values()): goods[s] = [p for p in paths if p not in beside]
     if not goods.get("train") and (purpose == "fit" or not _below(found, splits["test"] or root/"test")):
         if _masks_beside(found.images): return None
-        raise GradKitError(f"'{root}' has {'/, '.join(tops)}/ but no images in train/good; put the normal training images there, or name a plain folder of normal images")
+        raise GradKitError(f"'{root}' has {'/, '.join(tops)}/ but no images in train/good; put the normal training "
+                           f"images there, or name a plain folder of normal images")
     config = root/"defects_config.json"
     defects = sorted({p.name for d in (splits["test"], truth) for p in _folders_in(d) if not _is_normal(p) and p != truth})
     loco = config.is_file() or any(d in KINDS for d in defects)
     items = [Item(p, s, name=f"{s}/good/{stem}") for s, paths in goods.items() for stem, p in _by_stem(paths, splits[s]).items()]
     for defect in defects:
         if loco and defect not in KINDS:
-            raise GradKitError(f"'{root}' is in the layout of MVTec LOCO AD, which has no test folder '{defect}'; rename it to one of: {', '.join(KINDS)}")
+            raise GradKitError(f"'{root}' is in the layout of MVTec LOCO AD, which has no test folder '{defect}'; "
+                               f"rename it to one of: {', '.join(KINDS)}")
         images = _by_stem(_below(found, splits["test"]/defect) if splits["test"] else [], splits["test"] or root)
         masks, kind = _masks_by_stem(truth, defect, images, loco), KINDS[defect] if loco else "defect"
         items += [Item(p, "test", kind, kind if loco else defect, masks.get(stem, ()), f"test/{defect}/{stem}") for stem, p in images.items()]
@@ -677,10 +748,12 @@ def _by_stem(paths, split):
     stems = {}
     for p in paths:
         stem = _stem(p, p.relative_to(split).parts[1:-1])
-        if stem in stems: raise GradKitError(f"'{stems[stem]}' and '{p.name}' share the name '{stem}'; rename or remove one")
+        if stem in stems:
+            raise GradKitError(f"'{stems[stem]}' and '{p.name}' share the name '{stem}'; rename or remove one")
         stems[stem] = p
     return stems
 
+# %% ../nbs/01_data.ipynb #8e6cfa65
 def _stem(path, folders=(), ends=("",)):
     "A file's name without its ending, composed as most systems write it (macOS writes letter and accent apart), below its folders"
     name = unicodedata.normalize("NFC", path.stem)
@@ -704,13 +777,16 @@ def _masks_by_stem(truth, defect, images, loco):
         for p in files:
             stem = _stem(p, p.relative_to(folder).parts[:-1])
             if stem not in images: stem = _stem(p, p.relative_to(folder).parts[:-1], _MASK_ENDS)
-            if stem in masks: raise GradKitError(f"'{masks[stem][0]}' and '{p.name}' are both masks of '{stem}'; remove one")
+            if stem in masks:
+                raise GradKitError(f"'{masks[stem][0]}' and '{p.name}' are both masks of '{stem}'; remove one")
             masks[stem] = (p,)
     if lone := sorted(images.keys() - masks.keys()):
         want = folder/lone[0]/"000.png" if loco else folder/f"{lone[0]}_mask.png"
-        raise GradKitError(f"image '{images[lone[0]]}' has no mask '{want}' (nor have {len(lone) - 1} more in its folder); add the masks, or remove {truth.name}/ to do without any")
+        raise GradKitError(f"image '{images[lone[0]]}' has no mask '{want}' (nor have {len(lone) - 1} more in its "
+                           f"folder); add the masks, or remove {truth.name}/ to do without any")
     if lone := sorted(masks.keys() - images.keys()):
-        raise GradKitError(f"mask '{masks[lone[0]][0]}' belongs to no image '{lone[0]}' of '{defect}'; add the image or remove the mask")
+        raise GradKitError(f"mask '{masks[lone[0]][0]}' belongs to no image '{lone[0]}' of '{defect}'; add the image "
+                           f"or remove the mask")
     return masks
 
 # %% ../nbs/01_data.ipynb #5dbc6291
@@ -721,7 +797,8 @@ def _read_config(path):
         if odd := [t for _, (t, _) in config.values() if not 0 < t < float("inf")]: raise ValueError(f"saturation_threshold {odd[0]} is no positive number")
         return config
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as e:
-        raise GradKitError(f"'{path}' is not MVTec LOCO AD's list of defects ({type(e).__name__}: {e}); fetch a whole copy, or remove it to do without the defects' names") from e
+        raise GradKitError(f"'{path}' is not MVTec LOCO AD's list of defects ({type(e).__name__}: {e}); fetch a "
+                           f"whole copy, or remove it to do without the defects' names") from e
 
 def _name_defects(items, config):
     "The items with their masks' defect names and saturation thresholds, as far as `config` knows them; as they were where all masks are flattened to 255"

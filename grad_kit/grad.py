@@ -264,14 +264,14 @@ class GRAD:
         Raises `GradKitError` for data that cannot be used, where another process works in `stages`, and where a loss is no number"""
         new = copy.copy(self)
         with run_lock(stages), threads.minded() as used:
-            new._fit(as_dataset(images).read_as(self.config), stages, checkpoint_every, progress)
+            new._fit(as_dataset(images), stages, checkpoint_every, progress)
             new.threads_ = sorted(used.used)
         self.__dict__.update(new.__dict__)
         return self
 
     def _begin(self, ds, stages, checkpoint_every, progress):
         "(normal images on the device, held-out ones), with everything ready for the stages"
-        self._stages, self._every, self._progress = stages and user_path(stages), checkpoint_every, progress
+        self._stages, self._every, self._progress, ds = stages and user_path(stages), checkpoint_every, progress, ds.read_as(self.config)
         train, held = self._split(ds)
         self.seen_ = dict(fitted=hash_images(train), held_out=hash_images(held))
         self._data = hashlib.sha256("".join(self.seen_["fitted"]).encode()).hexdigest()[:12]   # a stage belongs to the very images it saw

@@ -34,12 +34,15 @@ def _opened(path, data=None):
     except GradKitError: raise
     except FileNotFoundError as e: raise GradKitError(f"there is no file '{path}'; check the path") from e
     except UnidentifiedImageError as e:
-        raise GradKitError(f"'{path}' is not an image that can be read; remove it, or replace it by a PNG or JPEG file") from e
+        raise GradKitError(f"'{path}' is not an image that can be read; remove it, or replace it by a PNG or JPEG "
+                           f"file") from e
     except Image.DecompressionBombError as e:
         most = 2 * Image.MAX_IMAGE_PIXELS
-        raise GradKitError(f"'{path}' claims more than {most:,} pixels; it is broken or hostile, or must be cut into smaller images") from e
+        raise GradKitError(f"'{path}' claims more than {most:,} pixels; it is broken or hostile, or must be cut into "
+                           f"smaller images") from e
     except Exception as e:  # on broken files PIL raises OSError, SyntaxError, ValueError, struct.error, zlib.error ...
-        raise GradKitError(f"'{path}' is broken or cut short ({type(e).__name__}: {e}); replace it by a whole copy or remove it") from e
+        raise GradKitError(f"'{path}' is broken or cut short ({type(e).__name__}: {e}); replace it by a whole copy "
+                           f"or remove it") from e
 
 # %% ../nbs/00a_images.ipynb #f37cf8bb
 def _turn_to_main(im, path):
@@ -90,7 +93,9 @@ def _read(path, data=None, bits=16):
     "(uint8 (H,W,3), the greatest value of a 16-bit file or None)"
     with _opened(path, data) as im:
         _turn_to_main(im, path)
-        if im.mode == "F": raise GradKitError(f"'{path}' holds floating-point pixels, whose range is unknown; save it with 8 or 16 bits a pixel")
+        if im.mode == "F":
+            raise GradKitError(f"'{path}' holds floating-point pixels, whose range is unknown; save it with 8 or 16 "
+                               f"bits a pixel")
         raw = str(im.tile[0][3]) if im.tile else ""
         white_is_zero = im.format == "TIFF" and im.tag_v2.get(262) == 0 and im.mode.startswith("I")
         im.load()
@@ -100,15 +105,20 @@ def _read(path, data=None, bits=16):
         if im.mode == "P": im = im.convert("RGBA")
         a = np.array(im.convert("RGB"))
         if ";16" not in raw or bits == 16: return a, int(a.max()) * 257 if ";16" in raw else None
-        raise GradKitError(f"'{path}' has 16 bits a colour, of which only the upper 8 are read, so bit_depth={bits} cannot be used; save it with 8 bits a colour")
+        raise GradKitError(f"'{path}' has 16 bits a colour, of which only the upper 8 are read, so bit_depth={bits} "
+                           f"cannot be used; save it with 8 bits a colour")
 
 def _from_deep(grey, path, bits, white_is_zero):
     top, limit = int(grey.max()), 2**bits - 1
-    if grey.min() < 0 or top > 65535: raise GradKitError(f"'{path}' holds values outside 0 to 65535; save it with 8 or 16 bits a pixel")
-    if top > limit: raise GradKitError(f"'{path}' holds {top}, above {limit}, the greatest value of bit_depth={bits}; set bit_depth to what the camera gives, or to 16")
+    if grey.min() < 0 or top > 65535:
+        raise GradKitError(f"'{path}' holds values outside 0 to 65535; save it with 8 or 16 bits a pixel")
+    if top > limit:
+        raise GradKitError(f"'{path}' holds {top}, above {limit}, the greatest value of bit_depth={bits}; set "
+                           f"bit_depth to what the camera gives, or to 16")
     if white_is_zero: grey = limit - grey
     return np.repeat(((grey * 255 + limit // 2) // limit).astype(np.uint8)[..., None], 3, axis=-1), top
 
+# %% ../nbs/00a_images.ipynb #04a50c5a
 def _refuse_padding(data):
     "An interrupted download may leave a JPEG at its full length, filled with zeros: on a picture of fine texture PIL decodes those without a word"
     if data.endswith(b"\0") and not _jpeg_ends(data): raise OSError("zeros in place of the JPEG's end")
@@ -142,16 +152,20 @@ def _read_mask(path):
     if a.shape[-1] in (1, 3) or (a[..., -1] == 255).all(): return on, remark
     painted = a[..., -1] > 127
     if on.all() or not on.any() or (on & painted == painted).all() and (on == painted).mean() > .999: return painted, ""
-    raise GradKitError(f"mask '{path}' says one thing by its colours and another by its alpha channel; save it without alpha, white on black")
+    raise GradKitError(f"mask '{path}' says one thing by its colours and another by its alpha channel; save it "
+                       f"without alpha, white on black")
 
 def _on(values, lossy, path):
     levels = np.unique(values)
     top = levels[-1]
     if not (lossy or _was_lossy(values, levels)): return values > 0, ""
     if lossy and top <= 8: return np.zeros(values.shape, bool), ""   # noise on black
-    if lossy and top < 128: raise GradKitError(f"mask '{path}' is a lossy file with values up to {top} only, too near to its own noise; save it as PNG, 0 and 255")
+    if lossy and top < 128:
+        raise GradKitError(f"mask '{path}' is a lossy file with values up to {top} only, too near to its own noise; "
+                           f"save it as PNG, 0 and 255")
     return values > top / 2, "" if lossy and len(levels) <= 2 else "lossy"
 
+# %% ../nbs/00a_images.ipynb #377353c5
 def _was_lossy(values, levels):
     "Whether a mask's grey levels are what JPEG's ringing or a resize leaves: near 0, near the top, and few pixels between"
     top = float(levels[-1])
@@ -181,7 +195,8 @@ def resize_images(
 ):
     "uint8 (N,3,size,size), bilinear with antialiasing, rounded back to bytes; the very same tensor where it has that size already"
     if u8.dtype != torch.uint8 or u8.ndim != 4 or u8.shape[1] != 3:
-        raise GradKitError(f"images to resize are {u8.dtype} of shape {tuple(u8.shape)}, but must be uint8 (N,3,H,W); convert them with to_uint8")
+        raise GradKitError(f"images to resize are {u8.dtype} of shape {tuple(u8.shape)}, but must be uint8 "
+                           f"(N,3,H,W); convert them with to_uint8")
     h, w = u8.shape[-2:]
     if (h, w) == (size, size): return u8
     out = u8.new_empty((len(u8), 3, size, size))

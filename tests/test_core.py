@@ -49,12 +49,11 @@ def test_device_errors():
 
 
 def test_threads_follow_the_load():
-    import grad_kit.core as core_module
-    for others, want in ((0., 8), (.4, 8), (1., 7), (7., 1), (12., 1), (5.4, 3)): test_eq((others, core_module.free_threads((10., 5.), (12., 5. + 2 * others), 8, 8)), (others, want))
-    test_eq(core_module.free_threads((0., 0.), (1., 0.), 64, 4), 4)
+    for others, want in ((0., 8), (.4, 8), (1., 7), (7., 1), (12., 1), (5.4, 3)): test_eq((others, free_threads((10., 5.), (12., 5. + 2 * others), 8, 8)), (others, want))
+    test_eq(free_threads((0., 0.), (1., 0.), 64, 4), 4)
     fixed, most = os.environ.pop("GRAD_KIT_THREADS", None), torch.get_num_threads()
     try:
-        t = core_module.Threads()
+        t = Threads()
         with t.minded(): assert t.used <= set(range(1, most + 1)) and t.used
         os.environ["GRAD_KIT_THREADS"] = "1"
         with t.minded(): test_eq((torch.get_num_threads(), t.used), (1, {1}))
