@@ -420,6 +420,7 @@ def bench(
     import tempfile
     device = pick_device(device)
     compiled = device.type == "cuda" if compiled is None else compiled
+    beside = train or Config.preset("demo")   # small steps, which suffer most
     config, train = config or Config(), train or Config.preset("mvtec_ad" if device.type == "cuda" else "cpu_ad", **(dict() if device.type == "cuda" else dict(alpha_1=.1, alpha_2=.1, noisy_reweighting=True, tail_reweighting=True)))
     batches, budget = tuple(b for b in batches if not quick or b <= 8), budget or (1. if quick else 3.)
     dtypes = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if pick_dtype("auto", device) is torch.bfloat16 else {})
@@ -433,7 +434,7 @@ def bench(
     if "stages" in parts: out["stages"] = [dict(precision=name, batch=max(batches[:2]), **row) for name, dtype in dtypes.items() for row in bench_stages(model, max(batches[:2]), dtype, budget / 3)]
     if "sampling" in parts: out["sampling"] = bench_sampling(train, max(train.contrastive_levels[0]), train.input_size(min(train.detector_levels)), device, dtypes, ceilings, budget=budget, compiled=compiled)
     if "training" in parts: out["training"] = bench_training(train, device, dtypes, budget=budget, steps=(8, 24) if quick else (16, 80), say=say)
-    if "beside" in parts and device.type == "cpu": out["beside"] = bench_beside(Config.preset("demo"), budget=budget, say=say)
+    if "beside" in parts and device.type == "cpu": out["beside"] = bench_beside(beside, budget=budget, say=say)
     if "scaling" in parts: out["scaling"] = bench_scaling(Config.preset("quick", image_size=128, detector_width=.5), device, budget / 3)
     if peers: out["peers"] = bench_peers(device, batches, dtypes, budget, say)
     return out | dict(seconds=round(time.time() - start, 1))
@@ -462,7 +463,7 @@ def bench_tables(
     if "sampling" in r: out += ["Painting contrastive images", format_table([[x["precision"], x["level"], x["size"], x["width"], x["batch"], ms(x["ms_per_step"]), share(x["share_of_ceiling"]), f"{x['minutes_1000_images_algorithm_2']:.1f}", f"{x['minutes_1000_images_few_steps']:.1f} ({x['few_steps']} steps)"] for x in r["sampling"]],
                              ["precision", "level", "side", "width", "batch", "ms a step", "of ceiling", "min. for 1,000 images", "with few steps"])]
     if "training" in r: out += [f"Training steps, {r['train_config']['patches']} patches a set", format_table([[x["what"], x["precision"], ms(x["ms"])] for x in r["training"]], ["what", "precision", "ms"])]
-    if "beside" in r: out += ["Training a detector (preset demo) beside busy processes, steps a second", format_table([[x["busy"], x["threads"], ", ".join(map(str, x["used"])), f"{x['steps_per_s']:.2f}"] for x in r["beside"]], ["busy processes", "threads", "used", "steps/s"])]
+    if "beside" in r: out += ["Training a detector (preset demo, if none was named) beside busy processes, steps a second", format_table([[x["busy"], x["threads"], ", ".join(map(str, x["used"])), f"{x['steps_per_s']:.2f}"] for x in r["beside"]], ["busy processes", "threads", "used", "steps/s"])]
     if "scaling" in r: out += ["Cost over three sizes; the last column is the cost a unit over that of the smallest size", format_table([[x["what"], x["n"], ms(x["ms"]), f"{x['per']:.2f}"] for x in r["scaling"]], ["what", "size", "ms", "cost a unit"])]
     return "\n\n".join(out)
 

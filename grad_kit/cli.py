@@ -80,7 +80,10 @@ def _results_folder(out, data=None):
     "Where results go. Refuses a file, the data's own folder, and one in which files that are not ours have the names of ours"
     out = user_path(out)
     if out.exists() and not out.is_dir(): raise GradKitError(f"--out '{out}' is no folder; name a new one")
-    if data is not None and out.exists() and out.resolve() == Path(data).resolve(): raise GradKitError(f"--out '{out}' is the folder of the images; name another, so that results and photographs do not mix")
+    if data is not None:
+        data = Path(data).resolve()
+        if data.is_file(): data = data.parent
+        if out.resolve() in (data, *data.parents): raise GradKitError(f"--out '{out}' is the folder of the images, or holds it; name another, so that results and photographs do not mix")
     others = [f for f in ("results.json", "scores.csv", "maps", "top.png") if (out/f).exists()]
     if others and not is_output(out): raise GradKitError(f"--out '{out}' holds {', '.join(others)}, which grad_kit did not write; name a new folder")
     return out
@@ -287,7 +290,7 @@ def score(argv):
     p.add_argument("--top", type=int, default=12, help="images in the overview picture, highest scores first (default: 12)")
     _device_args(p)
     args = p.parse_args(argv)
-    model, out = GRAD.load(args.model, args.device), _results_folder(_beside(args.model, "scores") if args.out is None else args.out, args.images)
+    model, out = GRAD.load(args.model, args.device), _results_folder(_beside(args.model, "scores") if args.out is None else args.out, user_path(args.images))
     ds = read_dataset(args.images, "score").read_as(model.config)
     threshold = model.threshold_ if args.false_alarm_rate is None else model.threshold_at(args.false_alarm_rate)
     start = time.time()

@@ -379,8 +379,13 @@ def user_path(
 ):
     "The Path, with ~ expanded; raises `GradKitError` for empty text and an unknown ~user"
     if isinstance(path, str) and not path.strip(): raise GradKitError("a path is empty, but must name a file or folder; write it out ('.' is the folder you are in)")
-    try: return Path(path).expanduser()
-    except RuntimeError as e: raise GradKitError(f"'{path}' cannot be used ({e}); write the path out") from e
+    try:
+        path = Path(path).expanduser()
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError): pass   # it may be about to be made
+    except (RuntimeError, ValueError) as e: raise GradKitError(f"{_short(str(path))} cannot be used ({e}); write the path out") from e
+    except OSError as e: raise GradKitError(f"{_short(str(path))} cannot be used ({e.strerror or e}); name another place") from e
+    return path
 
 def _stem_for_temp(path): return path.name if len(os.fsencode(path.name)) <= 200 else hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]   # names may take 255 bytes
 
@@ -470,7 +475,9 @@ def is_output(
 ):
     "Whether the kit wrote this folder: results, stages or a model"
     folder = Path(folder)
-    if (folder/OUTPUT_MARK).exists(): return True
+    try:
+        if (folder/OUTPUT_MARK).exists(): return True
+    except OSError: return False   # who walks into the folder will be told
     for file, words in (("manifest.json", b'"grad_kit model"'), ("results.json", b'"grad_kit": ')):   # from before there was a mark
         try:
             if words in (folder/file).read_bytes(): return True

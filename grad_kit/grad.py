@@ -623,7 +623,7 @@ class GRAD:
         manifest = folder/"manifest.json"
         if not manifest.is_file(): raise GradKitError(f"'{folder}' is no grad_kit model: there is no manifest.json in it; name a folder that GRAD.save or grad_fit wrote")
         try: d = json.loads(manifest.read_text())
-        except (ValueError, RecursionError) as e: raise GradKitError(f"'{manifest}' is truncated or no JSON ({e}); fetch a whole copy of the model") from e
+        except (OSError, ValueError, RecursionError) as e: raise GradKitError(f"'{manifest}' is truncated or no JSON ({e}); fetch a whole copy of the model") from e
         if not isinstance(d, dict) or d.get("what") != "grad_kit model": raise GradKitError(f"'{manifest}' does not describe a grad_kit model; name a folder that GRAD.save or grad_fit wrote")
         if d.get("format") != FORMAT: raise GradKitError(f"'{folder}' was made by grad_kit {str(d.get('version'))[:40]} (format {str(d.get('format'))[:40]}), but this is {__version__} (format {FORMAT}); fit it again, or install that version")
         try:
@@ -638,6 +638,8 @@ class GRAD:
             model.native_size_ = tuple(map(int, d["native_size"])) if d.get("native_size") else None
             model.rounding_ = float(d.get("rounding", 0.))
             if not 0 <= model.rounding_ < math.inf: raise KeyError("rounding")
+            if not isinstance(d.get("files", {}), dict): raise KeyError("files")
+            if model.native_size_ and (len(model.native_size_) != 2 or min(model.native_size_) < 1): raise KeyError("native_size")
             model.seen_ = {k: list(map(str, d.get("seen", {}).get(k, ()))) for k in ("fitted", "held_out")}
             model.source_ = str(d["source"]) if d.get("source") else None
             model.scorers_, model._scorers = {name: SCORERS[name](model.config) for name in model.config.scorers}, {}

@@ -109,6 +109,7 @@ def choose_shift(
 ):
     """r, from normal images alone: the smallest whose successor brings the windows of one half of them less than 15 %
     nearer to those of the other half. Parts that stay in place take 0, which is nine times as fast as 1"""
+    if len(normal) < 4: return 1   # too few to ask
     known, fresh = spread(normal[::2], 60), spread(normal[1::2], 20)
     before = None
     for r in range(most + 1):

@@ -106,7 +106,7 @@ def test_published_layouts(tmp_path):
     assert counts(read_dataset(tmp_path/"tiles")) == [4, 1, 3]
     with pytest.raises(GradKitError, match="all 3 images of .* have masks that mark defects"): read_dataset(tmp_path/"tiles"/"MT_Crack")
 
-@pytest.mark.parametrize("where", ["NG/0.png", "shift_2/Defects/0.png", "masks/000.png", "labels/000.png", "gt/0.png", "Tests/0.png", "sorted/ANOMALY_03/0.png", "ng_0.png", "000_mask.png", "17 bad.png", "defect7.jpg", "x.csv", "000.txt", "000.xml", "000.json"])
+@pytest.mark.parametrize("where", ["NG/0.png", "shift_2/Defects/0.png", "masks/000.png", "labels/000.png", "gt/0.png", "Tests/0.png", "sorted/ANOMALY_03/0.png", "scratch/0.png", "mauvais/0.png", "good_1.png", "ng_0.png", "000_mask.png", "17 bad.png", "defect7.jpg", "x.csv", "000.txt", "000.xml", "000.json"])
 def test_a_plain_folder_that_holds_more_is_refused_with_the_words_to_say(tmp_path, where):
     root = goods(tmp_path/"photos")
     if where.endswith(("png", "jpg")): put(root/where, part(9, True))
@@ -116,7 +116,76 @@ def test_a_plain_folder_that_holds_more_is_refused_with_the_words_to_say(tmp_pat
     assert status == 2 and text.count("\n") == 1 and not (tmp_path/"m").exists(), text
     assert len(read_dataset(root, "score")) >= 8   # scored, they all are
 
+@pytest.mark.parametrize("a, b", [("0", "1"), ("positive", "negative"), ("class_good", "class_scratch"), ("good", "dirty")])
+def test_two_folders_of_which_one_may_be_defective_are_refused(tmp_path, a, b):
+    goods(tmp_path/"x"/a); bads(tmp_path/"x"/b)
+    with pytest.raises(GradKitError, match="--normal FOLDER --abnormal FOLDER"): read_dataset(tmp_path/"x")
+
+@pytest.mark.parametrize("name, text", [("labels/000.txt", "0 0.5 0.5 0.1 0.2"), ("Annotations/000.xml", "<a><object><bndbox>1</bndbox></object></a>"), ("annotations/instances.json", '{"images": [], "annotations": [{"id": 1}]}')])
+def test_annotations_in_a_folder_of_their_own(tmp_path, name, text):
+    goods(tmp_path/"q"/"images"); (tmp_path/"q"/name).parent.mkdir(); (tmp_path/"q"/name).write_text(text)
+    for root in (tmp_path/"q", tmp_path/"q"/"images"):
+        with pytest.raises(GradKitError, match="holds labels"): read_dataset(root)
+
+@pytest.mark.parametrize("name, text", [("x.tsv", "file\tlabel\n000.png\t1"), ("l.json", '{"000.png": "defect"}'), ("r.csv", "filename,result\n000.png,1\n001.png,1\n002.png,0"), ("annot.txt", "000.png 1\n001.png 0\n002.png 0"), ("A.CSV", "000.png,good\n001.png,defect")])
+def test_tables_that_name_images_are_labels(tmp_path, name, text):
+    goods(tmp_path/"q"); (tmp_path/"q"/name).write_text(text, encoding="utf-8-sig")
+    with pytest.raises(GradKitError, match="holds labels"): read_dataset(tmp_path/"q")
+
+def test_files_that_name_images_and_say_nothing_of_them(tmp_path):
+    root = goods(tmp_path/"q")
+    (root/"camera.json").write_text('{"exposure": 3}'); (root/"times.csv").write_text("file,time\n" + "".join(f"{i:03d}.png,12:{i:02d}\n" for i in range(8))); (root/"readme.txt").write_text("photographs of line 3")
+    assert len(read_dataset(root)) == 8
+
+@pytest.mark.parametrize("name", ["i.O./n.i.O.", "合格/不合格", "fine/scratches", "normal/Kratzer"])
+def test_words_of_the_shop_floor(tmp_path, name):
+    ok, bad = name.split("/")
+    goods(tmp_path/"q"/ok, 10); bads(tmp_path/"q"/bad)
+    try: ds = read_dataset(tmp_path/"q")
+    except GradKitError as e: assert "--abnormal" in str(e); return
+    assert all(it.image.parent.name == ok for it in ds.split("train").items) and ds.split("test").labels.sum() == 4
+
+def test_defects_among_normal_images_are_not_trained_on(tmp_path):
+    root = mvtec(tmp_path/"a")
+    bads(root/"train"/"good"/"scratch", 2)
+    assert counts(read_dataset(root)) == [8, 4, 4]
+    put(root/"train"/"good"/"000_ng.png", part(5, True))
+    with pytest.raises(GradKitError, match="000_ng.png' lies among normal images"): read_dataset(root)
+    (root/"train"/"good"/"000_ng.png").unlink(); (root/"train"/"good"/"000.json").write_text('{"shapes": [{"label": "dent"}]}')
+    with pytest.raises(GradKitError, match="says what is wrong with a normal image"): read_dataset(root)
+    goods(tmp_path/"b"/"OK"); bads(tmp_path/"b"/"OK"/"scratch", 2); bads(tmp_path/"b"/"NG")
+    with pytest.raises(GradKitError, match="lies among normal images"): read_dataset(tmp_path/"b")
+    with pytest.raises(GradKitError, match="is called 'scratch'"): read_dataset(root/"test"/"scratch")
+    for i in range(5): put(tmp_path/"c"/f"{i}.jpg", part(i)); put(tmp_path/"c"/f"{i}.png", bar()[..., None] * np.uint8([128, 0, 0]))   # masks as labelme and VOC colour them
+    with pytest.raises(GradKitError, match="masks that mark defects"): read_dataset(tmp_path/"c")
+
+def test_masks_beside_test_images_are_masks(tmp_path):
+    root = tmp_path/"a"
+    goods(root/"train"/"ok_front"); goods(root/"test"/"ok_front", 3, first=90); bads(root/"test"/"scratch"); masks(root/"test"/"scratch")
+    ds = read_dataset(root)
+    assert counts(ds) == [8, 3, 4] and [m.sum() for m in ds.split("test").masks()] == [0] * 3 + [bar().sum()] * 4
+
+def test_results_never_come_among_photographs(tmp_path, model):
+    july = goods(tmp_path/"line1"/"july", 3)
+    for images, out in ((july, tmp_path/"line1"), (july/"000.png", july), (tmp_path/"line1", tmp_path)):
+        status, text = run(score, model, images, "--out", out)
+        assert status == 2 and "is the folder of the images, or holds it" in text, text
+    assert run(score, model, july, "--out", tmp_path/"s")[0] == 0
+    for results in (tmp_path/"s", tmp_path/"s"/"maps"):
+        with pytest.raises(GradKitError, match="holds results of grad_kit"): read_dataset(results)
+
+def test_two_images_are_enough_and_odd_paths_are_said(tmp_path, model):
+    assert run(fit, goods(tmp_path/"two", 2), "--out", tmp_path/"m2", *CLOSED)[0] == 0
+    for args in ((model, "x" * 5000), (model, tmp_path/"two", "--out", tmp_path/("y" * 300)), ("z" * 5000, tmp_path/"two"), (model, tmp_path/"two", "--out", "a\0b")):
+        status, text = run(score, *args)
+        assert status == 2 and "Traceback" not in text and "cannot be used" in text, text
+    d = json.loads((model/"manifest.json").read_text())
+    for change in (dict(files=None), dict(native_size=[1])):
+        (tmp_path/"m2"/"manifest.json").write_text(json.dumps(d | change))
+        with pytest.raises(GradKitError): GRAD.load(tmp_path/"m2")
+
 def test_names_that_mean_no_harm(tmp_path):
+    assert len(read_dataset(goods(tmp_path/"test", 3))) == len(read_dataset(goods(tmp_path/"defect_free", 3))) == 3
     for name in ("label_front", "monday", "kong", "goods"): goods(tmp_path/"a"/name, 3)
     for name in ("goods", "label_front"):
         for f in (tmp_path/"a"/name).iterdir(): f.unlink()
