@@ -398,6 +398,9 @@ def find_images(
 def _is_image(name): return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 # %% ../nbs/01_data.ipynb #20690ec8
+def _folders_in(folder):
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder and folder.is_dir() else []
+
 _TABLES = (".xml", ".json", ".jsonl", ".txt", ".csv", ".tsv")
 
 def _labels_in(root, images, tables):
@@ -749,9 +752,6 @@ KINDS = {"logical_anomalies": "logical", "structural_anomalies": "structural"}  
 def _child(folder, *names):
     "The subfolder of one of these names, in any case, or None"
     return next((p for name in names for p in _folders_in(folder) if p.name.lower() == name), None)
-
-def _folders_in(folder):
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder and folder.is_dir() else []
 
 def _below(found, folder):
     "Images found in a folder, at any depth"
