@@ -407,9 +407,10 @@ def _labels_in(root, images, tables):
     "Files that say what is wrong with images: annotations (YOLO, VOC, labelme, COCO), beside them or in a folder labels or annotations beside theirs, and tables that name them"
     stems, names = {p.stem for p in images}, {p.name for p in images}
     for folder in {root.parent, *(p.parent.parent for p in images)}:
-        if folder in (root, *root.parents) and folder not in (root, root.parent): continue
+        if folder in root.parent.parents or not os.access(folder, os.R_OK | os.X_OK): continue   # a home that may not be listed holds no labels for us
         for d in _folders_in(folder):
-            if kind_of_name(d.name) == "mask" and root not in (d, *d.parents): tables = [*tables, *(f for f in d.iterdir() if f.suffix.lower() in _TABLES)]
+            if kind_of_name(d.name) != "mask" or d in (root, *root.parents) or not os.access(d, os.R_OK | os.X_OK): continue
+            tables = [*tables, *(f for f in d.iterdir() if f.suffix.lower() in _TABLES)]
     return tuple(sorted({f for f in tables if _is_label(f, stems, names)}))
 
 def _is_label(path, stems, names):
