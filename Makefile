@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 CHROMIUM := apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-machines test-browser bench docs lab clean
+.PHONY: help env demo test test-slow test-machines test-browser bench gpu gpu-pack docs lab clean
 
 help:
 	@echo "make env        install everything into $(VENV), once (minutes; mostly PyTorch)"
@@ -16,6 +16,8 @@ help:
 	@echo "make test-browser  the tutorials in a real JupyterLab and Chromium, every slider moved (installs Debian's Chromium where there is none)"
 	@echo "make lab        open the tutorials in JupyterLab"
 	@echo "make bench      speed beside anomalib's models, in an environment of its own (gigabytes)"
+	@echo "make gpu        all that a GPU should be asked, in steps of nine minutes that go on where they stopped; DEVICE=cpu QUICK=1 rehearses it"
+	@echo "make gpu-pack   wheels and data (DATA=folder of sets) for a machine with a GPU and no network, in .gpu"
 	@echo "make docs       the documentation site from the stored notebooks, in _docs"
 	@echo "make clean      delete $(VENV), build leftovers and caches (runs/ stays)"
 	@echo
@@ -76,6 +78,16 @@ bench:
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -e ".[export,bench]"
 	@echo "Measuring ours and anomalib's in one run (20 minutes on two cores) ..."
 	@.venv-bench/bin/grad_bench --peers --out runs/bench
+
+gpu-pack: env
+	@echo "Packing what a machine without network needs, into .gpu ..."
+	@$(BIN)/python tools/gpu.py pack $(if $(DATA),--data $(DATA))
+
+# with the machine's own PyTorch where there is no environment of ours
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
+gpu:
+	@echo "Asking the GPU all that waits for one (nine minutes a call at most) ..."
+	@$(GPU_PYTHON) tools/gpu.py run --device $(or $(DEVICE),cuda) $(if $(QUICK),--quick) $(GPU_FLAGS)
 
 docs: env
 	@echo "Building the documentation site ..."

@@ -101,11 +101,12 @@ def run_cell(
     stages=None,      # folder of finished stages, shared between cells
     device="auto",
     progress=False,   # show the bars of the fit
+    **options,        # what else `GRAD.fit` takes
 ):
     "Fit, score and measure once; a dict ready for JSON"
     dataset = dataset.read_as(config)
     items, protocol = test_items(dataset)
-    model = GRAD(config, seed, device).fit(dataset, stages, progress=progress)
+    model = GRAD(config, seed, device).fit(dataset, stages, progress=progress, **options)
     result, labels = model.score(items), items.labels
     truth = items.truth()
     m = evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), labels, items.kinds, items.defects, **truth, threshold=model.threshold_)

@@ -201,7 +201,7 @@ def _fit(config, ds, args, out):
     model = GRAD(config, args.seed, args.device)
     stages = user_path(args.stages or f"{out}.stages")
     print(f"fitting on {ds.name}: {len(ds.split('train'))} normal images, {config.image_size} px, {_what_scores(model)}{f', detector levels {list(config.detector_levels)}' if model._networks() else ''}, seed {args.seed}, {device_name(model.device)}{f'; stages in {stages}' if model._networks() else ''}", flush=True)
-    return model.fit(ds, stages), stages
+    return model.fit(ds, stages, compile=getattr(args, "compile", False)), stages
 
 def _fit_pictures(model, ds, out):
     "Contrastive images, weight maps and training curves of a fitted model"
@@ -231,6 +231,7 @@ def fit(argv):
     _folder_args(p)
     p.add_argument("--category", help="an MVTec category for the flips of Tables 5 and 6 (default: DATA's name where it is one of them)")
     _fit_args(p, "auto", None)
+    p.add_argument("--compile", action="store_true", help="PatchDiffs through torch.compile: a minute each at first, then sooner; pays on a GPU")
     args = p.parse_args(argv)
     ds, folder = _read_folders(args, "fit")
     name = folder.resolve().name
@@ -556,7 +557,7 @@ def bench(argv):
     p.add_argument("--quick", action="store_true", help="less time a measurement, batches up to 8")
     p.add_argument("--peers", action="store_true", help="measure anomalib's models too")
     p.add_argument("--compile", action="store_true", default=None, help="measure torch.compile too (default: on a GPU)")
-    p.add_argument("--only", nargs="+", choices=["inference", "stages", "sampling", "training", "beside", "scaling"], help="measure only these (default: all)")
+    p.add_argument("--only", nargs="+", choices=["inference", "presets", "stages", "sampling", "training", "beside", "scaling"], help="measure only these (default: all)")
     p.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64], metavar="N", help="images at a time (default: 1 8 64)")
     p.add_argument("--preset", default="mvtec_loco", help=f"settings whose scoring is measured: {', '.join(PRESETS)} (default: mvtec_loco, three detectors at 256 px)")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="change settings of the preset")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PATCH', 'PRESETS', 'FLIPS', 'threads', 'OUTPUT_MARK', 'GradKitError', 'Config', 'is_level', 'pick_device',
-           'pick_dtype', 'device_name', 'Threads', 'free_threads', 'derive_seed', 'seeded', 'coord_map', 'user_path',
-           'put_back', 'atomic_write', 'write_json', 'read_json', 'run_lock', 'mark_output', 'is_output',
+           'pick_dtype', 'device_name', 'Threads', 'free_threads', 'Replay', 'derive_seed', 'seeded', 'coord_map',
+           'user_path', 'put_back', 'atomic_write', 'write_json', 'read_json', 'run_lock', 'mark_output', 'is_output',
            'check_finite', 'save_state', 'load_state', 'restore']
 
 # %% ../nbs/00_core.ipynb #b140d51e
@@ -341,6 +341,35 @@ def _busy():
     except (OSError, ValueError): return None
     own = os.times()
     return time.monotonic(), (user + system + (nice if os.nice(0) > 0 else 0)) / os.sysconf("SC_CLK_TCK") - own.user - own.system
+
+# %% ../nbs/00_core.ipynb #e5e86f5e
+class Replay:
+    """A function of tensors of unchanging shapes, on a GPU recorded after a few calls as a CUDA graph and then replayed.
+    It must not wait for the GPU, nor decide anything by a tensor's value; what it returns holds until the next call"""
+    def __init__(self,
+        f,          # function of tensors; returns tensors, or a dict, list or tuple of them
+        device,     # torch.device
+        warm_up=3,  # calls before it is recorded
+    ):
+        self.f, self.device, self.warm_up, self.graph = f, device, warm_up, None
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None   # recording wants a stream of its own
+
+    def __call__(self, *inputs):
+        if self.stream is None: return self.f(*inputs)
+        if self.warm_up:
+            self.warm_up -= 1
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))
+            with torch.cuda.stream(self.stream): outputs = self.f(*inputs)
+            torch.cuda.current_stream(self.device).wait_stream(self.stream)
+            return outputs
+        if self.graph is None: self.record(inputs)
+        for mine, given in zip(self.inputs, inputs): mine.copy_(given)
+        self.graph.replay()
+        return self.outputs
+
+    def record(self, inputs):
+        self.inputs, self.graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()   # clones keep the memory layout
+        with torch.cuda.graph(self.graph, stream=self.stream): self.outputs = self.f(*self.inputs)
 
 # %% ../nbs/00_core.ipynb #8d4af1cc
 def derive_seed(

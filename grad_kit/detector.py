@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['ROUND', 'PatchDetector', 'PatchDecoder', 'crop', 'draw_patches', 'rbce', 'feature_loss', 'gradient_penalty',
-           'DetectorState', 'training_step', 'fit_detector', 'with_coords', 'dense_features', 'score_map', 'align_map']
+           'DetectorState', 'loss_and_gradients', 'training_step', 'fit_detector', 'with_coords', 'dense_features',
+           'score_map', 'align_map']
 
 # %% ../nbs/07_detector.ipynb #a080c58a
 import math, time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +18,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .augment import make_augment
-from .core import GradKitError, PATCH, check_finite, coord_map, derive_seed, load_state, restore, save_state, seeded, threads
+from .core import GradKitError, PATCH, Replay, check_finite, coord_map, derive_seed, load_state, restore, save_state, seeded, threads
 from .data import to_float
 from .reweight import MemoryBank, effective_sample_size, patch_weights
 
@@ -146,15 +148,17 @@ class DetectorState:
         self.cycle = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, config.detector_lr, total_steps=config.detector_steps)
     def parts(self): return vars(self)
 
-def training_step(
-    s,         # DetectorState; changed in place
+def loss_and_gradients(
+    s,         # DetectorState; its gradients, and nothing else, are changed
     positive,  # (P,5,34,34) normal patches
     negative,  # (N,5,34,34) negative patches: first the wrong coordinates, then each contrastive level, in equal numbers
     config,    # Config
     dtype=torch.float32,
     level=None,  # (P,) which of the detector's levels each normal patch, and each patch of every kind of negative, is from; None where there is one
+    begun=True,  # False: uniform weights
 ):
-    "One optimiser step of Eq. 7; a dict of scalar tensors: losses, effective sample sizes, and the share of weight on each kind of negative"
+    "Eq. 7 and its gradients: (features of the normal patches, of the negative ones, a dict of scalar tensors: losses, effective sample sizes, and the share of weight on each kind of negative)"
+    s.optimizer.zero_grad()
     def noisy(c): return torch.cat([c[:, :3] + config.patch_noise * torch.randn_like(c[:, :3]), c[:, 3:]], 1).contiguous(memory_format=torch.channels_last)
     pos, neg = noisy(positive), noisy(negative)
     if config.alpha_2: pos.requires_grad_()
@@ -165,7 +169,6 @@ def training_step(
         feat = feature_loss(s.detector, s.decoder, torch.cat([positive, negative]), config.sigma_c, config.sigma_z, *of(1 + kinds)) if config.alpha_1 else logit_pos.new_zeros(())
         grad = gradient_penalty(logit_pos.sigmoid(), pos) if config.alpha_2 else logit_pos.new_zeros(())
     z_pos, z_neg = z_pos.detach().flatten(1).float(), z_neg.detach().flatten(1).float()
-    begun = s.cycle.last_epoch >= config.reweight_after * config.detector_steps   # steps made so far, a plain number
     tail, noise = config.tail_reweighting and begun, config.noisy_reweighting and begun
     w_pos = patch_weights(z_pos, *[s.bank_pos] * tail, beta_density=config.beta_density)
     w_neg = patch_weights(z_neg, *[s.bank_pos] * noise, *[s.bank_neg] * tail, beta_density=config.beta_density)
@@ -173,13 +176,22 @@ def training_step(
     bce = rbce(logit_pos, w_pos, logit_neg, w_neg)
     loss = bce + config.alpha_1 * feat + config.alpha_2 * grad
     loss.backward()
-    s.optimizer.step(); s.optimizer.zero_grad(); s.cycle.step()
+    shares = w_neg.reshape(-1, len(pos)).sum(1)
+    row = dict(loss=loss, rbce=bce, feat=feat, grad=grad, p_pos=logit_pos.sigmoid().mean(), p_neg=logit_neg.sigmoid().mean(),
+               ess_pos=effective_sample_size(w_pos), ess_neg=effective_sample_size(w_neg), weight_wrong=shares[0])
+    return z_pos, z_neg, {k: v.detach() for k, v in row.items()} | {f"weight_set{i}": v for i, v in enumerate(shares[1:])}
+
+def training_step(
+    s,        # DetectorState; changed in place
+    config,   # Config
+    run,      # run(begun) calls `loss_and_gradients`, and returns what it does
+):
+    "One optimiser step of Eq. 7, with weights from the banks as they were before it; the dict of scalar tensors"
+    z_pos, z_neg, row = run(s.cycle.last_epoch >= config.reweight_after * config.detector_steps)   # steps made so far, a plain number
+    s.optimizer.step(); s.cycle.step()
     s.bank_pos.enqueue(z_pos)
     s.bank_neg.enqueue(z_neg[torch.randperm(len(z_neg), device=z_neg.device)[:len(z_pos)]])  # as many as normal ones, so both banks look equally far back
-    shares = w_neg.reshape(-1, len(pos)).sum(1)
-    out = dict(loss=loss, rbce=bce, feat=feat, grad=grad, p_pos=logit_pos.sigmoid().mean(), p_neg=logit_neg.sigmoid().mean(),
-               ess_pos=effective_sample_size(w_pos), ess_neg=effective_sample_size(w_neg), weight_wrong=shares[0])
-    return {k: v.detach() for k, v in out.items()} | {f"weight_set{i}": v for i, v in enumerate(shares[1:])}
+    return row
 
 # %% ../nbs/07_detector.ipynb #f28cb2b9
 def fit_detector(
@@ -202,6 +214,18 @@ def fit_detector(
     with seeded(seed, "detector", name):
         s = DetectorState(config, device, len(normal))
         augment_normal, augment_generated = make_augment(config, False), make_augment(config, True)
+        def images_to_gradients(begun, *images):
+            "From augmented images, for each level those of the normal patches, of the wrong coordinates, and of each kind of contrastive patches"
+            sets = [images[i:i + 2 + k] for i in range(0, len(images), 2 + k)]
+            positive = torch.cat([draw_patches(x[0], config.patches) for x in sets])
+            wrong = [draw_patches(x[1], config.patches, wrong=True) for x in sets]
+            painted = [draw_patches(x, config.patches) for kind in zip(*(x[2:] for x in sets)) for x in kind]
+            return loss_and_gradients(s, positive, torch.cat([*wrong, *painted]), config, dtype, level, begun)
+        replays = {}   # what decides the weights changes what is computed: a recording for each
+        def run(begun, *images):
+            key = begun, s.bank_pos.full, s.bank_neg.full
+            if key not in replays: replays[key] = Replay(partial(images_to_gradients, begun), device)
+            return replays[key](*images)
         columns, table, start, saved = [], torch.zeros(config.detector_steps, 9 + k, device=device), 0, time.time()  # the history stays on the device until the end
         if checkpoint and Path(checkpoint).exists():
             state = load_state(checkpoint)
@@ -217,14 +241,12 @@ def fit_detector(
                 save_state(checkpoint, {key: part.state_dict() for key, part in s.parts().items()} | dict(step=begin, columns=columns, table=table[:begin])); saved = time.time()
             torch.manual_seed(derive_seed(seed, "detector", name, begin))
             steps = min(ROUND, config.detector_steps - begin)
-            plain, painted = [], []
+            sets = []   # of augmented images, each a list with a part for each step
             for images, kinds in zip(normal, contrastive):
-                plain.append(augment_normal(_pick(images, 2 * per * steps, device)).split(per))                  # two sets a step
-                painted.append([augment_generated(_pick(x, per * steps, device)).split(per) for x in kinds])     # one set a step and PatchDiff level
-            for i in range(steps):
-                positive = torch.cat([draw_patches(p[2 * i], config.patches) for p in plain])
-                negative = torch.cat([*(draw_patches(p[2 * i + 1], config.patches, wrong=True) for p in plain), *(draw_patches(x[i], config.patches) for kind in zip(*painted) for x in kind)])
-                row = training_step(s, positive, negative, config, dtype, level)
+                plain = augment_normal(_pick(images, 2 * per * steps, device)).split(per)
+                sets += [plain[::2], plain[1::2], *(augment_generated(_pick(x, per * steps, device)).split(per) for x in kinds)]
+            for i, images in enumerate(zip(*sets)):
+                row = training_step(s, config, lambda begun: run(begun, *images))
                 columns, table[begin + i] = list(row), torch.stack(list(row.values()))
             bar.update(steps)
         bar.close()

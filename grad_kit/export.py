@@ -61,11 +61,12 @@ def export_model(
     path,        # file to write: .onnx (any number of images at a time), or .xml (OpenVINO; its weights go to .bin beside it)
     int8=None,   # normal images (a Dataset, a folder, uint8 (N,H,W,3)): eight-bit convolutions, their ranges taken from these images; None: float32
 ):
-    "Write the model's `Scorer` with config and threshold inside; whole or not at all. Raises `GradKitError` for another suffix, for a file that is not an exported model, and where the extra `export` is missing"
+    "Write the model's `Scorer` with config and threshold inside; whole or not at all. Raises `GradKitError` for another suffix, for eight bits where nothing is convolved by them, for a file that is not an exported model, and where the extra `export` is missing"
     model._check_fitted()
     path = user_path(path)
     suffix = _format(path)
     check_free(path)
+    if int8 is not None and not model._networks(): raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) hold no convolutions that eight bits would speed up; export it as it is, without int8")
     onnx, ov = *_need("onnx", "onnxscript")[:1], _need("openvino")[0] if suffix == ".xml" else None
     size = model.config.image_size
     with atomic_write(path) as out, tempfile.TemporaryDirectory(dir=out.parent) as tmp:
@@ -90,13 +91,13 @@ def export_model(
             os.replace(out.with_suffix(".bin"), path.with_suffix(".bin"))
 
 def _quantise(file, images, batch=4):
-    "The ONNX file of eight-bit convolutions: weights by output channel, activations by their range on `images` (N,3,S,S) uint8. Each level's first convolution and its last, which makes the score, stay as they are"
+    "The ONNX file of eight-bit convolutions: weights by output channel, activations by their range on `images` (N,3,S,S) uint8. Each level's first convolution and its last, which makes the score, and the filter bank stay as they are"
     onnx, q, shape_inference = _need("onnx", "onnxruntime.quantization", "onnxruntime.quantization.shape_inference")
     plain, out = file.with_name("plain.onnx"), file.with_name("int8.onnx")
     shape_inference.quant_pre_process(file, plain, skip_symbolic_shape=True)
     graph = onnx.load(plain).graph
     shapes = {w.name: tuple(w.dims) for w in graph.initializer}
-    keep = [n.name for n in graph.node if n.op_type == "Conv" and (shapes[n.input[1]][1] == 3 or shapes[n.input[1]][0] == 1)]
+    keep = [n.name for n in graph.node if n.op_type == "Conv" and (shapes[n.input[1]][1] in (1, 3) or shapes[n.input[1]][0] == 1)]
     class Normals(q.CalibrationDataReader):
         def __init__(self): self.batches = ({"images": x.numpy()} for x in images.split(batch))
         def get_next(self): return next(self.batches, None)

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['NoiseSchedule', 'noise_schedule', 'PixelNorm', 'Block', 'time_embedding', 'PatchDiff', 'gradient_support',
-           'receptive_field', 'training_loss', 'random_crops', 'fit_patchdiff', 'ddpm_step', 'predict_x0', 'ddim_step',
-           'sample']
+           'receptive_field', 'training_loss', 'random_crops', 'compiled', 'fit_patchdiff', 'gradients', 'ddpm_step',
+           'predict_x0', 'ddim_step', 'sample']
 
 # %% ../nbs/03_patchdiff.ipynb #d48259d1
 import copy, math, time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from .core import GradKitError, check_finite, coord_map, derive_seed, is_level, load_state, restore, save_state, seeded, threads
+from .core import GradKitError, Replay, check_finite, coord_map, derive_seed, is_level, load_state, restore, save_state, seeded, threads
 from .data import to_float, to_uint8
 
 # %% ../nbs/03_patchdiff.ipynb #ec476416
@@ -186,6 +187,18 @@ def random_crops(
     def cut(a, i): return a.unfold(2, size, 1).unfold(3, size, 1)[i, :, y, x]
     return to_float(cut(images, index)), cut(coords, torch.zeros_like(index))
 
+# %% ../nbs/03_patchdiff.ipynb #7e69e122
+def compiled(
+    model,  # module
+):
+    "The module through `torch.compile`: the same numbers but for rounding, sooner after a first call of a minute. Raises `GradKitError` where it cannot be compiled"
+    fast = torch.compile(model, options={"cpp.dynamic_threads": True})   # the number of threads may change while it runs
+    def call(*args, **kw):
+        try: return fast(*args, **kw)
+        except torch._dynamo.exc.TorchDynamoException as e:
+            raise GradKitError(f"torch.compile failed here ({str(e).strip().splitlines()[0][:200]}); leave compile off, or install what it lacks (a C++ compiler on a CPU, Triton on a GPU)") from e
+    return call
+
 def fit_patchdiff(
     images,           # (N,3,H,W) uint8, on the device to train on
     level,            # n
@@ -195,6 +208,7 @@ def fit_patchdiff(
     checkpoint=None,  # file to continue from and to write to every `every` seconds
     every=60,         # seconds between checkpoints
     progress=True,    # show a bar
+    compile=False,    # `torch.compile` the network: pays where training takes minutes
 ):
     "Train a level-n PatchDiff by Algorithm 1; (model with the averaged weights, losses as a list of floats). The last step is kept"
     device = images.device
@@ -204,8 +218,8 @@ def fit_patchdiff(
         optimizer = torch.optim.AdamW(model.parameters(), config.generator_lr, weight_decay=config.weight_decay, fused=True)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.generator_lr, total_steps=config.generator_steps)
         losses = torch.zeros(config.generator_steps, device=device)
-        coords = model.coords(*images.shape[-2:], losses) if 0 < config.generator_crop < min(images.shape[-2:]) else None
         average, update_average = copy.deepcopy(model), get_ema_multi_avg_fn(config.ema)
+        step = Replay(partial(gradients, compiled(model) if compile else model, optimizer, images, model.coords(*images.shape[-2:], losses), schedule, config, dtype), device)
         start, saved, seen = 0, time.time(), 0
         parts, what = dict(model=model, optimizer=optimizer, cycle=cycle, average=average), f"the training of PatchDiff level {level}"
         if checkpoint and Path(checkpoint).exists():
@@ -213,23 +227,28 @@ def fit_patchdiff(
             restore(parts, state)
             start = seen = state["step"]; losses[:start] = state["losses"][:start].to(device)
         steps = tqdm(range(start, config.generator_steps), initial=start, total=config.generator_steps, desc=f"PatchDiff level {level}, {images.shape[-1]} px", unit="step", disable=not progress)
-        for step in steps:
+        for i in steps:
             threads.look()
             due = checkpoint and time.time() - saved > every
-            if due or step - seen >= 256: check_finite(what, losses[seen:step, None], ["loss"], seen, checkpoint); seen = step
+            if due or i - seen >= 256: check_finite(what, losses[seen:i, None], ["loss"], seen, checkpoint); seen = i
             if due:
-                save_state(checkpoint, {k: v.state_dict() for k, v in parts.items()} | dict(step=step, losses=losses)); saved = time.time()
-            torch.manual_seed(derive_seed(seed, "patchdiff", level, images.shape[-1], step))
-            index, inputs = torch.randint(len(images), (config.generator_batch,), device=device), {}
-            if coords is None: x0 = to_float(images[index])
-            else: x0, inputs["coords"] = random_crops(images, coords, index, config.generator_crop)
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32): loss = training_loss(model, x0, schedule, config.sigma_g, **inputs)
-            loss.backward()
-            optimizer.step(); optimizer.zero_grad(); cycle.step()
+                save_state(checkpoint, {k: v.state_dict() for k, v in parts.items()} | dict(step=i, losses=losses)); saved = time.time()
+            torch.manual_seed(derive_seed(seed, "patchdiff", level, images.shape[-1], i))
+            losses[i] = step()
+            optimizer.step(); cycle.step()
             update_average(list(average.parameters()), list(model.parameters()), None)
-            losses[step] = loss.detach()
         check_finite(what, losses[seen:, None], ["loss"], seen, checkpoint)
     return (average if config.ema else model).eval().requires_grad_(False), losses.tolist()
+
+def gradients(model, optimizer, images, coords, schedule, config, dtype):
+    "One batch of Algorithm 1: its loss, and the gradients where the optimiser finds them"
+    optimizer.zero_grad()
+    index, inputs = torch.randint(len(images), (config.generator_batch,), device=images.device), {}
+    if 0 < config.generator_crop < min(images.shape[-2:]): x0, inputs["coords"] = random_crops(images, coords, index, config.generator_crop)
+    else: x0 = to_float(images[index])
+    with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32): loss = training_loss(model, x0, schedule, config.sigma_g, **inputs)
+    loss.backward()
+    return loss.detach()
 
 # %% ../nbs/03_patchdiff.ipynb #f1314f19
 def ddpm_step(

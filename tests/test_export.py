@@ -79,6 +79,9 @@ def test_int8_stays_close():
 
 def test_what_is_no_export_is_refused_by_name():
     folder, model = Path(tempfile.mkdtemp()), small_model(detector_steps=20)
+    trays = tray_dataset(8, 4, 0, 0, size=64)
+    closed = GRAD(Config.preset("instant", image_size=64, detector_levels=(34,), contrastive_levels=((5,),), blur=4., filters_size=64, window_size=32), device="cpu").fit(trays)
+    test_fail(lambda: export_model(closed, folder/"m.onnx", trays), exc=GradKitError, contains="without int8")
     test_fail(lambda: export_model(model, folder/"m.pt"), exc=GradKitError, contains="'.pt'")
     (folder/"mine.onnx").write_text("thesis")
     test_fail(lambda: export_model(model, folder/"mine.onnx"), exc=GradKitError, contains="mine.onnx")

@@ -1,0 +1,268 @@
+"""Everything a GPU should be asked, in steps that continue where they stopped, the most valuable first.
+
+    make gpu-pack DATA=../shared/data     here: wheels and data for a machine without network, into .gpu
+    make gpu                              there: run it again until it says that all is done
+    make gpu DEVICE=cpu QUICK=1           anywhere: every step in miniature
+
+Each call takes at most nine minutes and all of them 28. Figures go to runs/gpu/results.json as they come; where the
+variable OUT names a folder, as on a lent machine, they are copied there. Needs PyTorch, numpy, pillow, scikit-learn,
+matplotlib and pytest; what else grad_kit imports comes from .gpu/wheels.
+"""
+import argparse, importlib.util, json, os, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK, MOST_MIB = ROOT/".gpu", 64
+WHEELS, SETS = ("kornia", "kornia-rs", "fastcore"), ("mvtec_bottle", "mvtec_transistor", "mvtec_loco")
+sys.path.insert(0, str(ROOT))
+
+
+# --- what is carried ---
+
+def size_mib(files): return sum(f.stat().st_size for f in files if f.is_file()) / 2**20
+
+
+def pack(data, python):
+    "Wheels of what that machine lacks and the sets that fit, in .gpu; says what was left out"
+    shutil.rmtree(PACK, ignore_errors=True)
+    platforms = [f"--platform=manylinux{p}_x86_64" for p in ("_2_28", "_2_27", "_2_17", "2014", "1")]
+    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:",
+                    f"--python-version={python}", "--implementation=cp", *platforms, "-d", PACK/"wheels", *WHEELS], check=True)
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    used = size_mib(ROOT/f for f in tracked if f) + size_mib(PACK.rglob("*"))
+    for name in SETS:
+        files = list((data/name).rglob("*"))
+        if not files: print(f"{data/name} is not there: left out"); continue
+        if used + size_mib(files) > MOST_MIB - 1: print(f"{name} ({size_mib(files):.0f} MiB) does not fit into {MOST_MIB} MiB: left out"); continue
+        shutil.copytree(data/name, PACK/"data"/name)
+        used += size_mib(files)
+    print(f"{PACK} and the working tree: {used:.1f} of {MOST_MIB} MiB. Carry .gpu, and say there: make gpu")
+
+
+def ready():
+    "Environment of the steps: the project, and the carried wheels where grad_kit's imports are missing"
+    site = PACK/"site"
+    missing = [m for m in ("kornia", "fastcore", "safetensors", "filelock", "tqdm") if importlib.util.find_spec(m) is None]
+    if missing and not site.is_dir():
+        wheels = sorted((PACK/"wheels").glob("*.whl"))
+        if not wheels: sys.exit(f"{missing[0]} cannot be imported and there are no wheels in {PACK/'wheels'}; say make gpu-pack where there is a network, or make env here")
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--target", site, *wheels], check=True)
+    paths = [str(ROOT), *([str(site)] if missing else []), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(p for p in paths if p), "PYTHONUNBUFFERED": "1"}
+
+
+# --- the record ---
+
+class Record:
+    "results.json: {machine, used_s, steps: {name: {done or failed, seconds, figures}}}"
+    def __init__(self, folder): self.file = Path(folder)/"results.json"
+    def read(self): return json.loads(self.file.read_text()) if self.file.exists() else dict(used_s=0., steps={})
+    def put(self, name=None, **figures):
+        from grad_kit.core import write_json
+        d = self.read()
+        (d["steps"].setdefault(name, {}) if name else d).update(figures)
+        write_json(self.file, d)
+        self.bring_back()
+    def bring_back(self):
+        if not os.environ.get("OUT"): return
+        for f in self.file.parent.glob("*.*"):
+            if f.suffix in (".json", ".txt", ".log") and f.stat().st_size < 15 * 2**20: shutil.copy(f, os.environ["OUT"])
+
+
+SMALL = dict(image_size=64, blur=4., detector_levels=(34,), contrastive_levels=((5,),), filters_size=64, window_size=32)   # in miniature
+
+# --- the steps: each takes (put, device, quick, folder) and says its figures with `put` as they come ---
+
+def works(put, device, quick, folder):
+    "The tests that need a GPU"
+    marked = [f for f in sorted((ROOT/"tests").glob("test_*.py")) if "@pytest.mark.gpu" in f.read_text()]
+    r = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *marked], cwd=ROOT, capture_output=True, text=True)
+    (folder/"pytest.log").write_text(r.stdout + r.stderr)
+    put(tests=[f.name for f in marked], exit_status=r.returncode, said=(r.stdout.strip().splitlines() or [r.stderr[-300:]])[-1])
+
+
+def scoring(put, device, quick, folder):
+    "Ceiling, latency and throughput: the paper's three detectors, then what the other presets ship"
+    import torch
+    from grad_kit.bench import bench_inference, bench_stages, matmul_ceiling, untrained
+    from grad_kit.core import Config, pick_dtype
+    small = dict(image_size=144, detector_width=.125, blur=4.) if quick else {}
+    batches, budget = ((1, 2), .05) if quick else ((1, 8, 64), 1.)
+    ceilings = {name: matmul_ceiling(device, dtype, budget / 3) for name, dtype in dict(float32=torch.float32, bfloat16=torch.bfloat16).items() if dtype in (torch.float32, pick_dtype("auto", device))}
+    put(ceilings=ceilings)
+    rows, stages = [], []
+    models = {"three detectors": Config(**small), "instant": Config.preset("instant", **(SMALL if quick else {}))}
+    for what, config in models.items():
+        model = untrained(config, device, normals=12 if quick else 200)
+        stages += [dict(model=what, **r) for r in bench_stages(model, batches[-1], budget=budget / 3)]
+        put(stages=stages)
+        def row_made(row, what=what): rows.append(dict(model=what) | row); put(rows=rows)
+        bench_inference(model, batches, ceilings, folder, budget, compiled=not quick and what == "three detectors", graphs=True, files=False, made=row_made)
+
+
+def painting(put, device, quick, folder):
+    "1,000 images of 256 px at level 17 by all 1,000 steps of Algorithm 2"
+    import torch
+    from grad_kit.bench import sync
+    from grad_kit.core import pick_dtype
+    from grad_kit.grad import sampling_batch
+    from grad_kit.patchdiff import PatchDiff, compiled, noise_schedule, sample
+    n, size, width, steps = (4, 48, 8, 6) if quick else (1000, 256, 64, 1000)
+    dtype, schedule, batch = pick_dtype("auto", device), noise_schedule(), 2 if quick else sampling_batch(size, device)
+    model = PatchDiff(17, width).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    def seconds(net, n, schedule):
+        start = time.time(); sample(net, n, (size, size), schedule, batch=batch, device=device, dtype=dtype); sync(device)
+        return time.time() - start
+    nets = {"eager": model} | ({} if quick else {"compiled": compiled(model)})
+    a_step = {}
+    for how, net in nets.items():
+        seconds(net, batch, noise_schedule(3))   # warm-up, and compilation
+        a_step[how] = seconds(net, batch, noise_schedule(4 if quick else 20)) / (4 if quick else 20)
+        put(batch=batch, precision=str(dtype), ms_a_step={k: 1e3 * v for k, v in a_step.items()}, minutes_expected={k: v * steps * -(-n // batch) / 60 for k, v in a_step.items()})
+    best = min(a_step, key=a_step.get)
+    if a_step[best] * steps * -(-n // batch) < 300:
+        took = seconds(nets[best], n, noise_schedule(steps))
+        put(painted=n, how=best, minutes=took / 60)
+
+
+def training(put, device, quick, folder):
+    "Milliseconds a step of both loops, recorded or compiled against eager, with the paper's settings"
+    import torch
+    import grad_kit.detector, grad_kit.patchdiff
+    from grad_kit.bench import per_step
+    from grad_kit.core import Config, Replay, pick_dtype
+    class Eager(Replay):
+        def __call__(self, *inputs): return self.f(*inputs)
+    c = Config.preset("mvtec_ad", **(dict(image_size=48, blur=2., detector_width=.125, patches=4, generator_width=8, generator_batch=2, bank_size=16, negative_bank_size=16) if quick else {}))
+    size, lengths, dtype, k = c.input_size(34), (2, 4) if quick else (20, 120), pick_dtype("auto", device), len(c.contrastive_levels[0])
+    x = torch.randint(0, 256, (24, 3, size, size), dtype=torch.uint8, device=device)
+    figures = {}
+    def time_it(what, module, kind, run):
+        original, module.Replay = module.Replay, kind
+        try: figures[what] = per_step(run, *lengths, device)
+        finally: module.Replay = original
+        put(ms=figures, precision=str(dtype), patches=c.patches * (k + 2))
+    for name, kind in (("eager", Eager), ("recorded", Replay)):
+        time_it(f"detector, {name}", grad_kit.detector, kind, lambda s: grad_kit.detector.fit_detector(x, [x] * k, c.replace(detector_steps=s), dtype=dtype, progress=False))
+        time_it(f"PatchDiff level 13, {name}", grad_kit.patchdiff, kind, lambda s: grad_kit.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=s), dtype=dtype, progress=False))
+    if not quick: time_it("PatchDiff level 13, compiled and recorded", grad_kit.patchdiff, Replay, lambda s: grad_kit.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=s), dtype=dtype, progress=False, compile=True))
+
+
+def fit_a_set(put, device, quick, folder, name, preset, category):
+    "The paper's preset on one set, seed 0, beside the preset `instant` and methods of one second on the same images"
+    from grad_kit.ablate import run_cell
+    from grad_kit.core import Config
+    from grad_kit.data import read_dataset
+    from grad_kit.trays import tray_dataset
+    tiny = dict(SMALL, n_contrastive=4, generator_width=8, generator_steps=4, generator_batch=2, sample_steps=3, detector_width=.125, detector_steps=4, patches=4, bank_size=16, negative_bank_size=16) if quick else {}
+    data = tray_dataset(24, 4, 2, 2, size=64) if quick else read_dataset(PACK/"data"/name)
+    quickly = run_cell(data, Config.preset("instant", **(SMALL if quick else {})), 0, None, device)
+    put(instant={k: quickly[k] for k in ("image_auroc", "pixel_auroc", "seconds", "protocol")})
+    cell = run_cell(data, Config.preset(preset, category, **tiny), 0, folder/f"stages-{name}", device, checkpoint_every=20, compile=not quick)
+    put(cell=cell, command=f"grad_fit {name} --preset {preset} --compile, seed 0")
+
+
+def bottle(*a): fit_a_set(*a, "mvtec_bottle", "mvtec_ad", "bottle")
+def transistor(*a): fit_a_set(*a, "mvtec_transistor", "mvtec_ad", "transistor")
+def juice_bottle(*a): fit_a_set(*a, "mvtec_loco/juice_bottle", "mvtec_loco", "juice_bottle")
+
+
+STEPS = {f.__name__: (f, least) for f, least in ((works, 60), (scoring, 120), (training, 60), (painting, 120), (bottle, 60), (transistor, 60), (juice_bottle, 60))}   # seconds below which it is not worth a start
+
+
+# --- running them ---
+
+def run_step(name, device, quick, folder):
+    "In a process of its own"
+    from grad_kit.core import pick_device
+    record, start = Record(folder), time.time()
+    def put(**figures): record.put(name, **figures)
+    put(failed=None)
+    if quick: import torch; torch.set_num_threads(1)
+    try: STEPS[name][0](put, pick_device(device), quick, folder)
+    except Exception as e:
+        import traceback
+        (folder/f"{name}.log").write_text(traceback.format_exc())
+        put(failed=f"{type(e).__name__}: {str(e).splitlines()[0][:300] if str(e) else ''}", seconds=round(time.time() - start, 1))
+        raise
+    put(done=True, seconds=round(time.time() - start, 1))
+
+
+def run(device, quick, folder, seconds, total, only, again):
+    "As many steps as fit into this call; returns the exit status: 0 all done, 3 call again, 1 something failed"
+    start, env = time.time(), ready()
+    sys.path[:0] = [p for p in env["PYTHONPATH"].split(os.pathsep) if p not in sys.path]
+    folder.mkdir(parents=True, exist_ok=True)
+    record = Record(folder)
+    if not record.file.exists() and (PACK/"results.json").exists(): shutil.copy(PACK/"results.json", record.file)   # begun on another machine
+    from grad_kit.bench import machine
+    from grad_kit.core import pick_device
+    before = record.read()["used_s"]
+    record.put(machine=machine(pick_device(device)), quick=quick)
+    def left(): return min(seconds, total - before) - (time.time() - start)
+    todo = [n for n in (only or STEPS) if not record.read()["steps"].get(n, {}).get("done") and (again or not record.read()["steps"].get(n, {}).get("failed"))]
+    for name in todo:
+        if left() < STEPS[name][1]: print(f"{name}: not begun, {left():.0f} s are left in this call"); continue
+        print(f"{name}: begun, {left():.0f} s are left in this call", flush=True)
+        child = subprocess.Popen([sys.executable, __file__, "step", name, "--device", device, "--folder", str(folder), *["--quick"] * quick], env=env)
+        try: child.wait(max(1., left()))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGINT)   # checkpoints of at most 20 seconds ago are kept
+            try: child.wait(10)
+            except subprocess.TimeoutExpired: child.kill(); child.wait()
+            print(f"{name}: stopped for now")
+        record.put(used_s=round(before + time.time() - start, 1))
+    text = table(record.read())
+    (folder/"table.txt").write_text(text + "\n"); record.bring_back()
+    print(text)
+    steps = record.read()["steps"]
+    if any(steps.get(n, {}).get("failed") for n in only or STEPS): return 1
+    return 0 if all(steps.get(n, {}).get("done") for n in only or STEPS) else 3
+
+
+def table(d):
+    "The figures as text"
+    from grad_kit.metrics import format_table
+    s, m = d["steps"], d["machine"]
+    out = [f"{m['device']}, torch {m['torch']}, Python {m['python']}{', in miniature' if d.get('quick') else ''}; {d['used_s']:.0f} s used"]
+    out.append(format_table([[n, "done" if s.get(n, {}).get("done") else s.get(n, {}).get("failed") or ("not finished" if n in s else "not begun"), s.get(n, {}).get("seconds")] for n in STEPS], ["step", "how it went", "seconds"]))
+    if "said" in s.get("works", {}): out.append(f"GPU tests: {s['works']['said']}")
+    if "rows" in s.get("scoring", {}):
+        out += ["ceiling: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in s["scoring"]["ceilings"].items()),
+                format_table([[r["model"], r["engine"], r["batch"], f"{r['median_ms']:.3f}", f"{r['images_per_s']:.0f}", f"{r['difference']:.0e}"] for r in s["scoring"]["rows"]], ["model", "engine", "batch", "ms", "images/s", "off by"])]
+    if "ms" in s.get("training", {}): out.append(format_table([[k, f"{v:.2f}"] for k, v in s["training"]["ms"].items()], [f"a step of ({s['training']['patches']} patches)", "ms"]))
+    if "ms_a_step" in s.get("painting", {}):
+        p = s["painting"]
+        out.append("painting, level 17: " + ", ".join(f"{k} {v:.2f}" for k, v in p["ms_a_step"].items()) + f" ms a step of {p['batch']} images; " + (f"{p['painted']} images in {p['minutes']:.2f} min" if "minutes" in p else "not run whole"))
+    cells = {n: s[n]["cell"] for n in ("bottle", "transistor", "juice_bottle") if "cell" in s.get(n, {})}
+    rows = []
+    for n, c in cells.items():
+        rows += [[n, "GRAD (paper), seed 0", c["image_auroc"], c["pixel_auroc"], c["seconds"]], [n, "instant", s[n]["instant"]["image_auroc"], s[n]["instant"]["pixel_auroc"], s[n]["instant"]["seconds"]]]
+        rows += [[n, k, v["image_auroc"], v["pixel_auroc"], v["fit_seconds"]] for k, v in c["beside"].items() if k != "detector"]
+    if rows: out.append(format_table([[a, b, _headline(i), p, t] for a, b, i, p, t in rows], ["set", "method", "image AUROC", "pixel AUROC", "fit, s"]))
+    return "\n\n".join(out)
+
+
+def _headline(auroc):
+    from grad_kit.metrics import headline
+    return headline(auroc) if isinstance(auroc, dict) else auroc
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("do", choices=["pack", "run", "step", "table"])
+    p.add_argument("name", nargs="?", choices=list(STEPS), help="of the step")
+    p.add_argument("--device", default="cuda")
+    p.add_argument("--quick", action="store_true", help="every step in miniature")
+    p.add_argument("--folder", type=Path, default=ROOT/"runs"/"gpu", help="where the figures go (default: runs/gpu)")
+    p.add_argument("--seconds", type=float, default=540., help="of this call (default: 540)")
+    p.add_argument("--total", type=float, default=28 * 60., help="of all calls together (default: 1680)")
+    p.add_argument("--only", nargs="+", choices=list(STEPS))
+    p.add_argument("--again", action="store_true", help="also what failed before")
+    p.add_argument("--data", type=Path, default=ROOT.parent/"shared"/"data", help="pack: where the sets lie")
+    p.add_argument("--python", default="3.12", help="pack: the other machine's Python")
+    a = p.parse_args()
+    if a.do == "pack": pack(a.data, a.python)
+    elif a.do == "step": run_step(a.name, a.device, a.quick, a.folder)
+    elif a.do == "table": print(table(Record(a.folder).read()))
+    else: sys.exit(run(a.device, a.quick, a.folder, a.seconds, a.total, a.only, a.again))
