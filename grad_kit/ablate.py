@@ -24,11 +24,12 @@ from .metrics import BASELINES, auroc_table, evaluate, flat_auroc, format_table,
 def table_4(
     config,  # Config: its alpha_1, alpha_2 and beta_density are used; where an alpha is 0, the default of `Config`
 ):
-    "{name: changes to the config} for the four rows of Table 4, each adding to the one before"
+    "{name: changes to the config} for the rows of Table 4, each adding to the one before; its last step in two, first on normal patches alone"
     off = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False)
     regular = dict(alpha_1=config.alpha_1 or Config().alpha_1, alpha_2=config.alpha_2 or Config().alpha_2)
     return {"baseline": off, "+ regularisation": off | regular, "+ noisy reweighting": off | regular | dict(noisy_reweighting=True),
-            "+ long-tail reweighting": off | regular | dict(noisy_reweighting=True, tail_reweighting=True)}
+            "+ long tail, normal patches": off | regular | dict(noisy_reweighting=True, tail_reweighting=True, tail_sets="normal"),
+            "+ long-tail reweighting": off | regular | dict(noisy_reweighting=True, tail_reweighting=True, tail_sets="both")}
 
 def grid(
     **fields,  # a Config field and the list of its values

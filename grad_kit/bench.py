@@ -453,11 +453,12 @@ def bench_peers(
         try: flops = count_flops(lambda: _Peer(net, torch.float32).to(device)(x[:1]))
         except RuntimeError as e: say(f"{name}: operations not counted ({str(e).splitlines()[0]})"); flops = None
         for precision, dtype in dtypes.items():
-            peer = _Peer(net, dtype).to(device)
+            peer, each = _Peer(net, dtype).to(device), 0.   # each: seconds an image, as far as known
             for b in batches:
-                part = x[:b].contiguous()
-                try: t = time_call(lambda: peer(part), device, budget, least=3, warm_up=1)
+                part, long = x[:b].contiguous(), each * b > 5
+                try: t = time_call(lambda: peer(part), device, 0. if long else budget, least=1 if long else 3, warm_up=0 if long else 1)
                 except RuntimeError as e: say(f"{name}, {precision}, batch {b}: left out ({str(e).splitlines()[0]})"); continue
+                each = t["median_ms"] / 1e3 / b
                 rows.append(dict(peer=name, precision=precision, batch=b, **t, images_per_s=b / (t["median_ms"] / 1e3), gflop_per_image=flops and flops / 1e9, peak_mib=peak_memory(lambda: peer(part), device)))
                 say(f"{name}, {precision}, batch {b}: {t['median_ms']:.2f} ms")
     return rows
@@ -499,7 +500,7 @@ def bench(
     if "stages" in parts: out["stages"] = [dict(precision=name, batch=max(batches[:2]), **row) for name, dtype in dtypes.items() for row in bench_stages(model, max(batches[:2]), dtype, budget / 3)]
     if "sampling" in parts: out["sampling"] = bench_sampling(train, max(train.contrastive_levels[0]), train.input_size(min(train.detector_levels)), device, dtypes, ceilings, budget=budget, compiled=compiled)
     if "training" in parts: out["training"] = bench_training(train, device, dtypes, budget=budget, steps=(8, 24) if quick else (16, 80), say=say)
-    if "beside" in parts and device.type == "cpu": out["beside"] = bench_beside(beside, budget=budget, say=say)
+    if "beside" in parts and device.type == "cpu": out["beside"] = bench_beside(beside, budget=6. if budget >= 1 else budget, say=say)   # the load is looked at once a second
     if "scaling" in parts: out["scaling"] = bench_scaling(Config.preset("quick", image_size=128, detector_width=.5), device, budget / 3)
     if peers: out["peers"] = bench_peers(device, batches, dtypes, budget, say)
     return out | dict(seconds=round(time.time() - start, 1))

@@ -214,6 +214,7 @@ def _fit_pictures(model, ds, out):
         pick = {n: x[torch.linspace(0, len(x) - 1, 4).round().long()].numpy() for n, x in painted.items()}
         title = {"both": "upper rows: trained PatchDiff; lower rows: training-free", "trained": "trained PatchDiff", "analytic": "training-free PatchDiff"}[c.generator]
         plots.save_figure(plots.plot_contrastive(pick, train[:4].numpy(), f"Contrastive images for the level-{level} detector ({title})"), out/f"contrastive_{level}.png")
+        if level in model.detail_: plots.save_figure(plots.plot_detail(model.detail_[level], f"Detail that painted images keep, level-{level} detector"), out/f"detail_{level}.png")
         from grad_kit.data import resize_images
         some = resize_images(torch.cat([x[i:i + 1] for x in painted.values() for i in (0, len(x) - 1)])[:6], c.input_size(level))
         noisy, tail = model.weight_maps(some, level)
@@ -231,7 +232,7 @@ def fit(argv):
     _folder_args(p)
     p.add_argument("--category", help="an MVTec category for the flips of Tables 5 and 6 (default: DATA's name where it is one of them)")
     _fit_args(p, "auto", None)
-    p.add_argument("--compile", action="store_true", help="PatchDiffs through torch.compile: a minute each at first, then sooner; pays on a GPU")
+    p.add_argument("--compile", action="store_true", help="PatchDiffs through torch.compile: some seconds each at first, then faster painting, and on a GPU training; wants a C++ compiler")
     args = p.parse_args(argv)
     ds, folder = _read_folders(args, "fit")
     name = folder.resolve().name
@@ -382,7 +383,7 @@ def ablate(argv):
     from grad_kit.metrics import headline
     from grad_kit.core import device_name, pick_device
     from grad_kit.data import read_dataset
-    p = _parser("grad_ablate", "Fit and measure variants of the method over several seeds: by default the four rows of the paper's Table 4.",
+    p = _parser("grad_ablate", "Fit and measure variants of the method over several seeds: by default the rows of the paper's Table 4, the last in two steps.",
                 "DATA is a folder with labelled test images (MVTec AD, MVTec LOCO AD or laid out like them), or the word trays for the embedded set, drawn anew for each seed.\n"
                 "Finished cells are kept in OUT: the same command goes on after an interruption, and more seeds or variants cost only what is new.\n\n"
                 "  grad_ablate trays --preset quick --seeds 0 1\n  grad_ablate mvtec_loco/pushpins --preset mvtec_loco\n  grad_ablate trays --vary beta_density=[1,2,4,8] --set noisy_reweighting=true")
@@ -559,6 +560,7 @@ def bench(argv):
     p.add_argument("--compile", action="store_true", default=None, help="measure torch.compile too (default: on a GPU)")
     p.add_argument("--only", nargs="+", choices=["inference", "presets", "stages", "sampling", "training", "beside", "scaling"], help="measure only these (default: all)")
     p.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64], metavar="N", help="images at a time (default: 1 8 64)")
+    p.add_argument("--budget", type=float, metavar="SECONDS", help="of each measurement (default: 3; 1 with --quick)")
     p.add_argument("--preset", default="mvtec_loco", help=f"settings whose scoring is measured: {', '.join(PRESETS)} (default: mvtec_loco, three detectors at 256 px)")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="change settings of the preset")
     p.add_argument("--reference", metavar="FILE", help="results.json of an earlier run on this machine")
@@ -566,9 +568,10 @@ def bench(argv):
     _device_args(p)
     args = p.parse_args(argv)
     if any(b < 1 for b in args.batches): raise GradKitError(f"--batches got {min(args.batches)}, but wants numbers from 1; write e.g. --batches 1 8")
+    if args.budget is not None and not 0 < args.budget <= 600: raise GradKitError(f"--budget is {args.budget:g}, but must be above 0 and at most 600 seconds")
     reference = read_json(args.reference) if args.reference else None
     if args.peers: peer_models()   # what is missing is said before anything is measured
-    results = run(Config.preset(args.preset, **_parse_set(args.set)), None, args.device, sorted(set(args.batches)), args.quick, args.peers, args.compile, args.only, say=lambda text: print(text, flush=True))
+    results = run(Config.preset(args.preset, **_parse_set(args.set)), None, args.device, sorted(set(args.batches)), args.quick, args.peers, args.compile, args.only, args.budget, say=lambda text: print(text, flush=True))
     results = dict(command=shlex.join(["grad_bench", *(sys.argv[1:] if argv is None else argv)])) | results
     write_json(user_path(args.out)/"results.json", results)
     print(f"\n{bench_tables(results)}\n\n{results['seconds']:.0f} s; everything in {Path(args.out)/'results.json'}")

@@ -74,6 +74,7 @@ class Config:
     # --- reweighting (Eqs. 1, 2, 4) ---
     noisy_reweighting: bool = True   # Eq. 1
     tail_reweighting: bool = True    # Eq. 2
+    tail_sets: str = "both"          # whose tails it lifts: "normal" patches (M+), "negative" ones (M-), or "both", as in the paper
     beta_density: float = 1.0        # kernel sharpness. Open. Image AUROC with Eq. 1 on trays (2,000 steps, seeds 100, 101): .970 without, .944 with 1, .758 with 4 (experiments/trays): sharper kernels train on the easy patches only
     bank_size: int = 512             # M+, normal features (the paper's number)
     negative_bank_size: int = 512    # M-. Open: as M+
@@ -206,7 +207,7 @@ def _rules(c):
     yield all(ls and all(is_level(n) for n in ls) for ls in c.contrastive_levels), "contrastive_levels", "lists of levels of the form 1 + 4k, from 5 to 513 (5, 9, 13, 17, ...)"
     yield not c.one_network or len({len(ls) for ls in c.contrastive_levels}) == 1, "contrastive_levels", "lists of one length, as one_network is true"
     choices = dict(generator=("trained", "analytic", "both"), sigma_t=("beta", "posterior"), generator_norm=("none", "rms", "layer"),
-                   fusion=("mean", "max"), density=("nearest", "gaussian"), frame=("stretch", "letterbox", "crop"), precision=("auto", "float32", "bfloat16"))
+                   fusion=("mean", "max"), density=("nearest", "gaussian"), tail_sets=("both", "normal", "negative"), frame=("stretch", "letterbox", "crop"), precision=("auto", "float32", "bfloat16"))
     yield 8 <= c.bit_depth <= 16, "bit_depth", "from 8 to 16"
     for name, ok in choices.items(): yield getattr(c, name) in ok, name, "one of " + ", ".join(map(repr, ok))
     yield bool(c.scorers) and len(set(c.scorers)) == len(c.scorers), "scorers", "one or more different names"
@@ -242,7 +243,7 @@ PRESETS = dict(
     mvtec_ad=dict(detector_levels=(34,), contrastive_levels=((5, 9, 13),)),
     mvtec_loco=dict(),
     instant=dict(scorers=("filters", "window"), score_top=0.01),  # no training
-    demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0, generator_steps=200, n_contrastive=36, detector_steps=500, patches=48),  # as many steps as leave the demo within five minutes; the other scorers do the most
+    demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0, generator_width=24, generator_steps=180, n_contrastive=36, detector_steps=400, patches=48),  # as wide a PatchDiff and as many steps as leave the demo within four minutes; the other scorers do the most
     quick=dict(_SMALL, scorers=("detector",), score_top=0.0, image_size=64, blur=4.0, detector_levels=(34,), contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20, analytic_images=24,
                detector_width=0.25, detector_steps=800, patches=16, bank_size=256, negative_bank_size=256),
     cpu=dict(_SMALL, detector_levels=(68, 136), contrastive_levels=((5, 9, 13), (9, 13, 17))),

@@ -170,8 +170,9 @@ def loss_and_gradients(
         grad = gradient_penalty(logit_pos.sigmoid(), pos) if config.alpha_2 else logit_pos.new_zeros(())
     z_pos, z_neg = z_pos.detach().flatten(1).float(), z_neg.detach().flatten(1).float()
     tail, noise = config.tail_reweighting and begun, config.noisy_reweighting and begun
-    w_pos = patch_weights(z_pos, *[s.bank_pos] * tail, beta_density=config.beta_density)
-    w_neg = patch_weights(z_neg, *[s.bank_pos] * noise, *[s.bank_neg] * tail, beta_density=config.beta_density)
+    tail_pos, tail_neg = tail and config.tail_sets != "negative", tail and config.tail_sets != "normal"
+    w_pos = patch_weights(z_pos, *[s.bank_pos] * tail_pos, beta_density=config.beta_density)
+    w_neg = patch_weights(z_neg, *[s.bank_pos] * noise, *[s.bank_neg] * tail_neg, beta_density=config.beta_density)
     if config.balance_sets: w_neg = F.normalize(w_neg.reshape(-1, len(pos)), 1, 1).flatten() * len(pos) / len(neg)
     bce = rbce(logit_pos, w_pos, logit_neg, w_neg)
     loss = bce + config.alpha_1 * feat + config.alpha_2 * grad

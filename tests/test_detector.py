@@ -145,6 +145,9 @@ def test_every_term_can_be_switched_off():
     assert min(h["feat"]) > 0 and min(h["grad"]) > 0 and h["ess_neg"][-1] < 1
     _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(balance_sets=True), progress=False)
     assert all(abs(v - 1 / 3) < 1e-6 for k in ("weight_wrong", "weight_set0", "weight_set1") for v in h[k]) and h["ess_neg"][-1] < 1
+    for sets, moved, still in (("normal", "ess_pos", "ess_neg"), ("negative", "ess_neg", "ess_pos")):
+        _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(noisy_reweighting=False, tail_sets=sets), progress=False)
+        assert len(set(h[moved])) > 1 and len(set(h[still])) == 1   # uniform weights are the same at each step
     for off, column, value in ((dict(alpha_1=0.), "feat", 0), (dict(alpha_2=0.), "grad", 0), (dict(noisy_reweighting=False, tail_reweighting=False), "ess_neg", 1)):
         _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(**off), progress=False)
         assert all(abs(v - value) < 1e-6 for v in h[column]), column

@@ -91,6 +91,13 @@ def test_plot_weights_refuses():
     test_eq(len(plot_weights(None, x, None, w).axes), 3)
 
 
+def test_plot_detail_shows_every_level_and_octave():
+    fig = plot_detail({5: np.ones((4, 8, 8)), 9: np.full((4, 8, 8), .5)})
+    test_eq(len(fig.axes), 2 * 4 + 1); test_eq([ax.get_title() for ax in fig.axes[:4]], ["3.5 px", "7 px", "14 px", "28 px"]); test_eq(fig.axes[4].images[0].get_array().max(), -1)
+    test_fail(lambda: plot_detail({}), exc=GradKitError, contains="no levels")
+    test_fail(lambda: plot_detail({5: np.zeros((4, 8, 8))}), exc=GradKitError, contains="above 0")
+
+
 def test_plot_maps_one_scale_for_all():
     x = np.stack([draw_tray(s) for s in range(5)])
     maps = np.stack([k * draw_blob(0.3, 0.6, 16) for k in range(5)])
