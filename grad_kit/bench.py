@@ -474,7 +474,7 @@ def bench(
     train=None,         # Config whose training and sampling are measured; None: "mvtec_ad" on a GPU, "cpu_ad" else
     device="auto",
     batches=(1, 8, 64),
-    quick=False,        # less time a measurement, batches up to 8, no large scaling: minutes on two cores
+    quick=False,        # less time a measurement, batches up to 8, two of the presets: minutes on two cores
     peers=False,        # anomalib's models too
     compiled=None,      # torch.compile too; None: on a GPU
     only=None,          # of "inference", "presets", "stages", "sampling", "training", "beside", "scaling"; None: all
@@ -496,7 +496,7 @@ def bench(
     model = untrained(config, device)
     with tempfile.TemporaryDirectory() as tmp:
         if "inference" in parts: out["inference"] = bench_inference(model, batches, ceilings, tmp, budget, compiled, say=say)
-    if "presets" in parts: out["presets"] = bench_presets(device, batches, ceilings, budget=budget, say=say)
+    if "presets" in parts: out["presets"] = bench_presets(device, batches, ceilings, {k: SHIPPED[k] for k in ("instant", "cpu_ad")} if quick else SHIPPED, budget, say)
     if "stages" in parts: out["stages"] = [dict(precision=name, batch=max(batches[:2]), **row) for name, dtype in dtypes.items() for row in bench_stages(model, max(batches[:2]), dtype, budget / 3)]
     if "sampling" in parts: out["sampling"] = bench_sampling(train, max(train.contrastive_levels[0]), train.input_size(min(train.detector_levels)), device, dtypes, ceilings, budget=budget, compiled=compiled)
     if "training" in parts: out["training"] = bench_training(train, device, dtypes, budget=budget, steps=(8, 24) if quick else (16, 80), say=say)

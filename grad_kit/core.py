@@ -9,7 +9,7 @@ __all__ = ['PATCH', 'PRESETS', 'FLIPS', 'threads', 'OUTPUT_MARK', 'GradKitError'
            'check_finite', 'save_state', 'load_state', 'restore']
 
 # %% ../nbs/00_core.ipynb #b140d51e
-import dataclasses, glob, hashlib, json, math, os, random, re, shutil, tempfile, time, typing
+import dataclasses, glob, hashlib, json, math, os, random, re, shutil, tempfile, time, typing, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -363,14 +363,21 @@ class Replay:
             with torch.cuda.stream(self.stream): outputs = self.f(*inputs)
             torch.cuda.current_stream(self.device).wait_stream(self.stream)
             return outputs
-        if self.graph is None: self.record(inputs)
+        if self.graph is None:
+            try: self.record(inputs)
+            except torch.OutOfMemoryError: raise
+            except RuntimeError as e:
+                warnings.warn(f"a training step could not be recorded as a CUDA graph here ({str(e).splitlines()[0][:200]}): going on without, only slower")
+                self.stream = None
+                return self.f(*inputs)
         for mine, given in zip(self.inputs, inputs): mine.copy_(given)
         self.graph.replay()
         return self.outputs
 
     def record(self, inputs):
-        self.inputs, self.graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()   # clones keep the memory layout
-        with torch.cuda.graph(self.graph, stream=self.stream): self.outputs = self.f(*self.inputs)
+        self.inputs, graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()   # clones keep the memory layout
+        with torch.cuda.graph(graph, stream=self.stream): self.outputs = self.f(*self.inputs)
+        self.graph = graph
 
 # %% ../nbs/00_core.ipynb #8d4af1cc
 def derive_seed(

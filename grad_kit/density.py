@@ -84,9 +84,10 @@ def detail_energies(
     cell=8,   # side of a cell in pixels
     batch=16,
 ):
-    "(4,h,w): the mean log energy of each octave (wavelengths of 3.5, 7, 14 and 28 pixels) in each cell"
-    bank, total = FilterBank((cell,)).to(images.device), 0
-    h, w = (s // 32 * 32 for s in images.shape[-2:])
+    "(k,h,w): the mean log energy of each octave (wavelengths of 3.5, 7, 14 and 28 pixels, as far as the filters fit into the image) in each cell"
+    h, w = (s // 8 * 8 for s in images.shape[-2:])
+    octaves = sum(min(h, w) >> i > 5 for i in range(4))
+    bank, total = FilterBank((cell,), octaves).to(images.device), 0
     for x in images[..., :h, :w].split(batch):
         r, g, b = (x.float() / 255).split(1, 1)
         energies = [e.sum(1, keepdim=True) for e in bank.energies(.299 * r + .587 * g + .114 * b)]
@@ -94,14 +95,14 @@ def detail_energies(
     return total / len(images)
 
 def detail_kept(
-    normal,   # uint8 (N,3,H,W), H and W at least 32
+    normal,   # uint8 (N,3,H,W), H and W at least 8
     painted,  # uint8 (M,3,H,W)
 ):
-    "(4,h,w): what painted images have of the energy of normal ones, octave by octave and place by place; 1: as much"
+    "(k,h,w): what painted images have of the energy of normal ones, octave by octave and place by place; 1: as much"
     return (detail_energies(painted) - detail_energies(normal)).exp()
 
 def detail_lost(
-    kept,      # (4,h,w) from `detail_kept`
+    kept,      # (k,h,w) from `detail_kept`
     least=.5,  # of the energy
     octaves=2, # the finest ones that count
 ):

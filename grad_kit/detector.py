@@ -225,7 +225,9 @@ def fit_detector(
         replays = {}   # what decides the weights changes what is computed: a recording for each
         def run(begun, *images):
             key = begun, s.bank_pos.full, s.bank_neg.full
-            if key not in replays: replays[key] = Replay(partial(images_to_gradients, begun), device)
+            if key not in replays:
+                replays.clear()   # none comes back; its memory is free again
+                replays[key] = Replay(partial(images_to_gradients, begun), device)
             return replays[key](*images)
         columns, table, start, saved = [], torch.zeros(config.detector_steps, 9 + k, device=device), 0, time.time()  # the history stays on the device until the end
         if checkpoint and Path(checkpoint).exists():

@@ -337,7 +337,6 @@ class GRAD:
     def _see_detail(self, normal, level):
         "What each level's painted images keep of the normal ones' detail"
         size = self.config.contrast_size(level)
-        if size < 32: return   # no filter fits
         some = resize_images(spread(normal, 64), size)
         self.detail_[level] = {n: detail_kept(some, x[:64].to(some.device)).cpu() for n, x in self.contrastive_[level].items()}
 

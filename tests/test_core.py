@@ -3,7 +3,7 @@
 import pytest
 from fastcore.test import *
 from grad_kit.core import *
-import json, os, random, subprocess, sys, tempfile
+import json, os, random, subprocess, sys, tempfile, warnings
 from pathlib import Path
 import numpy as np
 import torch
@@ -69,6 +69,14 @@ def test_threads_follow_the_load():
 def test_a_replay_is_the_function_itself():
     double = Replay(lambda x, y: dict(sum=x + y, both=[x, y]), torch.device("cpu"))
     for i in range(6): test_eq(float(double(torch.tensor(1.), torch.tensor(float(i)))["sum"]), 1. + i)
+    class Unrecordable(Replay):
+        def record(self, inputs): raise RuntimeError("operation not permitted when stream is capturing")
+    odd = Unrecordable(lambda x: x + 1, torch.device("cpu"))
+    odd.stream, odd.warm_up = "a GPU's", 0
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        test_eq([float(odd(torch.tensor(float(i)))) for i in range(3)], [1., 2., 3.])
+    test_eq(len(said), 1); assert "not permitted" in str(said[0].message) and "slower" in str(said[0].message)
 
 
 @pytest.mark.gpu

@@ -28,6 +28,7 @@ def test_filter_fields_have_their_shape_and_place():
 def test_what_painted_images_lose_is_seen_where_it_is_lost():
     trays = tray_dataset(24, 0, 0, 0, size=128).images(128)
     test_close(detail_kept(trays, trays), torch.ones(4, 16, 16)); test_eq(detail_lost(detail_kept(trays, trays)), 0)
+    test_eq([tuple(detail_kept(*[trays[..., :s, :s]] * 2).shape) for s in (34, 50, 65)], [(3, 4, 4), (4, 6, 6), (4, 8, 8)])   # where the widest filter does not fit
     half = trays.clone(); half[:, :, :, 64:] = F.avg_pool2d(trays.float(), 9, 1, 4)[:, :, :, 64:].round().to(torch.uint8)
     fine = detail_kept(trays, half)[0]
     assert fine[:, 10:].median() < .5 and fine[:, :7].mean() > .95

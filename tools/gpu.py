@@ -2,6 +2,7 @@
 
     make gpu-pack DATA=../shared/data     here: wheels and data for a machine without network, into .gpu
     make gpu                              there: run it again until it says that all is done
+                                          (without make: python3 tools/gpu.py run)
     make gpu DEVICE=cpu QUICK=1           anywhere: every step in miniature
 
 Each call takes at most nine minutes and all of them 28. Figures go to runs/gpu/results.json as they come; where the
