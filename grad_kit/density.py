@@ -106,7 +106,7 @@ def detail_lost(
     least=.5,  # of the energy
     octaves=2, # the finest ones that count
 ):
-    "Share of the places, in [0,1], where painted images keep less than half of the fine detail"
+    "Share of the places, in [0,1], where painted images keep less than `least` of the fine detail"
     return float((kept[:octaves].amin(0) < least).float().mean())
 
 # %% ../nbs/07a_density.ipynb #672c7f33

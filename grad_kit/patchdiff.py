@@ -191,7 +191,7 @@ def random_crops(
 def compiled(
     model,  # module
 ):
-    "The module through `torch.compile`: the same numbers but for rounding, sooner after a first call of a minute. Raises `GradKitError` where it cannot be compiled"
+    "The module through `torch.compile`: the same numbers but for rounding, sooner after a first call of some seconds. Raises `GradKitError` where it cannot be compiled"
     fast = torch.compile(model, options={"cpp.dynamic_threads": True})   # the number of threads may change while it runs
     def call(*args, **kw):
         try: return fast(*args, **kw)
