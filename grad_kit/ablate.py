@@ -22,14 +22,18 @@ from .metrics import BASELINES, auroc_table, evaluate, flat_auroc, format_table,
 
 # %% ../nbs/10a_ablate.ipynb #87bd5afd
 def table_4(
-    config,  # Config: its alpha_1, alpha_2 and beta_density are used; where an alpha is 0, the default of `Config`
+    config,  # Config: its alpha_1, alpha_2 and beta_density are used; where an alpha is 0, the default of `Config`, and where beta_density is chosen, 2
 ):
-    "{name: changes to the config} for the rows of Table 4, each adding to the one before; its last step in two, first on normal patches alone"
-    off = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False)
-    regular = dict(alpha_1=config.alpha_1 or Config().alpha_1, alpha_2=config.alpha_2 or Config().alpha_2)
-    return {"baseline": off, "+ regularisation": off | regular, "+ noisy reweighting": off | regular | dict(noisy_reweighting=True),
-            "+ long tail, normal patches": off | regular | dict(noisy_reweighting=True, tail_reweighting=True, tail_sets="normal"),
-            "+ long-tail reweighting": off | regular | dict(noisy_reweighting=True, tail_reweighting=True, tail_sets="both")}
+    """{name: changes to the config} for the rows of Table 4, each adding to the one before; its last step in two, first on
+    normal patches alone; and what `beta_density = -1` makes of it"""
+    beta = config.beta_density if config.beta_density > 0 else 2.
+    off = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False, beta_density=beta)
+    regular = off | dict(alpha_1=config.alpha_1 or Config().alpha_1, alpha_2=config.alpha_2 or Config().alpha_2)
+    noisy = regular | dict(noisy_reweighting=True)
+    tail = noisy | dict(tail_reweighting=True)
+    return {"baseline": off, "+ regularisation": regular, "+ noisy reweighting": noisy,
+            "+ long tail, normal patches": tail | dict(tail_sets="normal"), "+ long-tail reweighting": tail | dict(tail_sets="both"),
+            "regularisation, noisy weights by the rule": noisy | dict(beta_density=-1.)}
 
 def grid(
     **fields,  # a Config field and the list of its values

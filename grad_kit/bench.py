@@ -310,13 +310,13 @@ def bench_training(
     for name, dtype in dtypes.items():
         n = config.contrastive_levels[0][-1]
         add(f"PatchDiff level {n}, whole step", name, per_step(lambda s: fit_patchdiff(normal, n, config.replace(generator_steps=s), dtype=dtype, progress=False), *steps, device))
-        add("detector, whole step", name, per_step(lambda s: fit_detector(normal, painted, config.replace(detector_steps=s), dtype=dtype, progress=False), *steps, device))
+        add("detector, whole step", name, per_step(lambda s: fit_detector(normal, painted, config.replace(detector_steps=s, beta_density=max(config.beta_density, 0.)), dtype=dtype, progress=False), *steps, device))
         with seeded(0, "bench parts"):
             images, augment = torch.rand(config.images_per_set, 3, size, size, device=device) * 2 - 1, make_augment(config, False)
             add("  augment the images of a step", name, (k + 2) * time_call(lambda: augment(images), device, budget / 3)["median_ms"])
             add("  cut the patches of a step", name, (k + 2) * time_call(lambda: draw_patches(images, config.patches), device, budget / 3)["median_ms"])
             positive, negative = draw_patches(images, config.patches), draw_patches(images, config.patches * (k + 1))
-            bare = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False, detector_steps=10**6)
+            bare = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False, beta_density=max(config.beta_density, 0.), detector_steps=10**6)
             last = 0.
             for what, change in {"  networks and optimiser": {}, "  + feature loss, Eq. 5": dict(alpha_1=.1), "  + gradient penalty, Eq. 6 (double backward)": dict(alpha_2=.1), "  + weights from full banks, Eqs. 1, 2 and 4": dict(noisy_reweighting=True, tail_reweighting=True)}.items():
                 c = config.replace(**bare, **change) if not change else config.replace(**bare | change)
@@ -360,7 +360,7 @@ def bench_scaling(
     add("paint, steps", (4, 8, 16), lambda n: n, lambda n: paint(steps=n))
     from grad_kit.detector import fit_detector
     normal = images(8, 64)
-    def train(steps): start = time.perf_counter(); fit_detector(normal, [normal.flip(3)], config.replace(detector_steps=steps), progress=False); sync(device); return 1e3 * (time.perf_counter() - start)
+    def train(steps): start = time.perf_counter(); fit_detector(normal, [normal.flip(3)], config.replace(detector_steps=steps, beta_density=max(config.beta_density, 0.)), progress=False); sync(device); return 1e3 * (time.perf_counter() - start)
     train(16)
     add("train the detector, steps", (16, 32, 64), lambda n: n, train)
     return rows
@@ -376,7 +376,7 @@ def bench_beside(
     from grad_kit.detector import fit_detector
     size, rows, before = config.input_size(min(config.detector_levels)), [], os.environ.get("GRAD_KIT_THREADS")
     with seeded(0, "bench beside"): x = torch.randint(0, 256, (16, 3, size, size), dtype=torch.uint8)
-    def run(): fit_detector(x, [x.flip(3)] * len(config.contrastive_levels[0]), config.replace(detector_steps=16), progress=False)
+    def run(): fit_detector(x, [x.flip(3)] * len(config.contrastive_levels[0]), config.replace(detector_steps=16, beta_density=max(config.beta_density, 0.)), progress=False)
     run()
     try:
         for n in busy:
@@ -486,7 +486,7 @@ def bench(
     device = pick_device(device)
     compiled = device.type == "cuda" if compiled is None else compiled
     beside = train or Config.preset("demo")   # small steps, which suffer most
-    config, train = config or Config(), train or Config.preset("mvtec_ad" if device.type == "cuda" else "cpu_ad", **(dict() if device.type == "cuda" else dict(alpha_1=.1, alpha_2=.1, noisy_reweighting=True, tail_reweighting=True)))
+    config, train = config or Config(), train or Config.preset("mvtec_ad" if device.type == "cuda" else "cpu_ad", **(dict() if device.type == "cuda" else dict(alpha_1=.1, alpha_2=.1, noisy_reweighting=True, tail_reweighting=True, beta_density=1.)))
     batches, budget = tuple(b for b in batches if not quick or b <= 8), budget or (1. if quick else 3.)
     dtypes = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if pick_dtype("auto", device) is torch.bfloat16 else {})
     start, parts = time.time(), only or ("inference", "presets", "stages", "sampling", "training", "beside", "scaling")

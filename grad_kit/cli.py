@@ -203,16 +203,25 @@ def _fit(config, ds, args, out):
     print(f"fitting on {ds.name}: {len(ds.split('train'))} normal images, {config.image_size} px, {_what_scores(model)}{f', detector levels {list(config.detector_levels)}' if model._networks() else ''}, seed {args.seed}, {device_name(model.device)}{f'; stages in {stages}' if model._networks() else ''}", flush=True)
     return model.fit(ds, stages, compile=getattr(args, "compile", False)), stages
 
+def _say_painted(model):
+    "In words: how many of the painted patches are in fact normal, and what follows for the weights"
+    for level, shares in model.fakes_.items():
+        said = ", ".join(f"{s:.0%} at level {n}" for n, s in shares.items())
+        rule = f"; beta_density {model.beta_[level]:g}, chosen" if model.config.beta_density < 0 and model.config.noisy_reweighting else ""
+        print(f"painted patches that are in fact normal, level-{level} detector: {said}{rule}")
+
 def _fit_pictures(model, ds, out):
     "Contrastive images, weight maps and training curves of a fitted model"
     import torch
     from grad_kit import plots
     c, train = model.config, ds.read_as(model.config).split("train").images(model.config.image_size)
-    unused = [name for name, used in (("noisy", c.noisy_reweighting), ("tail", c.tail_reweighting)) if not used]
     for level, painted in model.contrastive_.items() if model.detectors_ else ():
+        on = model.beta_[level] > 0
+        unused = [name for name, used in (("noisy", c.noisy_reweighting), ("tail", c.tail_reweighting)) if not (used and on)]
         # with two engines, half of the rows from each
         pick = {n: x[torch.linspace(0, len(x) - 1, 4).round().long()].numpy() for n, x in painted.items()}
-        title = {"both": "upper rows: trained PatchDiff; lower rows: training-free", "trained": "trained PatchDiff", "analytic": "training-free PatchDiff"}[c.generator]
+        of = dict(trained="trained PatchDiff", analytic="training-free PatchDiff", patchmatch="PatchMatch, training-free")
+        title = "; ".join(f"{where}{of.get(e, e)}" for where, e in zip(("upper rows: ", "lower rows: ") if len(c.engines) == 2 else ("",), c.engines)) if len(c.engines) < 3 else ", ".join(c.engines)
         plots.save_figure(plots.plot_contrastive(pick, train[:4].numpy(), f"Contrastive images for the level-{level} detector ({title})"), out/f"contrastive_{level}.png")
         if level in model.detail_: plots.save_figure(plots.plot_detail(model.detail_[level], f"Detail that painted images keep, level-{level} detector"), out/f"detail_{level}.png")
         from grad_kit.data import resize_images
@@ -247,6 +256,7 @@ def fit(argv):
     model.source_ = _source(folder)
     model.save(out)
     _fit_pictures(model, ds, out)
+    _say_painted(model)
     print(f"\nmodel in {out}: threshold {model.threshold_:.3f} from {len(model.holdout_scores_)} held-out normal images for a false-alarm rate of {config.false_alarm_rate:g}; {time.time() - start:.0f} s, {_peak_memory_gib(model.device)} GiB")
     if len(config.scorers) > 1: print(_what_scores(model))
     print(f"next: grad_score {out} IMAGES --out FOLDER" + (f"   (finished stages are kept in {stages}; delete it when you like)" if model._networks() else ""))

@@ -30,7 +30,7 @@ class Config:
     detector_levels: tuple[int, ...] = (34, 68, 136)  # a level-n detector sees n x n pixels of `image_size`: input side = image_size * 34 / n
     contrastive_levels: tuple[tuple[int, ...], ...] = ((5, 9, 13), (5, 9, 13), (9, 13, 17))  # PatchDiff levels that feed each detector
     # --- contrastive images ---
-    generator: str = "trained"       # engine: "trained" (the paper's), "analytic" (training-free), "both" (half the images each)
+    generator: str = "trained"       # engine, a name in `grad.ENGINES`: "trained" (the paper's), "analytic" (training-free), "patchmatch" (training-free, by copying); several, as "trained+patchmatch", paint as many each; "both": "trained+analytic"
     n_contrastive: int = 1000        # images a level
     generator_size: int = 0          # side of the generated images; 0: each detector's input side. Open in the paper: a 17 x 17 window at 256 px sees no compartment, at 64 px it sees 68 px of the image
     # --- PatchDiff: noise schedule, Algorithms 1 and 2 ---
@@ -52,6 +52,8 @@ class Config:
     eta: float = 1.0                 # DDIM's noise: 0 deterministic, 1 as noisy as Algorithm 2. Open; few steps shrink narrow variation, with either (notebook 03)
     analytic_images: int = 48        # normal images behind each batch of training-free samples, drawn anew for each batch (variety measured in notebook 04)
     analytic_batch: int = 12         # training-free samples that share those images
+    copy_reach: float = 0.0625       # "patchmatch": share of the side by which a copied window may lie elsewhere. Open: 16 of 256 pixels; with none, parts would stay where they are
+    copy_rounds: int = 8             # and rounds of its search: 16 bring a seventh more windows near (notebook 04a)
     # --- augmentation (Tables 5 and 6) ---
     vertical_flip: bool = False
     horizontal_flip: bool = False
@@ -75,7 +77,7 @@ class Config:
     noisy_reweighting: bool = True   # Eq. 1
     tail_reweighting: bool = True    # Eq. 2
     tail_sets: str = "both"          # whose tails it lifts: "normal" patches (M+), "negative" ones (M-), or "both", as in the paper
-    beta_density: float = 1.0        # kernel sharpness. Open. Image AUROC with Eq. 1 on trays (2,000 steps, seeds 100, 101): .970 without, .944 with 1, .758 with 4 (experiments/trays): sharper kernels train on the easy patches only
+    beta_density: float = 1.0        # kernel sharpness; -1: chosen from the share of painted patches that are in fact normal (`reweight.choose_beta`). Open. Image AUROC with Eq. 1 on trays (2,000 steps, seeds 100, 101): .970 without, .944 with 1, .758 with 4 (experiments/trays): sharper kernels train on the easy patches only
     bank_size: int = 512             # M+, normal features (the paper's number)
     negative_bank_size: int = 512    # M-. Open: as M+
     balance_sets: bool = False       # True: each kind of negative (wrong coordinates, each contrastive level) keeps the same total weight, so that weights choose within kinds only. Not in the paper
@@ -163,6 +165,11 @@ class Config:
         "Side in pixels of the image that a level-n detector looks at, so that 34 pixels of it are n of `image_size`"
         return round(self.image_size * PATCH / level)
 
+    @property
+    def engines(self):
+        "The names of the engines that paint"
+        return ("trained", "analytic") if self.generator == "both" else tuple(self.generator.split("+"))
+
     def contrast_size(self,
         level,  # detector level n
     ):
@@ -206,8 +213,9 @@ def _rules(c):
     yield len(c.contrastive_levels) == len(c.detector_levels), "contrastive_levels", f"one list of PatchDiff levels for each of the {len(c.detector_levels)} detector levels"
     yield all(ls and all(is_level(n) for n in ls) for ls in c.contrastive_levels), "contrastive_levels", "lists of levels of the form 1 + 4k, from 5 to 513 (5, 9, 13, 17, ...)"
     yield not c.one_network or len({len(ls) for ls in c.contrastive_levels}) == 1, "contrastive_levels", "lists of one length, as one_network is true"
-    choices = dict(generator=("trained", "analytic", "both"), sigma_t=("beta", "posterior"), generator_norm=("none", "rms", "layer"),
+    choices = dict(sigma_t=("beta", "posterior"), generator_norm=("none", "rms", "layer"),
                    fusion=("mean", "max"), density=("nearest", "gaussian"), tail_sets=("both", "normal", "negative"), frame=("stretch", "letterbox", "crop"), precision=("auto", "float32", "bfloat16"))
+    yield len(set(c.engines)) == len(c.engines) and all(c.engines), "generator", "names of engines, each once, joined by +"
     yield 8 <= c.bit_depth <= 16, "bit_depth", "from 8 to 16"
     for name, ok in choices.items(): yield getattr(c, name) in ok, name, "one of " + ", ".join(map(repr, ok))
     yield bool(c.scorers) and len(set(c.scorers)) == len(c.scorers), "scorers", "one or more different names"
@@ -224,10 +232,12 @@ def _rules(c):
     yield c.generator_width % 2 == 0, "generator_width", "an even number, half of it for sines and half for cosines of the time"
     yield 0 <= c.ema < 1, "ema", "at least 0 and below 1"
     yield 0 < c.detector_width <= 4, "detector_width", "above 0, at most 4"
-    for name in "n_contrastive timesteps generator_width generator_steps generator_batch analytic_images analytic_batch detector_steps patches images_per_set bank_size negative_bank_size".split():
+    for name in "n_contrastive timesteps generator_width generator_steps generator_batch analytic_images analytic_batch copy_rounds detector_steps patches images_per_set bank_size negative_bank_size".split():
         yield getattr(c, name) >= 1, name, "at least 1"
-    for name in "coord_frequencies sigma_g weight_decay eta rotation jitter_normal jitter_generated patch_noise alpha_1 alpha_2 sigma_c sigma_z beta_density blur".split():
+    for name in "coord_frequencies sigma_g weight_decay eta rotation jitter_normal jitter_generated patch_noise alpha_1 alpha_2 sigma_c sigma_z blur".split():
         yield getattr(c, name) >= 0, name, "at least 0"
+    yield c.beta_density >= 0 or c.beta_density == -1, "beta_density", "at least 0, or -1 to let the painted images choose"
+    yield 0 < c.copy_reach <= .25, "copy_reach", "above 0, at most 0.25"
     yield 3 * c.blur <= c.image_size - 1, "blur", f"below a third of image_size ({c.image_size}), for its window to fit"
     for name in "generator_lr detector_lr".split(): yield getattr(c, name) > 0, name, "above 0"
     for name in "jitter_p reweight_after".split(): yield 0 <= getattr(c, name) <= 1, name, "from 0 to 1"
@@ -237,8 +247,8 @@ def _rules(c):
 _FUSED = dict(scorers=("detector", "filters", "window"), score_top=0.01)  # each by itself and together: experiments/scorers
 _SMALL = dict(_FUSED, generator="both", n_contrastive=96, generator_width=32, generator_steps=1000, generator_batch=64, generator_crop=32, generator_lr=3e-3, coord_frequencies=4, ema=0.99, sample_steps=40,
               analytic_images=32, analytic_batch=4, detector_width=0.5, detector_steps=8000, detector_lr=5e-4, patches=24, images_per_set=2,
-              # no reweighting, no regularisation: each lowers the AUROC on trays and leaves it on magnetic_tile (experiments/trays, real); the feature loss doubles the time
-              noisy_reweighting=False, tail_reweighting=False, alpha_1=0.0, alpha_2=0.0)
+              # noisy weights only where there is something to filter (experiments/weights), no tail weights, no regularisation: each lowers the AUROC on trays and leaves it on magnetic_tile (experiments/trays, real); the feature loss doubles the time
+              beta_density=-1.0, tail_reweighting=False, alpha_1=0.0, alpha_2=0.0)
 PRESETS = dict(
     mvtec_ad=dict(detector_levels=(34,), contrastive_levels=((5, 9, 13),)),
     mvtec_loco=dict(),

@@ -208,6 +208,7 @@ def fit_detector(
     device=None,      # to train on; None: where the normal images are. Images that do not fit there may stay on the CPU
 ):
     "Train a detector on normal and contrastive images; (DetectorState, history: name -> one number a step). The last step is kept"
+    if config.beta_density < 0 and (config.noisy_reweighting or config.tail_reweighting): raise GradKitError("Config field 'beta_density' is -1, which leaves it to GRAD.fit to choose; give a number of at least 0 (reweight.choose_beta tells which)")
     if isinstance(normal, torch.Tensor): normal, contrastive = [normal], [contrastive]
     device, k, per = torch.device(device or normal[0].device), len(contrastive[0]), config.images_per_set
     if (side := min(x.shape[-1] for x in normal)) < PATCH: raise GradKitError(f"the detector's images are {side} pixels wide, but must be at least {PATCH}; choose a larger image_size or a lower detector level")

@@ -279,7 +279,7 @@ def explore_weights(
         return plots.plot_weights(None, x, maps.get("noisy"), maps.get("tail")), f"beta_density {beta:.2g}: effective sample size {share:.0%} of {len(x) * shape[1] * shape[2]} windows" + (" (both weights together)" if len(use) > 1 else "")
     return Explorer(dict(level=_choice("detector level (pixels)", levels, levels[0], "side of the window that the detector sees"),
                          equation=_choice("weight", {"noisy (Eq. 1)": "noisy", "long-tail (Eq. 2)": "tail", "both": "both"}, "both", "which density divides"),
-                         beta=_slider(w.FloatLogSlider, "beta_density (no unit)", float(max(model.config.beta_density, .1)), -1, 2, .05, "kernel sharpness; no unit", readout_format=".2g")), show, compute, ["level"])
+                         beta=_slider(w.FloatLogSlider, "beta_density (no unit)", float(max(model.beta_[levels[0]], .1)), -1, 2, .05, "kernel sharpness; no unit", readout_format=".2g")), show, compute, ["level"])
 
 # %% ../nbs/11_widgets.ipynb #29c9723c
 def _scored(model, images):

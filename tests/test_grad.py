@@ -181,12 +181,12 @@ def test_keys_name_every_setting_that_a_stage_reads():
             grad_module.GRAD(tiny(**change), device="cpu").fit(tray_dataset(8, 4, 0, 0), progress=False)
     finally: grad_module.fit_patchdiff, grad_module.fit_detector = originals
     test_eq(made["patchdiff"] - set(grad_module._PATCHDIFF), set())
-    test_eq(made["detector"] - {*grad_module._DETECTOR, *grad_module._PATCHDIFF, *grad_module._SAMPLES, *grad_module._ANALYTIC}, set())
+    test_eq(made["detector"] - {*grad_module._DETECTOR, *grad_module._PATCHDIFF, *grad_module._SAMPLES, *grad_module._ANALYTIC, *grad_module._COPIES}, set())
     engine = {}
-    for name in ("trained", "analytic"):
+    for name in grad_module.ENGINES:
         model = grad_module.GRAD(tiny(), device="cpu"); normal, _ = model._begin(tray_dataset(8, 4, 0, 0), None, 60, False)
-        model._patchdiff(normal, 5, 64); model.config = Noted(model.config); model._run_engine(name, normal, 5, 64, 2); engine[name] = model.config.read
-    test_eq(engine["trained"] - {*grad_module._PATCHDIFF, *grad_module._SAMPLES}, set()); test_eq(engine["analytic"] - set(grad_module._ANALYTIC), set())
+        model._patchdiff(normal, 5, 64); model.config = Noted(model.config); model._run_engine(name, normal, 5, 2); engine[name] = model.config.read
+        test_eq(engine[name] - set(grad_module.ENGINES[name].fields), set())
     assert len(made["detector"]) > 15 and "sigma_t" in engine["trained"]
 
 
@@ -404,6 +404,30 @@ def test_finished_stages_are_not_made_again_and_keys_tell_configs_apart():
         warnings.simplefilter("always")
         fit()
     assert any("truncated" in str(v.message) for v in w)
+
+
+def test_an_engine_of_ones_own_and_the_rule_for_its_fakes():
+    @grad_module.register_engine("normal ones")
+    def same(model, normal, level, n, bar): return normal[torch.arange(n) % len(normal)].cpu()
+    @grad_module.register_engine("upside down", "rotation")
+    def other(model, normal, level, n, bar): return (255 - same(model, normal, level, n, bar)).flip(2)
+    ds, fit = tray_dataset(24, 4, 0, 0), lambda stages=None, **kw: grad_module.GRAD(tiny(image_size=128, beta_density=-1., **kw), device="cpu").fit(ds, stages, progress=False)
+    try:
+        fakes, none = fit(generator="normal ones"), fit(generator="upside down")
+        assert min(fakes.fakes_[34].values()) > .9 and max(none.fakes_[34].values()) < .1
+        test_eq((fakes.beta_, none.beta_), ({34: 2.}, {34: 0.}))
+        off = fit(generator="upside down", noisy_reweighting=False)
+        for a, b in zip(none.detectors_[34].parameters(), off.detectors_[34].parameters()): test_eq(a, b)   # beta 0 is no reweighting
+        fakes.save(root := Path(tempfile.mkdtemp())/"m")
+        again = grad_module.GRAD.load(root, "cpu")
+        test_eq((again.beta_, again.fakes_), (fakes.beta_, fakes.fakes_))
+        mixed = fit(generator="upside down+normal ones")
+        test_eq([len(x) for x in mixed.contrastive_[34].values()], [tiny().n_contrastive] * 2)
+        assert 0 < mixed.fakes_[34][5] < 1
+    finally: del grad_module.ENGINES["normal ones"], grad_module.ENGINES["upside down"]
+    test_fail(lambda: grad_module.GRAD(Config.preset("quick", generator="trained+magic")), exc=GradKitError, contains="there is no engine 'magic'")
+    test_fail(lambda: Config.preset("quick", generator="trained+trained"), exc=GradKitError, contains="each once")
+    test_fail(lambda: Config.preset("quick", beta_density=-2.), exc=GradKitError, contains="or -1")
 
 
 def test_broken_model_folders_are_refused_by_name():

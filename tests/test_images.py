@@ -173,6 +173,12 @@ def test_resize_averages_and_leaves_alone():
     test_fail(lambda: resize_images(to_float(u8), 32), exc=GradKitError, contains="torch.float32 of shape (3, 3, 64, 96)")
 
 
+def test_spread_goes_from_end_to_end():
+    x = torch.arange(10)
+    test_eq(spread(x, 4).tolist(), [0, 3, 6, 9])
+    assert spread(x, 10) is x
+
+
 def test_to_device_on_the_cpu_is_nothing():
     u8 = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     assert to_device(u8, "cpu") is u8

@@ -4,6 +4,8 @@ from fastcore.test import *
 from grad_kit.reweight import *
 import math
 import torch
+from grad_kit.patchmatch import sample_patchmatch
+from grad_kit.trays import tray_dataset
 
 
 def test_the_bank_is_a_ring():
@@ -62,3 +64,17 @@ def test_weights_do_what_they_are_for():
     assert w[0] < w[1] < w[2]
     test_close(effective_sample_size(torch.full((8,), 1 / 8)), 1.)
     test_close(effective_sample_size(torch.tensor([1., 0, 0, 0])), .25)
+
+
+def test_planted_fakes_are_counted():
+    normal, fresh = (tray_dataset(40, 0, 0, 0, seed=seed).images(68) for seed in (0, 1))
+    painted = sample_patchmatch(normal, 5, 20)
+    for n in (0, 20, 40):
+        found = fake_shares(normal, torch.cat([painted, fresh[:n]]))
+        test_close(float(found.mean()), n / (n + 20), .15)
+        assert 0 <= found.min() and found.max() <= 1
+    assert float(fake_shares(normal, normal).mean()) > .9   # normal images are all fakes
+
+
+def test_the_rule_switches_at_a_quarter():
+    test_eq([choose_beta(s) for s in (0., .24, .25, 1.)], [0., 0., 2., 2.])

@@ -144,7 +144,7 @@ def training(put, device, quick, folder):
         finally: module.Replay = original
         put(ms=figures, precision=str(dtype), patches=c.patches * (k + 2))
     for name, kind in (("eager", Eager), ("recorded", Replay)):
-        time_it(f"detector, {name}", grad_kit.detector, kind, lambda s: grad_kit.detector.fit_detector(x, [x] * k, c.replace(detector_steps=s), dtype=dtype, progress=False))
+        time_it(f"detector, {name}", grad_kit.detector, kind, lambda s: grad_kit.detector.fit_detector(x, [x] * k, c.replace(detector_steps=s, beta_density=max(c.beta_density, 0.)), dtype=dtype, progress=False))
         time_it(f"PatchDiff level 13, {name}", grad_kit.patchdiff, kind, lambda s: grad_kit.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=s), dtype=dtype, progress=False))
     if not quick: time_it("PatchDiff level 13, compiled and recorded", grad_kit.patchdiff, Replay, lambda s: grad_kit.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=s), dtype=dtype, progress=False, compile=True))
 
