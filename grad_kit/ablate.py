@@ -120,7 +120,8 @@ def run_cell(
     return dict(data=dataset.name, protocol=protocol, normals=len(dataset.split("train")), seed=seed, image_auroc=flat_auroc(m.pop("image_auroc")), level_auroc={n: headline(t) for n, t in tables.items()},
                 level_logical={n: t.get("logical") for n, t in tables.items()}, level_structural={n: t.get("structural") for n, t in tables.items()}, **m,
                 ess_neg={str(n): h["ess_neg"] for n, h in last.items()}, weight_wrong={str(n): h["weight_wrong"] for n, h in last.items()}, rbce={str(n): h["rbce"] for n, h in last.items()},
-                scorers=list(config.scorers), weights={k: v[2] for k, v in model.units_.items()}, beside=beside(model, dataset, items, truth["masks"]),
+                scorers=list(config.scorers), weights={k: v[2] for k, v in model.units_.items()}, fakes={str(n): {str(k): s for k, s in v.items()} for n, v in model.fakes_.items()},
+                beta={str(n): b for n, b in model.beta_.items()}, beside=beside(model, dataset, items, truth["masks"]),
                 seconds=round(model.seconds_, 1), device=device_name(model.device), torch=torch.__version__, grad_kit=__version__, config=json.loads(config.to_json()))
 
 def _distinct(seeds):

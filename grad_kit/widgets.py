@@ -16,12 +16,13 @@ import torch
 
 from . import plots
 from .analytic import AnalyticPatchDiff
-from .core import GradKitError
+from .core import Config, GradKitError, derive_seed
 from .data import as_dataset, resize_images, test_items, to_float, to_uint8
 from .detector import align_map, dense_features, score_map
 from .grad import threshold_for
 from .patchdiff import ddim_step, noise_schedule, predict_x0
-from .reweight import effective_sample_size
+from .patchmatch import sample_patchmatch
+from .reweight import choose_beta, effective_sample_size
 
 # %% ../nbs/11_widgets.ipynb #37fceeaa
 class _Overtaken(Exception): "A newer request arrived, or Stop was pressed"
@@ -206,19 +207,24 @@ def explore_levels(
     contrast = normal.float().std(0).mean(0)[size // 4:3 * size // 4, size // 4:3 * size // 4]   # a place where normal images differ has something to show
     at = tuple(int(v) + size // 4 for v in np.unravel_index(int(contrast.argmax()), contrast.shape))
     def compute(check, level, engine, draw):
+        start = time.monotonic()
+        if engine == "patchmatch":
+            done = []
+            for i in range(n):
+                check(i / n)
+                done.append(sample_patchmatch(normal, max(level, 5), 1, seed=derive_seed(draw, i)))
+            return torch.cat(done), time.monotonic() - start
         if engine == "trained":
             if level not in trained: raise GradKitError(f"the model has no trained PatchDiff of level {level}; it has {', '.join(map(str, trained))}: choose one of them, or the training-free engine")
             net, device = model.patchdiffs_[level, size], model.device
         else: net, device = AnalyticPatchDiff(to_float(normal), level, schedule), "cpu"
-        start = time.monotonic()
         for i, (t, x, _, _) in enumerate(denoising_steps(net, n, (size, size), schedule, steps, draw, device)): check(i / steps)
         return to_uint8(x).cpu(), time.monotonic() - start
     def show(made, level, engine, draw):
         painted, seconds = made
-        return plots.plot_level(normal[0], level, painted, windows, at), f"level {level}, {engine}: {n} images of {size} px in {steps} steps, {seconds:.1f} s"
+        return plots.plot_level(normal[0], level, painted, windows, at), f"level {max(level, 5) if engine == 'patchmatch' else level}, {engine}: {n} images of {size} px in {f'{Config().copy_rounds} rounds' if engine == 'patchmatch' else f'{steps} steps'}, {seconds:.1f} s"
     controls = dict(level=_slider(w.IntSlider, "level n (pixels)", 9, 1, 33, 4, "side of the window that PatchDiff sees", wait=False),
-                    engine=_choice("engine", ["training-free"] + ["trained"] * bool(trained), "training-free", "which PatchDiff paints"), draw=w.BoundedIntText(value=0, min=0, max=9999, description="draw no.", layout=w.Layout(width="11em")))
-    if not trained: controls["engine"].layout.display = "none"
+                    engine=_choice("engine", ["training-free", "patchmatch"] + ["trained"] * bool(trained), "training-free", "which PatchDiff paints; patchmatch copies windows (level 5 and above)"), draw=w.BoundedIntText(value=0, min=0, max=9999, description="draw no.", layout=w.Layout(width="11em")))
     return Explorer(controls, show, compute, ["level", "engine", "draw"])
 
 # %% ../nbs/11_widgets.ipynb #2b1e4dd2
@@ -268,6 +274,11 @@ def explore_weights(
         z = torch.nn.functional.normalize(f.permute(0, 2, 3, 1).flatten(0, 2), dim=1)           # (n h w,d), of unit length
         check(.5)
         return x, (len(x), *f.shape[-2:]), [(z @ b.features.T).cpu() for b in model.banks_[level]]  # cosine similarities to M+ and to M-
+    def rule(level):
+        shares = list(model.fakes_.get(level, {}).values())
+        if not shares: return ""
+        share = sum(shares) / len(shares)
+        return f"; {share:.0%} of the painted patches are in fact normal, for which the rule takes {choose_beta(share):g}"
     def show(made, level, equation, beta):
         x, shape, similar = made
         use = dict(zip(("noisy", "tail"), similar))
@@ -276,7 +287,7 @@ def explore_weights(
         share = effective_sample_size(torch.softmax(sum(log_w.values()), 0))
         size = x.shape[-1]
         maps = {k: 2. ** align_map((torch.log_softmax(v, 0) + np.log(len(v))).reshape(shape) / np.log(2), size, size) for k, v in log_w.items()}
-        return plots.plot_weights(None, x, maps.get("noisy"), maps.get("tail")), f"beta_density {beta:.2g}: effective sample size {share:.0%} of {len(x) * shape[1] * shape[2]} windows" + (" (both weights together)" if len(use) > 1 else "")
+        return plots.plot_weights(None, x, maps.get("noisy"), maps.get("tail")), f"beta_density {beta:.2g}: effective sample size {share:.0%} of {len(x) * shape[1] * shape[2]} windows" + (" (both weights together)" if len(use) > 1 else "") + rule(level)
     return Explorer(dict(level=_choice("detector level (pixels)", levels, levels[0], "side of the window that the detector sees"),
                          equation=_choice("weight", {"noisy (Eq. 1)": "noisy", "long-tail (Eq. 2)": "tail", "both": "both"}, "both", "which density divides"),
                          beta=_slider(w.FloatLogSlider, "beta_density (no unit)", float(max(model.beta_[levels[0]], .1)), -1, 2, .05, "kernel sharpness; no unit", readout_format=".2g")), show, compute, ["level"])

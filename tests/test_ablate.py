@@ -15,11 +15,12 @@ TINY = dict(image_size=64, n_contrastive=6, sample_steps=4, analytic_images=4, d
 def test_variants_change_what_they_say():
     rows = table_4(Config.preset("demo"))
     base = Config.preset("demo")
-    off, regular, noisy, tail_pos, tail = (base.replace(**c) for c in rows.values())
+    off, regular, noisy, tail_pos, tail, rule = (base.replace(**c) for c in rows.values())
     assert off.alpha_1 == off.alpha_2 == 0 and not off.noisy_reweighting and not off.tail_reweighting
     assert regular.alpha_1 > 0 and regular.alpha_2 > 0 and not regular.noisy_reweighting
     assert noisy.noisy_reweighting and not noisy.tail_reweighting and tail.tail_reweighting
     test_eq((tail_pos.tail_reweighting, tail_pos.tail_sets, tail.tail_sets), (True, "normal", "both"))
+    test_eq((noisy.beta_density, rule), (2., noisy.replace(beta_density=-1.)))
     test_eq(list(grid(patches=[1, 2], fusion=["max"])), ["patches=1, fusion=max", "patches=2, fusion=max"])
     test_fail(lambda: grid(patches=3), exc=GradKitError, contains="'patches'")
 
@@ -29,11 +30,11 @@ def test_finished_cells_are_kept_and_images_shared():
     data = lambda seed: tray_dataset(8, 4, 3, 1, seed=seed)
     c = Config.preset("quick", **TINY)
     first = ablate(data, c, table_4(c), (0, 1), out, "cpu", say=None)
-    test_eq(len(first), 10); test_eq([x["variant"] for x in first[::2]], list(table_4(c)))
+    test_eq(len(first), 12); test_eq([x["variant"] for x in first[::2]], list(table_4(c)))
     test_eq(len(list(out.glob("stages-*/images-*"))), 2 * len(c.contrastive_levels[0]))   # one set a seed and level, shared by all rows
     lines = []
     test_eq(first, ablate(data, c, table_4(c), (0, 1), out, "cpu", say=lines.append))
-    assert len(lines) == 10 and all(line.endswith(", kept") for line in lines), lines
+    assert len(lines) == 12 and all(line.endswith(", kept") for line in lines), lines
     text = ablation_table(first)
     assert all(name in text for name in table_4(c)) and "image AUROC" in text and "±" in text
     assert "/2)" in difference_table(first) and "baseline" in difference_table(first, "first")

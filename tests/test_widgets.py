@@ -113,6 +113,8 @@ def test_a_fitted_model_paints_with_its_own_patchdiffs_and_schedule():
     e = explore_levels(trays, model, n=2, normals=8, steps=3)
     e.controls["level"].value = 5; e.wait()
     free = e.picture.value
+    e.controls["engine"].value = "patchmatch"; e.wait()
+    assert "level 5, patchmatch" in e.message and "8 rounds" in e.message and e.picture.value != free, e.message
     e.controls["engine"].value = "trained"; e.wait()
     assert "level 5, trained" in e.message and e.picture.value != free, e.message
     e.controls["level"].value = 13; e.wait()
