@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 CHROMIUM := apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-machines test-browser bench gpu gpu-pack docs lab clean
+.PHONY: help env demo test test-slow test-machines test-browser export nb hooks bench gpu gpu-pack docs lab clean
 
 help:
 	@echo "make env        install everything into $(VENV), once (minutes; mostly PyTorch)"
@@ -15,6 +15,9 @@ help:
 	@echo "make test-machines  the tests as other processors run them: capped instruction sets, one and four threads, bfloat16 (an hour)"
 	@echo "make test-browser  the tutorials in a real JupyterLab and Chromium, every slider moved (installs Debian's Chromium where there is none)"
 	@echo "make lab        open the tutorials in JupyterLab"
+	@echo "make export     write modules, tests and README anew from the notebooks (seconds)"
+	@echo "make nb NB=07_  export, then run the notebooks whose names begin so, and their tests (seconds)"
+	@echo "make hooks      let git merge and clean notebooks in this clone"
 	@echo "make bench      speed beside anomalib's models, in an environment of its own (gigabytes)"
 	@echo "make gpu        all that a GPU should be asked, in steps of nine minutes that go on where they stopped; DEVICE=cpu QUICK=1 rehearses it"
 	@echo "make gpu-pack   wheels and data (DATA=folder of sets) for a machine with a GPU and no network, in .gpu"
@@ -71,6 +74,20 @@ test-browser: env
 lab: env
 	@echo "Starting JupyterLab; Ctrl-C twice ends it ..."
 	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/tutorials/1_a_first_run.ipynb $(LAB_FLAGS)
+
+# what was out of step is said the first time; the second time nothing may be
+export: env
+	@$(BIN)/python tools/check_export.py || $(BIN)/python tools/check_export.py
+
+nb: export
+	@test -n "$(NB)" || { echo "say which: make nb NB=07_detector, or NB=07 for all that begin so"; exit 2; }
+	@ls nbs/$(NB)*.ipynb >/dev/null 2>&1 || { echo "nbs/ holds no notebook whose name begins with '$(NB)'"; exit 2; }
+	@set -e; for f in nbs/$(NB)*.ipynb; do echo "$$f ..."; $(BIN)/nbdev_test $$f --do-print; \
+	  t=tests/test_$$(sed -n 's/.*#| default_exp \([a-z0-9_]*\).*/\1/p' $$f).py; \
+	  if test -f $$t; then $(BIN)/python -m pytest -q -m "not slow and not gpu and not browser" $$t; fi; done
+
+hooks: env
+	@$(BIN)/nbdev_install_hooks
 
 bench:
 	@echo "Building .venv-bench, whose torch has a torchvision that fits it, for anomalib (once; gigabytes) ..."

@@ -479,6 +479,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'grad_kit.plots._values': ('plots.html#_values', 'grad_kit/plots.py'),
                                 'grad_kit.plots.cell_extent': ('plots.html#cell_extent', 'grad_kit/plots.py'),
                                 'grad_kit.plots.plot_ablation': ('plots.html#plot_ablation', 'grad_kit/plots.py'),
+                                'grad_kit.plots.plot_bands': ('plots.html#plot_bands', 'grad_kit/plots.py'),
                                 'grad_kit.plots.plot_contrastive': ('plots.html#plot_contrastive', 'grad_kit/plots.py'),
                                 'grad_kit.plots.plot_decision': ('plots.html#plot_decision', 'grad_kit/plots.py'),
                                 'grad_kit.plots.plot_denoising': ('plots.html#plot_denoising', 'grad_kit/plots.py'),

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['save_figure', 'plot_contrastive', 'cell_extent', 'plot_weights', 'plot_detail', 'plot_maps', 'plot_history',
-           'plot_scores', 'plot_receptive_field', 'plot_ablation', 'plot_level', 'plot_denoising', 'plot_decision']
+           'plot_scores', 'plot_receptive_field', 'plot_ablation', 'plot_bands', 'plot_level', 'plot_denoising',
+           'plot_decision']
 
 # %% ../nbs/10_plots.ipynb #287d2c2f
 import warnings
@@ -361,6 +362,26 @@ def plot_ablation(
             if len(row := row[np.isfinite(row)]): ax.errorbar(row.mean(), place, xerr=row.std(ddof=1) if len(row) > 1 else None, fmt="D", color=_NORMAL, ms=6, lw=1.6, capsize=3)
         ax.set_title(column); ax.grid(alpha=0.25); ax.locator_params(axis="x", nbins=4)
     axes[0, 0].set_yticks(y, [_plain(v) for v in names]); axes[0, 0].invert_yaxis()
+    return fig
+
+# %% ../nbs/10_plots.ipynb #8805c732
+@_figure
+def plot_bands(
+    curves,          # {name: {x: one number a seed}}
+    xlabel="",
+    ylabel="",
+    legend="",       # its title
+):
+    "A line through the means of each curve, in a band from its lowest to its highest seed. Raises `GradKitError` where nothing is to be drawn"
+    if not curves or not all(curves.values()): raise GradKitError("there are no values to plot; run at least one cell for each curve")
+    fig, ax = plt.subplots(figsize=(4.6, 3.2))
+    for i, (name, points) in enumerate(curves.items()):
+        x, y = list(points), [np.asarray(v, dtype=np.float64) for v in points.values()]
+        color = f"C{i}"
+        ax.plot(x, [v.mean() for v in y], "o-", ms=4, color=color, label=_plain(name))
+        ax.fill_between(x, [v.min() for v in y], [v.max() for v in y], color=color, alpha=.15, lw=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel); ax.grid(alpha=.25)
+    ax.legend(title=legend or None)
     return fig
 
 # %% ../nbs/10_plots.ipynb #38fb8067

@@ -188,6 +188,15 @@ def test_plot_ablation_takes_gaps_and_refuses_uneven_tables():
     test_fail(lambda: plot_ablation({"a": {"x": [1.]}, "b": {"y": [1.]}}), exc=GradKitError, contains="'b'")
 
 
+def test_plot_bands_draws_means_and_the_range_of_seeds():
+    fig = plot_bands({"a": {0.: [.1, .3], 1.: [.5, .7]}, "b": {0.: [.2]}}, "x", "y")
+    line = fig.axes[0].lines[0]
+    test_eq((line.get_xdata().tolist(), [round(v, 6) for v in line.get_ydata()]), ([0., 1.], [.2, .6]))
+    test_eq([t.get_text() for t in fig.axes[0].get_legend().get_texts()], ["a", "b"])
+    test_fail(lambda: plot_bands({}), exc=GradKitError, contains="no values")
+    test_fail(lambda: plot_bands({"a": {}}), exc=GradKitError, contains="no values")
+
+
 def test_figures_behind_the_sliders_refuse_what_they_cannot_show():
     image = np.zeros((64, 64, 3), np.uint8)
     fig = plot_level(image, 9, [image] * 6, {"34": 8.5})
