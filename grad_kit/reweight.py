@@ -102,5 +102,5 @@ def fake_shares(
 def choose_beta(
     share,  # of fakes, from `fake_shares`
 ):
-    "beta_density: 2 where at least a quarter of the painted patches are fakes, else 0, with which all weights are equal"
-    return 2. if share >= .25 else 0.
+    "beta_density: 2 where at least a third of the painted patches are fakes, else 0, with which all weights are equal"
+    return 2. if share >= 1 / 3 else 0.

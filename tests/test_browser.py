@@ -20,7 +20,7 @@ EXPLORER = ".jp-OutputArea-output .widget-vbox:has(> .widget-image)"
 def lab(tmp_path_factory):
     "Address of a JupyterLab over a copy of the notebooks, with settings and data folders of its own"
     home = tmp_path_factory.mktemp("lab")
-    shutil.copytree(ROOT/"nbs", home/"nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints", "results"))
+    shutil.copytree(ROOT/"nbs", home/"nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     settings = home/"settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"windowingMode": "none"}')   # keep all cells on the page

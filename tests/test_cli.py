@@ -125,11 +125,11 @@ def test_ablate_prints_table_4_and_goes_on():
     out = Path(tempfile.mkdtemp())/"a"
     status, text = run(ablate, "trays", "--preset", "quick", "--seeds", 0, 1, "--out", out, "--set", *TINY)
     assert status == 0, text
-    for row in ("baseline", "+ regularisation", "+ noisy reweighting", "+ long-tail reweighting"): assert row in text
+    for row in ("baseline", "+ regularisation", "+ noisy reweighting", "+ long-tail reweighting", "by the rule"): assert row in text
     r = json.loads((out/"results.json").read_text())
-    test_eq(len(r["cells"]), 10); test_eq({c["seed"] for c in r["cells"]}, {0, 1}); assert (out/"ablation.png").exists() and len(list(csv.DictReader(open(out/"cells.csv")))) == 10
+    test_eq(len(r["cells"]), 12); test_eq({c["seed"] for c in r["cells"]}, {0, 1}); assert (out/"ablation.png").exists() and len(list(csv.DictReader(open(out/"cells.csv")))) == 12
     status, text = run(ablate, "trays", "--preset", "quick", "--seeds", 0, "--out", out, "--set", *TINY)
-    assert status == 0 and text.count(", kept") == 5, text
+    assert status == 0 and text.count(", kept") == 6, text
     status, text = run(ablate, "trays", "--preset", "quick", "--seeds", 0, "--out", out, "--vary", "patches=[4,5]", "--set", *TINY)
     assert status == 0 and "patches=5" in text, text
     (out/"v.json").write_text('{"base": {}, "five": {"patches": 5}}')

@@ -76,5 +76,5 @@ def test_planted_fakes_are_counted():
     assert float(fake_shares(normal, normal).mean()) > .9   # normal images are all fakes
 
 
-def test_the_rule_switches_at_a_quarter():
-    test_eq([choose_beta(s) for s in (0., .24, .25, 1.)], [0., 0., 2., 2.])
+def test_the_rule_switches_at_a_third():
+    test_eq([choose_beta(s) for s in (0., .33, .34, 1.)], [0., 0., 2., 2.])
