@@ -81,6 +81,13 @@ def test_every_written_file_has_its_notebook():
         if source: assert (py.parent/source[1]).exists(), f"{py} comes from {source[1]}, which is gone; delete it"
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(name):
+    links = re.findall(r"\]\(([^)#\s]+)", (ROOT/name).read_text(encoding="utf-8"))
+    inside = [l for l in links if "://" not in l]
+    assert inside and [l for l in inside if not (ROOT/l).exists()] == []
+
+
 # --- the notebooks ---
 
 @each_notebook
