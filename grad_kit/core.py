@@ -253,7 +253,7 @@ PRESETS = dict(
     mvtec_ad=dict(detector_levels=(34,), contrastive_levels=((5, 9, 13),)),
     mvtec_loco=dict(),
     instant=dict(scorers=("filters", "window"), score_top=0.01),  # no training
-    demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0, generator_width=24, generator_steps=180, ema=0.9, n_contrastive=36, detector_steps=400, patches=48),  # as wide a PatchDiff and as many steps as leave the demo within four minutes; the other scorers do the most
+    demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0, generator="patchmatch", generator_width=24, generator_steps=180, ema=0.9, n_contrastive=36, detector_steps=800, patches=48),  # copies, as a PatchDiff of half a minute paints specks; as many steps as leave the demo within four minutes
     quick=dict(_SMALL, scorers=("detector",), score_top=0.0, image_size=64, blur=4.0, detector_levels=(34,), contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20, analytic_images=24,
                detector_width=0.25, detector_steps=800, patches=16, bank_size=256, negative_bank_size=256),
     cpu=dict(_SMALL, detector_levels=(68, 136), contrastive_levels=((5, 9, 13), (9, 13, 17))),
