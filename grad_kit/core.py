@@ -77,7 +77,7 @@ class Config:
     noisy_reweighting: bool = True   # Eq. 1
     tail_reweighting: bool = True    # Eq. 2
     tail_sets: str = "both"          # whose tails it lifts: "normal" patches (M+), "negative" ones (M-), or "both", as in the paper
-    beta_density: float = 1.0        # kernel sharpness; -1: chosen from the share of painted patches that are in fact normal (`reweight.choose_beta`). Open. Image AUROC with Eq. 1 on trays (2,000 steps, seeds 100, 101): .970 without, .944 with 1, .758 with 4 (experiments/trays): sharper kernels train on the easy patches only
+    beta_density: float = 1.0        # kernel sharpness; -1: chosen from the share of painted patches that are in fact normal (`reweight.choose_beta`, experiments/weights). Open. Image AUROC with Eq. 1 on trays (2,000 steps, seeds 100, 101): .970 without, .944 with 1, .758 with 4 (experiments/trays): sharper kernels train on the easy patches only
     bank_size: int = 512             # M+, normal features (the paper's number)
     negative_bank_size: int = 512    # M-. Open: as M+
     balance_sets: bool = False       # True: each kind of negative (wrong coordinates, each contrastive level) keeps the same total weight, so that weights choose within kinds only. Not in the paper

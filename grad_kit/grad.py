@@ -343,7 +343,6 @@ class GRAD:
         if self._wants("wants_contrastive"):
             for level, levels in zip(c.detector_levels, c.contrastive_levels):
                 self.contrastive_[level] = {n: self._paint(normal, n, c.contrast_size(level)) for n in levels}
-                self._see_detail(normal, level)
         for levels in self._networks(): self._train(normal, levels)
         self._fit_scorers(normal)
         self._calibrate(held, normal)
@@ -392,10 +391,10 @@ class GRAD:
         "What each level's painted images keep of the normal ones' detail, and how many of their patches are in fact normal"
         size, seen = self.config.contrast_size(level), self.config.input_size(level)
         some = resize_images(spread(normal, 64), size)
-        self.detail_[level] = {n: detail_kept(some, x[:64].to(some.device)).cpu() for n, x in self.contrastive_[level].items()}
-        if seen < 2 * PATCH: return   # no window but the whole image
+        painted = {n: spread(x, 64).to(some.device) for n, x in self.contrastive_[level].items()}   # as many of each engine
+        self.detail_[level] = {n: detail_kept(some, x).cpu() for n, x in painted.items()}
         shown = resize_images(spread(normal, 128), seen)
-        self.fakes_[level] = {n: float(fake_shares(shown, resize_images(x, seen).to(shown.device)).mean()) for n, x in self.contrastive_[level].items()}
+        self.fakes_[level] = {n: float(fake_shares(shown, resize_images(x, seen)).mean()) for n, x in painted.items()}
 
     def _beta(self, levels):
         "beta_density of a network that serves these detector levels: the config's, or chosen from the share of fakes"
@@ -437,6 +436,7 @@ class GRAD:
 
     def _train(self, normal, levels):
         "One network on the images of its levels"
+        for n in levels: self._see_detail(normal, n)
         beta = self._beta(levels)
         self.beta_.update(dict.fromkeys(levels, beta))
         c = self.config.replace(beta_density=beta, noisy_reweighting=self.config.noisy_reweighting and beta > 0)
@@ -672,7 +672,7 @@ class GRAD:
             for name, state in files.items(): save_state(tmp/name, state)
             (tmp/"manifest.json").write_text(json.dumps(dict(
                 what="grad_kit model", format=FORMAT, version=__version__, config=self.config.to_dict(), seed=self.seed, stats={str(n): v for n, v in self.stats_.items()},
-                units=self.units_, scorer_seconds=getattr(self, "scorer_seconds_", {}), fit_seconds=getattr(self, "seconds_", None), native_size=getattr(self, "native_size_", None), fakes=self.fakes_, beta=self.beta_,
+                units=self.units_, scorer_seconds=getattr(self, "scorer_seconds_", {}), fit_seconds=getattr(self, "seconds_", None), native_size=getattr(self, "native_size_", None), fakes=self.fakes_, beta=self.beta_ if self.networks_ else {},
                 threads=getattr(self, "threads_", []), holdout_scores=self.holdout_scores_, n_normal=self.n_normal_, rounding=getattr(self, "rounding_", 0.), seen=getattr(self, "seen_", {}), source=getattr(self, "source_", None), patchdiffs=[list(k) for k in self.patchdiffs_],
                 files={name: (tmp/name).stat().st_size for name in files}), indent=2) + "\n")
 

@@ -84,7 +84,7 @@ def weight_map(
 # %% ../nbs/06_reweight.ipynb #eb14d6c4
 @torch.no_grad()
 def fake_shares(
-    normal,    # uint8 (N,3,S,S) normal images, N at least 2, S at least 68: the detector's input
+    normal,    # uint8 (N,3,S,S) normal images, N at least 2, S at least 34: the detector's input
     painted,   # uint8 (M,3,S,S) contrastive images
     most=64,   # images of each half that are asked
 ):

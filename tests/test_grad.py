@@ -421,6 +421,10 @@ def test_an_engine_of_ones_own_and_the_rule_for_its_fakes():
         fakes.save(root := Path(tempfile.mkdtemp())/"m")
         again = grad_module.GRAD.load(root, "cpu")
         test_eq((again.beta_, again.fakes_), (fakes.beta_, fakes.fakes_))
+        alone = grad_module.GRAD(fakes.config, device="cpu"); normal, _ = alone._begin(ds, None, 60, False)   # as a sweep trains: stage by stage
+        alone.contrastive_[34] = {n: alone._paint(normal, n, 128) for n in (5, 9)}
+        alone._train(normal, (34,))
+        test_eq((alone.beta_, alone.fakes_), (fakes.beta_, fakes.fakes_))
         mixed = fit(generator="upside down+normal ones")
         test_eq([len(x) for x in mixed.contrastive_[34].values()], [tiny().n_contrastive] * 2)
         assert 0 < mixed.fakes_[34][5] < 1

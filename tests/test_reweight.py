@@ -74,6 +74,7 @@ def test_planted_fakes_are_counted():
         test_close(float(found.mean()), n / (n + 20), .15)
         assert 0 <= found.min() and found.max() <= 1
     assert float(fake_shares(normal, normal).mean()) > .9   # normal images are all fakes
+    test_eq([fake_shares(normal[:, :, :s, :s], fresh[:3, :, :s, :s]).shape for s in (34, 64)], [(1, 1), (8, 8)])
 
 
 def test_the_rule_switches_at_a_third():
