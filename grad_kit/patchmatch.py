@@ -105,11 +105,15 @@ def sample_patchmatch(
     seed=0,
     bar=None,    # a tqdm bar counting images
 ):
-    "(n,3,H,W) uint8 on the CPU: contrastive images, each block of 2 x 2 pixels copied from a normal image. Raises `GradKitError` for a level that is not 1 + 4k"
-    if not is_level(level): raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; choose one of those")
+    """(n,3,H,W) uint8 on the CPU: contrastive images, each block of 2 x 2 pixels copied from a normal image.
+    Raises `GradKitError` for a level that is not 1 + 4k, and for images too small for its windows"""
+    if not is_level(level):
+        raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; choose one of those")
     side = min(images.shape[-2:])
     r = round(reach * side)
-    if level // 2 + r + BLOCK >= side: raise GradKitError(f"the images are {side} pixels wide, but windows of {level} pixels up to {r} elsewhere need more than {level // 2 + r + BLOCK}; choose a lower level or a smaller reach")
+    if (need := level // 2 + r + BLOCK) >= side:
+        raise GradKitError(f"the images are {side} pixels wide, but windows of {level} pixels up to {r} elsewhere need "
+                           f"more than {need}; choose a lower level or a smaller reach")
     done = []
     for i in range(0, n, batch):
         g, b = torch.Generator().manual_seed(derive_seed(seed, "patchmatch", level, i)), min(batch, n - i)
