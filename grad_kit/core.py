@@ -53,7 +53,7 @@ class Config:
     analytic_images: int = 48        # normal images behind each batch of training-free samples, drawn anew for each batch (variety measured in notebook 04)
     analytic_batch: int = 12         # training-free samples that share those images
     copy_reach: float = 0.0625       # "patchmatch": share of the side by which a copied window may lie elsewhere. Open: 16 of 256 pixels; with none, parts would stay where they are
-    copy_rounds: int = 8             # and rounds of its search: 16 bring a seventh more windows near (notebook 04a)
+    copy_rounds: int = 8             # and rounds of its search; with 16 hardly more windows come near (notebook 04a)
     # --- augmentation (Tables 5 and 6) ---
     vertical_flip: bool = False
     horizontal_flip: bool = False

@@ -198,7 +198,7 @@ def explore_levels(
     normals=32,   # normal images behind the training-free engine
     steps=20,     # DDIM steps
 ):
-    "Slider over level 1 to 33: PatchDiff's window and the detectors' on a normal image, and contrastive images of that level"
+    "Slider over level 1 to 33: PatchDiff's window and the detectors' on a normal image, and contrastive images of that level. Above 128 pixels the engine is patchmatch at first, which takes seconds there"
     if model is not None and images is None: raise GradKitError("a model keeps no normal images; give some as images=, of those that it was fitted on")
     size, schedule, trained = _engine(model, size)
     normal = _normal(images, size, normals)
@@ -224,7 +224,7 @@ def explore_levels(
         painted, seconds = made
         return plots.plot_level(normal[0], level, painted, windows, at), f"level {max(level, 5) if engine == 'patchmatch' else level}, {engine}: {n} images of {size} px in {f'{Config().copy_rounds} rounds' if engine == 'patchmatch' else f'{steps} steps'}, {seconds:.1f} s"
     controls = dict(level=_slider(w.IntSlider, "level n (pixels)", 9, 1, 33, 4, "side of the window that PatchDiff sees", wait=False),
-                    engine=_choice("engine", ["training-free", "patchmatch"] + ["trained"] * bool(trained), "training-free", "which PatchDiff paints; patchmatch copies windows (level 5 and above)"), draw=w.BoundedIntText(value=0, min=0, max=9999, description="draw no.", layout=w.Layout(width="11em")))
+                    engine=_choice("engine", ["training-free", "patchmatch"] + ["trained"] * bool(trained), "training-free" if size <= 128 else "patchmatch", "which PatchDiff paints; patchmatch copies windows (level 5 and above)"), draw=w.BoundedIntText(value=0, min=0, max=9999, description="draw no.", layout=w.Layout(width="11em")))
     return Explorer(controls, show, compute, ["level", "engine", "draw"])
 
 # %% ../nbs/11_widgets.ipynb #2b1e4dd2
