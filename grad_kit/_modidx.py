@@ -371,6 +371,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'grad_kit.grad.paint_trained': ('grad.html#paint_trained', 'grad_kit/grad.py'),
                                'grad_kit.grad.register_engine': ('grad.html#register_engine', 'grad_kit/grad.py'),
                                'grad_kit.grad.sampling_batch': ('grad.html#sampling_batch', 'grad_kit/grad.py'),
+                               'grad_kit.grad.source_of': ('grad.html#source_of', 'grad_kit/grad.py'),
                                'grad_kit.grad.split_columns': ('grad.html#split_columns', 'grad_kit/grad.py'),
                                'grad_kit.grad.threshold_for': ('grad.html#threshold_for', 'grad_kit/grad.py')},
             'grad_kit.images': { 'grad_kit.images._from_deep': ('images.html#_from_deep', 'grad_kit/images.py'),

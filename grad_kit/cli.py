@@ -393,7 +393,7 @@ def ablate(argv):
     from grad_kit.metrics import headline
     from grad_kit.core import device_name, pick_device
     from grad_kit.data import read_dataset
-    p = _parser("grad_ablate", "Fit and measure variants of the method over several seeds: by default the rows of the paper's Table 4, the last in two steps.",
+    p = _parser("grad_ablate", "Fit and measure variants of the method over several seeds: by default the rows of the paper's Table 4, the last in two steps, and what beta_density=-1 chooses.",
                 "DATA is a folder with labelled test images (MVTec AD, MVTec LOCO AD or laid out like them), or the word trays for the embedded set, drawn anew for each seed.\n"
                 "Finished cells are kept in OUT: the same command goes on after an interruption, and more seeds or variants cost only what is new.\n\n"
                 "  grad_ablate trays --preset quick --seeds 0 1\n  grad_ablate mvtec_loco/pushpins --preset mvtec_loco\n  grad_ablate trays --vary beta_density=[1,2,4,8] --set noisy_reweighting=true")

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ENGINES', 'FORMAT', 'ALGORITHMS', 'threshold_for', 'Result', 'split_columns', 'DetectorScorer', 'Scorer',
-           'register_engine', 'paint_analytic', 'paint_patchmatch', 'paint_trained', 'sampling_batch', 'own_files',
-           'check_replaceable', 'GRAD']
+           'register_engine', 'source_of', 'paint_analytic', 'paint_patchmatch', 'paint_trained', 'sampling_batch',
+           'own_files', 'check_replaceable', 'GRAD']
 
 # %% ../nbs/08_grad.ipynb #ad6539dd
-import copy, hashlib, json, math, re, time, warnings
+import copy, hashlib, inspect, json, math, re, time, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -192,18 +192,28 @@ _SAMPLES = "sigma_t sample_steps eta timesteps beta_start beta_end precision".sp
 _ANALYTIC = "sigma_t sample_steps eta analytic_images analytic_batch timesteps beta_start beta_end".split()
 _COPIES = "copy_reach copy_rounds analytic_images analytic_batch".split()
 
-ENGINES = {}  # name -> function (model, normal, level, n, bar) -> (n,3,S,S) uint8
+ENGINES = {}  # name -> function (model, normal (N,3,S,S) uint8 on the model's device, level, n, bar) -> (n,3,S,S) uint8
 
 def register_engine(
     name,     # as `Config.generator` says it
     *fields,  # of `Config`, on which the images depend
 ):
     "Decorator: make a painter of contrastive images known by `name`; a later one of the same name takes its place"
+    if unknown := [f for f in fields if f not in Config().to_dict()]:
+        raise GradKitError(f"engine '{name}' names the field {unknown[0]!r}, but Config has none of that name; name fields of Config")
     def register(f):
         f.fields = list(fields)
         ENGINES[name] = f
         return f
     return register
+
+def source_of(engine):
+    "{} for the kit's engines; for another one a hash of its source, so that a stage which it painted before it was changed is not found again"
+    f = ENGINES[engine]
+    if f.__module__.startswith("grad_kit."): return {}
+    try: source = inspect.getsource(f)
+    except OSError: source = repr((f.__code__.co_code, f.__code__.co_consts))   # typed at a prompt
+    return dict(source=hashlib.sha256(source.encode()).hexdigest()[:12])
 
 @register_engine("analytic", *_ANALYTIC)
 def paint_analytic(
@@ -394,6 +404,7 @@ class GRAD:
         painted = {n: spread(x, 64).to(some.device) for n, x in self.contrastive_[level].items()}   # as many of each engine
         self.detail_[level] = {n: detail_kept(some, x).cpu() for n, x in painted.items()}
         shown = resize_images(spread(normal, 128), seen)
+        if len(shown) < 2: return   # nobody to judge by
         self.fakes_[level] = {n: float(fake_shares(shown, resize_images(x, seen)).mean()) for n, x in painted.items()}
 
     def _beta(self, levels):
@@ -402,11 +413,16 @@ class GRAD:
         shares = [s for n in levels for s in self.fakes_.get(n, {}).values()]
         return choose_beta(sum(shares) / len(shares)) if shares else 0.
 
-    def _engine_key(self, engine, n, size, m): return self._key("images", ENGINES[engine].fields, engine=engine, level=n, side=size, n=m)
+    def _engine_key(self, engine, n, size, m):
+        return self._key("images", ENGINES[engine].fields, engine=engine, level=n, side=size, n=m, **source_of(engine))
 
     def _run_engine(self, engine, normal, n, m):
         with tqdm(total=m, desc=f"paint level {n}, {normal.shape[-1]} px ({engine})", unit="image", disable=not self._progress) as bar:
-            return ENGINES[engine](self, normal, n, m, bar)
+            made = ENGINES[engine](self, normal, n, m, bar)
+        want = torch.uint8, (m, 3, *normal.shape[-2:])
+        got = (made.dtype, tuple(made.shape)) if isinstance(made, torch.Tensor) else (type(made).__name__, "")
+        if got != want: raise GradKitError(f"engine '{engine}' returned {got[0]} {got[1]}, but must return {want[0]} {want[1]}; mend it")
+        return made.cpu()
 
     def _patchdiff_key(self, n, size): return self._key("patchdiff", _PATCHDIFF, level=n, side=size)
     def _patchdiff_file(self, n, size): return f"patchdiff-{n}-{size}-{self._patchdiff_key(n, size)}.safetensors"
@@ -448,6 +464,8 @@ class GRAD:
         painted = [[[n, c.generator, c.n_contrastive, c.contrast_size(level)] for n in self.contrastive_[level]] for level in levels]
         which = dict(level=list(levels), painted=painted) if len(levels) > 1 else dict(level=levels[0], painted=painted[0])
         if colour_axes(normal)[1].shape[1] < 3: which["colours"] = "of the normal images"   # keys of coloured sets stay as they were
+        if self.config.beta_density < 0: which["beta"] = beta
+        for e in c.engines: which |= {f"{e}_{k}": v for k, v in source_of(e).items()}
         key = self._key("detector", [*_DETECTOR, *_PATCHDIFF, *_SAMPLES, *_ANALYTIC, *(f for e in c.engines for f in ENGINES[e].fields)], **which)
         self._take_network(levels, self._stage(f"detector-{'-'.join(map(str, levels))}", key, make))
 

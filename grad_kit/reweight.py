@@ -94,7 +94,8 @@ def fake_shares(
     def small(x): return to_float(resize_images(x, side))
     nearest = NearestWindow(small(spread(normal[::2], most)), level, 1, stride)
     inside = -(-(level // 2) // stride)   # places whose windows lie within the image
-    def far(x): return torch.cat([nearest(small(part))[:, inside:-inside, inside:-inside] for part in x.split(16)])
+    batch = max(1, min(16, 2**26 // (27 * side**2)))   # nine moved copies of each take a quarter of a gigabyte at most
+    def far(x): return torch.cat([nearest(small(part))[:, inside:-inside, inside:-inside] for part in x.split(batch)])
     usual = far(spread(normal[1::2], most)).median(0).values
     return (2 * (far(painted) <= usual).float().mean(0)).clamp(max=1)
 

@@ -201,7 +201,7 @@ def explore_levels(
     "Slider over level 1 to 33: PatchDiff's window and the detectors' on a normal image, and contrastive images of that level. Above 128 pixels the engine is patchmatch at first, which takes seconds there"
     if model is not None and images is None: raise GradKitError("a model keeps no normal images; give some as images=, of those that it was fitted on")
     size, schedule, trained = _engine(model, size)
-    normal = _normal(images, size, normals)
+    normal, copies = _normal(images, size, normals), Config() if model is None else model.config
     full, detectors = (256, (34, 68, 136)) if model is None else (model.config.image_size, model.config.detector_levels)
     windows = {f"detector {k}": k * size / full for k in detectors}
     contrast = normal.float().std(0).mean(0)[size // 4:3 * size // 4, size // 4:3 * size // 4]   # a place where normal images differ has something to show
@@ -212,7 +212,7 @@ def explore_levels(
             done = []
             for i in range(n):
                 check(i / n)
-                done.append(sample_patchmatch(normal, max(level, 5), 1, seed=derive_seed(draw, i)))
+                done.append(sample_patchmatch(normal, max(level, 5), 1, copies.copy_reach, copies.copy_rounds, seed=derive_seed(draw, i)))
             return torch.cat(done), time.monotonic() - start
         if engine == "trained":
             if level not in trained: raise GradKitError(f"the model has no trained PatchDiff of level {level}; it has {', '.join(map(str, trained))}: choose one of them, or the training-free engine")
@@ -222,7 +222,8 @@ def explore_levels(
         return to_uint8(x).cpu(), time.monotonic() - start
     def show(made, level, engine, draw):
         painted, seconds = made
-        return plots.plot_level(normal[0], level, painted, windows, at), f"level {max(level, 5) if engine == 'patchmatch' else level}, {engine}: {n} images of {size} px in {f'{Config().copy_rounds} rounds' if engine == 'patchmatch' else f'{steps} steps'}, {seconds:.1f} s"
+        if engine == "patchmatch": level = max(level, 5)   # it has none below
+        return plots.plot_level(normal[0], level, painted, windows, at), f"level {level}, {engine}: {n} images of {size} px in {f'{copies.copy_rounds} rounds' if engine == 'patchmatch' else f'{steps} steps'}, {seconds:.1f} s"
     controls = dict(level=_slider(w.IntSlider, "level n (pixels)", 9, 1, 33, 4, "side of the window that PatchDiff sees", wait=False),
                     engine=_choice("engine", ["training-free", "patchmatch"] + ["trained"] * bool(trained), "training-free" if size <= 128 else "patchmatch", "which PatchDiff paints; patchmatch copies windows (level 5 and above)"), draw=w.BoundedIntText(value=0, min=0, max=9999, description="draw no.", layout=w.Layout(width="11em")))
     return Explorer(controls, show, compute, ["level", "engine", "draw"])

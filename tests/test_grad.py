@@ -428,7 +428,18 @@ def test_an_engine_of_ones_own_and_the_rule_for_its_fakes():
         mixed = fit(generator="upside down+normal ones")
         test_eq([len(x) for x in mixed.contrastive_[34].values()], [tiny().n_contrastive] * 2)
         assert 0 < mixed.fakes_[34][5] < 1
+        stages = Path(tempfile.mkdtemp())
+        fit(stages, generator="upside down")
+        @grad_module.register_engine("upside down", "rotation")
+        def other(model, normal, level, n, bar): return same(model, normal, level, n, bar).flip(2)
+        assert torch.equal(fit(stages, generator="upside down").contrastive_[34][5], ds.split("train").images(128)[:6].flip(2))   # not what the one of before painted
+        @grad_module.register_engine("upside down")
+        def other(model, normal, level, n, bar): return normal.float()
+        test_fail(lambda: fit(generator="upside down"), exc=GradKitError, contains="'upside down' returned torch.float32")
     finally: del grad_module.ENGINES["normal ones"], grad_module.ENGINES["upside down"]
+    test_fail(lambda: grad_module.register_engine("x", "reach"), exc=GradKitError, contains="'reach'")
+    two = grad_module.GRAD(tiny(beta_density=-1., generator="patchmatch"), device="cpu").fit(ds.split("train").images(64)[:2].permute(0, 2, 3, 1), progress=False)
+    test_eq((two.fakes_, two.beta_), ({}, {34: 0.}))
     test_fail(lambda: grad_module.GRAD(Config.preset("quick", generator="trained+magic")), exc=GradKitError, contains="there is no engine 'magic'")
     test_fail(lambda: Config.preset("quick", generator="trained+trained"), exc=GradKitError, contains="each once")
     test_fail(lambda: Config.preset("quick", beta_density=-2.), exc=GradKitError, contains="or -1")
