@@ -255,7 +255,7 @@ def sampling_batch(
     "Images to paint at a time: as many as hold 2^22 pixels on a GPU, 2^16 on a CPU, which is fastest while they fit its cache"
     return max(1, min(256, (2**22 if device.type == "cuda" else 2**16) // size**2))
 
-# %% ../nbs/08_grad.ipynb #1e3e4d2a
+# %% ../nbs/08_grad.ipynb #99a1e2c0
 _DETECTOR = ("vertical_flip horizontal_flip rotation jitter_p jitter_normal jitter_generated detector_width detector_steps detector_lr weight_decay patches images_per_set patch_noise "
              "alpha_1 alpha_2 sigma_c sigma_z noisy_reweighting tail_reweighting tail_sets balance_sets reweight_after beta_density bank_size negative_bank_size precision").split()
 def _move_in(module, state):
@@ -277,6 +277,7 @@ def _of_others(sums, squares, count):
     variance = ((squares.sum(0) - squares) / n - mean.square()) * n / (n - 1)
     return mean, variance.clamp(min=1e-12).sqrt()
 
+# %% ../nbs/08_grad.ipynb #bde3fe88
 FORMAT = 1  # of model folders and stages; a change that makes old ones unreadable counts up
 ALGORITHMS = dict(patchdiff=1, images=1, detector=1)  # a change in what a stage makes of the same settings and images counts up: finished stages of before are then made anew
 
@@ -301,6 +302,7 @@ def check_replaceable(
     if others and not own: raise GradKitError(f"'{folder}' holds other files and no model ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}); name a new folder")
     if others: raise GradKitError(f"'{folder}' holds a model and {len(others)} files that are not its own ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}); move them, or name a new folder")
 
+# %% ../nbs/08_grad.ipynb #1e3e4d2a
 class GRAD:
     """Anomaly detection from normal images alone: `GRAD(config).fit(images).score(images)`.
     Fitted attributes end in `_`: `seen_` (hashes of the images fitted and held out), `threads_` (numbers of threads it was fitted with), `scorers_` (name -> MapScorer), `units_` (name -> zero, spread, weight), `detectors_` (level -> PatchDetector), `banks_` (M+, M-), `networks_` (levels -> the network that serves them), `patchdiffs_`, `contrastive_`, `detail_` (what these keep of the normal images' detail), `fakes_` (share of their patches that are in fact normal), `beta_` (beta_density of each detector level), `history_`, `stats_`, `holdout_scores_`, `threshold_`"""
