@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAPER_LOCO', 'PAPER_AD', 'PAPER_MEANS', 'table_4', 'grid', 'take_normals', 'beside', 'beside_table', 'run_cell',
-           'cell_file', 'ablate', 'ablation_values', 'ablation_table', 'difference_table', 'find_categories',
-           'reproduce', 'paper_tables', 'low_level_traces', 'probe_traces']
+           'check_distinct', 'cell_file', 'ablate', 'ablation_values', 'ablation_table', 'difference_table',
+           'find_categories', 'reproduce', 'paper_tables', 'low_level_traces', 'probe_traces']
 
 # %% ../nbs/10a_ablate.ipynb #71ecdd1f
 import dataclasses, itertools, json, time
@@ -124,7 +124,7 @@ def run_cell(
                 beta={str(n): b for n, b in model.beta_.items()}, beside=beside(model, dataset, items, truth["masks"]),
                 seconds=round(model.seconds_, 1), device=device_name(model.device), torch=torch.__version__, grad_kit=__version__, config=json.loads(config.to_json()))
 
-def _distinct(seeds):
+def check_distinct(seeds):
     if len(set(seeds)) < len(seeds): raise GradKitError(f"the seeds are {', '.join(map(str, seeds))}, but each must differ; list each once")
 
 def cell_file(
@@ -152,7 +152,7 @@ def ablate(
     with run_lock(out): return _ablate(data, config, variants, seeds, out, device, say, normals)
 
 def _ablate(data, config, variants, seeds, out, device, say, normals):
-    _distinct(seeds)
+    check_distinct(seeds)
     configs = {name: config.replace(**changes) for name, changes in variants.items()}  # a wrong field is refused before anything runs
     out, cells = out and Path(out), {}
     def name_of(name, n): return f"{name}, {n} normal images" if n else name

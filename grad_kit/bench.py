@@ -92,16 +92,16 @@ def untrained(
     model = GRAD(config, seed, device)
     with seeded(seed, "untrained"):
         model.networks_, model.detectors_ = {}, {}
-        for levels in model._networks():
+        for levels in model.detector_groups():
             net = PatchDetector(config.detector_width, len(levels))
             for p in net.parameters(): p.data.normal_(0, (2 / p[0].numel()) ** .5 if p.ndim > 1 else .1)
             model.networks_[levels] = net.to(model.device, memory_format=torch.channels_last).eval().requires_grad_(False)
             model.detectors_ |= {n: model.networks_[levels].at(i) for i, n in enumerate(levels)}
         normal = torch.randint(0, 256, (normals, 3, config.image_size, config.image_size), dtype=torch.uint8)
     model.stats_ = {n: (0., 1.) for n in config.detector_levels}
-    model._fit_scorers(normal.to(model.device))
+    model.fit_scorers(normal.to(model.device))
     model.units_ = {name: (0., 1., 1.) for name in config.scorers}
-    model.threshold_, model.holdout_scores_, model.n_normal_, model._scorers = 0., [0.], normals, {}
+    model.threshold_, model.holdout_scores_, model.n_normal_ = 0., [0.], normals
     return model
 
 def with_tf32(

@@ -176,7 +176,7 @@ def _what_scores(model):
     "In words: which scorers, with which weight, and what painted the contrastive images"
     units = getattr(model, "units_", {})
     said = "scorers: " + ", ".join(name + (f" (weight {units[name][2]:.2f})" if len(units) > 1 else "") for name in model.config.scorers)
-    return said + (f"; contrastive images: {model.config.generator}" if model._networks() else "; nothing trained")
+    return said + (f"; contrastive images: {model.config.generator}" if model.detector_groups() else "; nothing trained")
 
 def _write_tiffs(items, maps, folder):
     "A float32 TIFF of the image's own size for each map, named as MVTec LOCO AD's evaluation reads them: test/logical_anomalies/000.tiff"
@@ -200,7 +200,7 @@ def _fit(config, ds, args, out):
     from grad_kit.grad import GRAD
     model = GRAD(config, args.seed, args.device)
     stages = user_path(args.stages or f"{out}.stages")
-    print(f"fitting on {ds.name}: {len(ds.split('train'))} normal images, {config.image_size} px, {_what_scores(model)}{f', detector levels {list(config.detector_levels)}' if model._networks() else ''}, seed {args.seed}, {device_name(model.device)}{f'; stages in {stages}' if model._networks() else ''}", flush=True)
+    print(f"fitting on {ds.name}: {len(ds.split('train'))} normal images, {config.image_size} px, {_what_scores(model)}{f', detector levels {list(config.detector_levels)}' if model.detector_groups() else ''}, seed {args.seed}, {device_name(model.device)}{f'; stages in {stages}' if model.detector_groups() else ''}", flush=True)
     return model.fit(ds, stages, compile=getattr(args, "compile", False)), stages
 
 def _say_painted(model):
@@ -259,7 +259,7 @@ def fit(argv):
     _say_painted(model)
     print(f"\nmodel in {out}: threshold {model.threshold_:.3f} from {len(model.holdout_scores_)} held-out normal images for a false-alarm rate of {config.false_alarm_rate:g}; {time.time() - start:.0f} s, {_peak_memory_gib(model.device)} GiB")
     if len(config.scorers) > 1: print(_what_scores(model))
-    print(f"next: grad_score {out} IMAGES --out FOLDER" + (f"   (finished stages are kept in {stages}; delete it when you like)" if model._networks() else ""))
+    print(f"next: grad_score {out} IMAGES --out FOLDER" + (f"   (finished stages are kept in {stages}; delete it when you like)" if model.detector_groups() else ""))
 
 # %% ../nbs/15_cli.ipynb #5fc72a7b
 def map_names(

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'FRAMES', 'NORMAL', 'BAD', 'MASK', 'TEST', 'DEFECTS', 'UNCLEAR', 'READERS', 'PURPOSES', 'KINDS', 'Item',
-           'frame_image', 'unframe_map', 'Dataset', 'hash_images', 'name_words', 'kind_of_name', 'kind_of_folder',
-           'Found', 'find_images', 'register_reader', 'read_dataset', 'as_dataset', 'test_items', 'read_folders',
-           'IMAGE_SUFFIXES', 'image_size', 'read_image', 'read_mask', 'resize_images', 'to_device', 'to_float',
-           'to_uint8']
+           'frame_image', 'unframe_map', 'on_threads', 'Dataset', 'hash_images', 'name_words', 'kind_of_name',
+           'kind_of_folder', 'Found', 'find_images', 'register_reader', 'read_dataset', 'as_dataset', 'test_items',
+           'read_folders', 'IMAGE_SUFFIXES', 'image_size', 'read_image', 'read_mask', 'resize_images', 'to_device',
+           'to_float', 'to_uint8']
 
 # %% ../nbs/01_data.ipynb #dffd3541
 import csv, dataclasses, hashlib, json, os, re, unicodedata, warnings
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from .core import OUTPUT_MARK, PATCH, GradKitError, is_output, user_path
-from .images import IMAGE_SUFFIXES, _opened, _read, _read_mask, image_size, read_image, read_mask, resize_images, to_device, to_float, to_uint8
+from .images import IMAGE_SUFFIXES, open_picture, read_pixels, read_mask_saying, image_size, read_image, read_mask, resize_images, to_device, to_float, to_uint8
 
 _all_ = ["IMAGE_SUFFIXES", "image_size", "read_image", "read_mask", "resize_images", "to_device", "to_float", "to_uint8"]  # this room's door to the one below
 
@@ -59,7 +59,7 @@ class Item:
 
     def _read(self, bits):
         "(pixels, the greatest value of a 16-bit file or None)"
-        a, top = (self.image, None) if isinstance(self.image, np.ndarray) else _read(self.image, None, bits)
+        a, top = (self.image, None) if isinstance(self.image, np.ndarray) else read_pixels(self.image, None, bits)
         if a.dtype != np.uint8 or a.ndim != 3 or a.shape[-1] != 3:
             raise GradKitError(f"image '{self.where}' is {a.dtype} of shape {a.shape}, but must be uint8 (H,W,3); "
                                f"convert it")
@@ -110,7 +110,7 @@ def unframe_map(
     return out
 
 # %% ../nbs/01_data.ipynb #faf5d217
-def _threads(f, xs, workers=None, progress=False):
+def on_threads(f, xs, workers=None, progress=False):
     "[f(x) for x in xs] on threads: decoding, resizing and hashing let go of Python's lock"
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         done = pool.map(f, xs)
@@ -191,7 +191,7 @@ def _decoded(self:Dataset, size, workers, progress):
     def load(it):
         a, top = it._read(self.bits)
         return a.shape, top, resize_images(torch.from_numpy(np.array(frame_image(a, self.frame), order="C")).permute(2, 0, 1)[None], size)
-    loaded = _threads(load, self.items, workers, progress)
+    loaded = on_threads(load, self.items, workers, progress)
     for it, (shape, _, _) in zip(self.items, loaded if self.frame == "stretch" else ()):
         if shape != loaded[0][0]:
             raise GradKitError(f"'{self.items[0].where}' is {_wxh(loaded[0][0])} pixels, but '{it.where}' is "
@@ -208,7 +208,7 @@ def hash_images(
     u8,  # uint8 (N,3,H,W) on the CPU
 ):
     "16 hex digits an image that name its pixels"
-    return _threads(lambda x: hashlib.sha256(x.numpy().tobytes()).hexdigest()[:16], list(u8))
+    return on_threads(lambda x: hashlib.sha256(x.numpy().tobytes()).hexdigest()[:16], list(u8))
 
 @patch
 def image_hashes(self:Dataset,
@@ -231,7 +231,7 @@ def defect_masks(self:Dataset,
                            f"add ground_truth/, or use image scores only")
     size, masks = it.native_size(), []
     for m in it.masks:
-        mask, remark = (np.asarray(m) != 0, "") if isinstance(m, np.ndarray) else _read_mask(m)
+        mask, remark = (np.asarray(m) != 0, "") if isinstance(m, np.ndarray) else read_mask_saying(m)
         if mask.shape != tuple(size):
             raise GradKitError(f"mask '{it.name if isinstance(m, np.ndarray) else m}' is {_wxh(mask.shape)} pixels, "
                                f"but its image '{it.where}' is {_wxh(size)}; give the mask its image's size")
@@ -254,7 +254,7 @@ def masks(self:Dataset):
         size = self.items[i].native_size()
         side = {"letterbox": max(size), "crop": min(size)}.get(self.frame)
         return np.broadcast_to(False, (side, side) if side else size)  # which takes no memory
-    masks = _threads(join, range(len(self)))
+    masks = on_threads(join, range(len(self)))
     said = dict(empty="empty, though their images count as anomalous: draw the defects, or move the images to good",
                 inverted="white nearly everywhere: if black and white are exchanged, invert them",
                 lossy="grey at their edges, as lossy compression or resizing leaves them: what is above half of the greatest value counts")
@@ -736,7 +736,7 @@ def _read_beside(found, purpose):
     if lone:
         raise GradKitError(f"'{lone[0]}' has no mask beside it, as {len(pairs)} other images of '{root}' have; add "
                            f"it (black for a normal image), or say --normal FOLDER --abnormal FOLDER")
-    on = dict(zip(images, _threads(lambda p: bool(read_mask(pairs[p]).any()), images)))
+    on = dict(zip(images, on_threads(lambda p: bool(read_mask(pairs[p]).any()), images)))
     split = {p: next((s for s in ("train", "test") if s in [x.lower() for x in p.relative_to(root).parts[:-1]]), None) for p in images}
     normals = [p for p in images if not on[p]]
     if not normals and purpose == "fit":
@@ -871,9 +871,9 @@ def _read_config(path):
 def _name_defects(items, config):
     "The items with their masks' defect names and saturation thresholds, as far as `config` knows them; as they were where all masks are flattened to 255"
     def value(mask):
-        with _opened(mask) as im: return im.convert("L").getextrema()[1]
+        with open_picture(mask) as im: return im.convert("L").getextrema()[1]
     paths = [m for it in items for m in it.masks]
-    values = dict(zip(paths, _threads(value, paths)))
+    values = dict(zip(paths, on_threads(value, paths)))
     if set(values.values()) == {255} and (255 not in config or len(config) > 1 and len(paths) > 1): return items
     def named(it):
         found = [config.get(values[m], (it.kind, None)) for m in it.masks]

@@ -62,11 +62,11 @@ def export_model(
     int8=None,   # normal images (a Dataset, a folder, uint8 (N,H,W,3)): eight-bit convolutions, their ranges taken from these images; None: float32
 ):
     "Write the model's `Scorer` with config and threshold inside; whole or not at all. Raises `GradKitError` for another suffix, for eight bits where nothing is convolved by them, for a file that is not an exported model, and where the extra `export` is missing"
-    model._check_fitted()
+    model.check_fitted()
     path = user_path(path)
     suffix = _format(path)
     check_free(path)
-    if int8 is not None and not model._networks(): raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) hold no convolutions that eight bits would speed up; export it as it is, without int8")
+    if int8 is not None and not model.detector_groups(): raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) hold no convolutions that eight bits would speed up; export it as it is, without int8")
     onnx, ov = *_need("onnx", "onnxscript")[:1], _need("openvino")[0] if suffix == ".xml" else None
     size = model.config.image_size
     with atomic_write(path) as out, tempfile.TemporaryDirectory(dir=out.parent) as tmp:

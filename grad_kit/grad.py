@@ -238,7 +238,7 @@ def paint_patchmatch(model, normal, level, n, bar):
 def paint_trained(model, normal, level, n, bar):
     "(n,3,S,S) uint8 by a PatchDiff trained on the normal images (notebook 03)"
     c, size = model.config, normal.shape[-1]
-    net = model._patchdiff(normal, level, size)
+    net = model.patchdiff(normal, level, size)
     net, schedule = compiled(net) if model._compile else net, noise_schedule(c.timesteps, c.beta_start, c.beta_end)
     batch, seed = sampling_batch(size, model.device), derive_seed(model.seed, "trained", level, size)
     while True:
@@ -339,10 +339,10 @@ class GRAD:
         self.__dict__.update(new.__dict__)
         return self
 
-    def _begin(self, ds, stages, checkpoint_every, progress):
+    def begin(self, ds, stages, checkpoint_every, progress):
         "(normal images on the device, held-out ones), with everything ready for the stages"
         self._stages, self._every, self._progress, ds = stages and user_path(stages), checkpoint_every, progress, ds.read_as(self.config)
-        train, held = self._split(ds)
+        train, held = self.split_held_out(ds)
         self.seen_ = dict(fitted=hash_images(train), held_out=hash_images(held))
         self._data = hashlib.sha256("".join(self.seen_["fitted"]).encode()).hexdigest()[:12]   # a stage belongs to the very images it saw
         self.patchdiffs_, self.contrastive_, self.networks_, self.detectors_, self.banks_, self.history_, self.detail_, self.fakes_, self.beta_ = {}, {}, {}, {}, {}, {}, {}, {}, {}
@@ -351,17 +351,17 @@ class GRAD:
 
     def _fit(self, ds, stages, checkpoint_every, progress):
         c, start = self.config, time.time()
-        normal, held = self._begin(ds, stages, checkpoint_every, progress)
+        normal, held = self.begin(ds, stages, checkpoint_every, progress)
         if self._wants("wants_contrastive"):
             for level, levels in zip(c.detector_levels, c.contrastive_levels):
-                self.contrastive_[level] = {n: self._paint(normal, n, c.contrast_size(level)) for n in levels}
-        for levels in self._networks(): self._train(normal, levels)
-        self._fit_scorers(normal)
-        self._calibrate(held, normal)
+                self.contrastive_[level] = {n: self.paint(normal, n, c.contrast_size(level)) for n in levels}
+        for levels in self.detector_groups(): self.train_detector(normal, levels)
+        self.fit_scorers(normal)
+        self.calibrate(held, normal)
         self.seconds_ = time.time() - start   # with kept stages: the time of what was not there yet
         return self
 
-    def _split(self, ds):
+    def split_held_out(self, ds):
         "(images to train on, held-out images), uint8: the data's own validation split, or a random share of the training images where there is none, or where it is needed as test normals"
         c, train, validation, test = self.config, ds.split("train"), ds.split("validation"), ds.split("test")
         if len(train) < 2: raise GradKitError(f"'{ds.name}' has {len(train)} normal training images, but at least 2 are needed; add more")
@@ -389,14 +389,14 @@ class GRAD:
 
     def _key(self, kind, fields, **more): return self.config.key(*fields, format=FORMAT, algorithm=ALGORITHMS[kind], seed=self.seed, data=self._data, size=self.config.image_size, **more)
 
-    def _paint(self, normal, n, size):
+    def paint(self, normal, n, size):
         "(M,3,size,size) uint8 contrastive images of level n, by the engine or engines of the config"
         c = self.config
         small = resize_images(normal, size)
         k = len(c.engines)
         counts = [c.n_contrastive // k + (i < c.n_contrastive % k) for i in range(k)]
         painted = torch.cat([self._stage(f"images-{e}-{n}-{size}", self._engine_key(e, n, size, m), lambda _: {"images": self._run_engine(e, small, n, m)})["images"] for e, m in zip(c.engines, counts) if m])
-        if "trained" in c.engines and self._stages and (self._stages/self._patchdiff_file(n, size)).exists(): self._patchdiff(small, n, size)   # a resumed fit has all that a fresh one has
+        if "trained" in c.engines and self._stages and (self._stages/self._patchdiff_file(n, size)).exists(): self.patchdiff(small, n, size)   # a resumed fit has all that a fresh one has
         return keep_colours(painted, normal)
 
     def _see_detail(self, normal, level):
@@ -429,7 +429,7 @@ class GRAD:
     def _patchdiff_key(self, n, size): return self._key("patchdiff", _PATCHDIFF, level=n, side=size)
     def _patchdiff_file(self, n, size): return f"patchdiff-{n}-{size}-{self._patchdiff_key(n, size)}.safetensors"
 
-    def _patchdiff(self, normal, n, size):
+    def patchdiff(self, normal, n, size):
         "The trained level-n PatchDiff for images of this size"
         if (n, size) not in self.patchdiffs_:
             def make(checkpoint):
@@ -447,12 +447,12 @@ class GRAD:
 
     def _wants(self, what): return any(getattr(SCORERS[name], what) for name in self.config.scorers)
 
-    def _networks(self):
+    def detector_groups(self):
         "The detector levels that each network serves; none where no scorer wants a detector"
         if not self._wants("wants_detector"): return []
         return [self.config.detector_levels] if self.config.one_network else [(n,) for n in self.config.detector_levels]
 
-    def _train(self, normal, levels):
+    def train_detector(self, normal, levels):
         "One network on the images of its levels"
         for n in levels: self._see_detail(normal, n)
         beta = self._beta(levels)
@@ -486,9 +486,9 @@ class GRAD:
         self._scorers = {}
 
     @torch.no_grad()
-    def _fit_scorers(self, normal):
+    def fit_scorers(self, normal):
         "Each scorer, in the order of the config; seconds, not stages"
-        self.scorers_, self.scorer_seconds_ = {}, {}
+        self.scorers_, self.scorer_seconds_, self._scorers = {}, {}, {}
         for name in self.config.scorers:
             start = time.time()
             threads.look()
@@ -504,7 +504,7 @@ class GRAD:
         size = self.config.image_size
         if scorer(torch.zeros(1, 3, size, size, device=self.device)).shape != (1, size, size): raise TypeError("its map has another shape")
 
-    def _calibrate(self, held, normal=None):
+    def calibrate(self, held, normal=None):
         "Levels in units of their maps' spread, scorers in units of their image scores' spread, and the image scores, on held-out normal images; several scorers also want the images fitted on, for planted changes"
         c, self._scorers = self.config, {}
         self.stats_ = {}
@@ -514,7 +514,7 @@ class GRAD:
         self.units_ = {name: (0., 1., 1.) for name in c.scorers}
         if len(c.scorers) > 1: self.units_, self._scorers = self._find_units(held, normal), {}
         by_others = len(held) > 2 and (len(c.scorers) > 1 or len(self.stats_) > 1)
-        self.holdout_scores_ = (self._scores_by_others(held) if by_others else self._score(held).image_score).tolist()
+        self.holdout_scores_ = (self._scores_by_others(held) if by_others else self.score_pixels(held).image_score).tolist()
         self.rounding_ = self._rounding(held)
         self.threshold_ = self.threshold_at(best_effort=True)
 
@@ -528,15 +528,15 @@ class GRAD:
         "The largest difference between image scores of held-out images one by one and in batches of 3 and of 16 or more"
         some = held[:16]
         many = some.repeat(-(-16 // len(some)), 1, 1, 1)
-        one = self._score(some, 1).image_score.repeat(-(-16 // len(some)))
-        return max(float((self._score(many, batch).image_score - one).abs().max()) for batch in (3, len(many)))
+        one = self.score_pixels(some, 1).image_score.repeat(-(-16 // len(some)))
+        return max(float((self.score_pixels(many, batch).image_score - one).abs().max()) for batch in (3, len(many)))
 
     def threshold_at(self,
         false_alarm_rate=None,  # None: the config's
         best_effort=False,      # True: where too few images were held out for it, warn and take the largest score
     ):
         "The threshold for a false-alarm rate: `threshold_for` of the held-out scores, and `tolerance`. The promise holds for images that could as well have been held out: same part, camera and light"
-        self._check_fitted()
+        self.check_fitted()
         rate = self.config.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
         return threshold_for(self.holdout_scores_, rate, best_effort) + self.tolerance()
 
@@ -573,14 +573,14 @@ class GRAD:
         return self._in_batches(score, held, 64, *(t.float() for t in (mean, std, zero, gain)))[0]
 
     # --- scoring ---
-    def _check_fitted(self):
+    def check_fitted(self):
         if not hasattr(self, "stats_"): raise GradKitError("this GRAD is not fitted; call fit(images) first, or GRAD.load(folder)")
 
     def scorer(self,
         precision="float32",  # of the convolutions: "float32", "bfloat16" or "auto"
     ):
         "The `Scorer` of this model as it stands, made once for each precision"
-        self._check_fitted()
+        self.check_fitted()
         dtype = pick_dtype(precision, self.device)
         if dtype not in self._scorers: self._scorers[dtype] = Scorer(self, dtype)
         return self._scorers[dtype]
@@ -592,14 +592,14 @@ class GRAD:
         each=False,  # True: also the map of each scorer, in its own units
     ):
         "A `Result` for the images, in their order. Raises `GradKitError` where they are of another size than the images that the model was fitted on"
-        self._check_fitted()
+        self.check_fitted()
         ds = as_dataset(images, "score").read_as(self.config)
-        if len(ds): self._check_size(ds.items[0])
+        if len(ds): self.check_size(ds.items[0])
         pixels = ds.images(self.config.image_size)
-        result = self._score(pixels, batch, precision)
+        result = self.score_pixels(pixels, batch, precision)
         return replace(result, scorer_map={name: maps for name, (maps, _, _) in self.score_each(pixels, batch, precision).items()}) if each else result
 
-    def _check_size(self, item):
+    def check_size(self, item):
         found, fitted = tuple(item.native_size()), getattr(self, "native_size_", None)
         if self.config.frame == "stretch" and fitted and found != fitted: raise GradKitError(f"'{item.where}' is {found[1]} x {found[0]} pixels, but the model was fitted on images of {fitted[1]} x {fitted[0]}; score images of that size, or fit on such as these")
 
@@ -636,7 +636,7 @@ class GRAD:
                 batch = max(1, min(batch, len(images)) // 2)
                 warnings.warn(f"out of memory on {device_name(self.device)}: going on with {batch} images at a time")
 
-    def _score(self, images, batch=64, precision="float32"):
+    def score_pixels(self, images, batch=64, precision="float32"):
         scorer = self.scorer(precision)
         maps, scores, columns = self._in_batches(scorer, images, batch)
         return Result(scores, maps, *split_columns(scorer.columns, columns, getattr(self, "threshold_", math.nan)))
@@ -662,7 +662,7 @@ class GRAD:
         level,   # detector level
     ):
         "(noisy, tail), each (N,S,S): log2 of each window's weight by Eq. 1 and by Eq. 2 over the uniform one, aligned to the images (Fig. 5). With `beta_` of the level, or with 1 where that is 0 and all weights were equal"
-        self._check_fitted()
+        self.check_fitted()
         if not self.detectors_: raise GradKitError("this model has no trained detector, whose patches would have weights; fit one with 'detector' among Config.scorers")
         c, size = self.config, self.config.input_size(level)
         f = dense_features(self.detectors_[level], resize_images(images, size))
@@ -676,7 +676,7 @@ class GRAD:
     ):
         """Write the fitted model: manifest.json and one safetensors file a network (detectors with their banks, PatchDiffs) and a scorer; whole or not at all.
         Raises `GradKitError` where the folder holds anything that is not a model's own"""
-        self._check_fitted()
+        self.check_fitted()
         folder = user_path(folder)
         put_back(folder)
         check_replaceable(folder)
@@ -714,7 +714,7 @@ class GRAD:
             model = cls(Config.from_dict(d["config"]), d["seed"], device)
             model.stats_ = {int(n): tuple(map(float, v)) for n, v in d["stats"].items()}
             model.holdout_scores_, model.n_normal_ = list(map(float, d["holdout_scores"])), d["n_normal"]
-            if set(model.stats_) != (set(model.config.detector_levels) if model._networks() else set()) or any(len(v) != 2 or not np.isfinite(v).all() or v[1] <= 0 for v in model.stats_.values()): raise KeyError("stats")
+            if set(model.stats_) != (set(model.config.detector_levels) if model.detector_groups() else set()) or any(len(v) != 2 or not np.isfinite(v).all() or v[1] <= 0 for v in model.stats_.values()): raise KeyError("stats")
             if not np.isfinite(model.holdout_scores_).all(): raise KeyError("holdout_scores")
             model.units_ = {name: tuple(map(float, v)) for name, v in d.get("units", {name: (0., 1., 1.) for name in model.config.scorers}).items()}   # none were written before there were several scorers
             if set(model.units_) != set(model.config.scorers) or any(len(v) != 3 or not np.isfinite(v).all() or v[1] <= 0 or v[2] <= 0 for v in model.units_.values()): raise KeyError("units")
@@ -736,7 +736,7 @@ class GRAD:
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e: raise GradKitError(f"'{manifest}' lacks or garbles a field ({str(e)[:200]}); fetch a whole copy of the model") from e
         closed = [name for name in model.config.scorers if f"scorer_{name}.safetensors" in d.get("files", {})]
         if missing := [name for name, scorer in model.scorers_.items() if name not in closed and not scorer.wants_detector]: raise GradKitError(f"'{manifest}' lists no file of scorer '{missing[0]}'; fetch a whole copy of the model")
-        for name, take in [*((f"scorer_{k}.safetensors", lambda s, k=k: model._take_scorer(k, s["scorer"])) for k in closed), *((model._file(levels), lambda s, levels=levels: model._take_network(levels, s)) for levels in model._networks()),
+        for name, take in [*((f"scorer_{k}.safetensors", lambda s, k=k: model._take_scorer(k, s["scorer"])) for k in closed), *((model._file(levels), lambda s, levels=levels: model._take_network(levels, s)) for levels in model.detector_groups()),
                            *((f"patchdiff_{n}_{size}.safetensors", lambda s, k=(n, size): model.patchdiffs_.update({k: model._built_patchdiff(k[0], s["model"])})) for n, size in patchdiffs)]:
             try: take(load_state(folder/name))
             except GradKitError: raise

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .core import FLIPS, Config, GradKitError, atomic_write, run_lock, read_json, seeded, user_path, write_json
-from .data import Item, _threads, frame_image, read_dataset, read_image, resize_images
+from .data import Item, on_threads, frame_image, read_dataset, read_image, resize_images
 
 # %% ../nbs/14_scale.ipynb #35f66ecf
 @contextmanager
@@ -50,13 +50,13 @@ def _begun(folder, config, seed, stages, device):
     from grad_kit.grad import GRAD
     warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
     model, ds = GRAD(config, seed, device), read_dataset(folder)
-    return model, ds, model._begin(ds, stages, 60, False)[0]
+    return model, ds, model.begin(ds, stages, 60, False)[0]
 
 def _paint(folder, config, seed, stages, device, n, size):
     "The contrastive images of one PatchDiff level and size, into `stages`. Tasks return their seconds by name, with those of the tasks they needed"
     start = time.time()
     model, _, normal = _begun(folder, config, seed, stages, device)
-    model._paint(normal, n, size)
+    model.paint(normal, n, size)
     return {f"paint {n} {size}": time.time() - start}
 
 def _train(folder, config, seed, stages, device, levels, *painted):
@@ -64,8 +64,8 @@ def _train(folder, config, seed, stages, device, levels, *painted):
     start = time.time()
     model, _, normal = _begun(folder, config, seed, stages, device)
     for level in levels:
-        model.contrastive_[level] = {n: model._paint(normal, n, config.contrast_size(level)) for n in config.contrastive_levels[config.detector_levels.index(level)]}
-    model._train(normal, levels)
+        model.contrastive_[level] = {n: model.paint(normal, n, config.contrast_size(level)) for n in config.contrastive_levels[config.detector_levels.index(level)]}
+    model.train_detector(normal, levels)
     return {k: s for task in painted for k, s in task.items()} | {f"train {levels}": time.time() - start}
 
 def _measure(folder, config, seed, stages, device, file, *trained):
@@ -79,8 +79,8 @@ def _measure(folder, config, seed, stages, device, file, *trained):
 
 def _cells(folders, config, seeds, out):
     "{(category, seed): (Config, file of its finished cell)}; each category is read once"
-    from grad_kit.ablate import _distinct, cell_file
-    _distinct(seeds)
+    from grad_kit.ablate import check_distinct, cell_file
+    check_distinct(seeds)
     files = {}
     for category, folder in folders.items():
         ds, c = read_dataset(folder), config[category] if isinstance(config, dict) else config
@@ -106,7 +106,7 @@ def _plan(folders, cells, out):
             tasks[name] = (category, f, (str(folders[category]), c, seed, str(Path(out)/category/f"stages-{seed}")), rest, needs)
             return name
         trained, painted = [], {}
-        for levels in GRAD(c, seed, "cpu")._networks():
+        for levels in GRAD(c, seed, "cpu").detector_groups():
             needs = []
             for level in levels:
                 for n in c.contrastive_levels[c.detector_levels.index(level)]:
@@ -192,10 +192,10 @@ class _Score:
         def load(path):
             try:
                 item = Item(read_image(path, _read(path), c.bit_depth), "test", name=path)
-                self.model._check_size(item)
+                self.model.check_size(item)
                 return resize_images(torch.from_numpy(frame_image(item.pixels(), c.frame).copy()).permute(2, 0, 1)[None], c.image_size)
             except GradKitError as e: return str(e)
-        for i, x in enumerate(_threads(load, paths)):
+        for i, x in enumerate(on_threads(load, paths)):
             if isinstance(x, str): error[i] = x
             else: pixels.append(x); good.append(i)
         n = len(error)
@@ -203,7 +203,7 @@ class _Score:
         levels = {_column(k): np.full(n, np.nan, np.float32) for k in self.model.scorer(self.precision).columns}
         maps = [b""] * n
         if good:
-            r = self.model._score(torch.cat(pixels), len(pixels), self.precision)
+            r = self.model.score_pixels(torch.cat(pixels), len(pixels), self.precision)
             out["image_score"][good], out["alarm"][good] = r.image_score.numpy(), r.label.numpy()
             for k, v in (r.scorer_score | r.level_score).items(): levels[_column(k)][good] = v.numpy()
             for i, m in zip(good, r.anomaly_map.numpy().astype(np.float16)) if self.maps else (): maps[i] = m.tobytes()

@@ -184,7 +184,7 @@ def _normal(images, size, n):
 def _engine(model, size):
     "(side in pixels, noise schedule, levels of the trained PatchDiffs for that side) of a fitted GRAD, or of none"
     if model is None: return size, noise_schedule(), []
-    model._check_fitted()
+    model.check_fitted()
     c = model.config
     size = c.contrast_size(c.detector_levels[0])
     return size, noise_schedule(c.timesteps, c.beta_start, c.beta_end), sorted(k for k, s in model.patchdiffs_ if s == size)
@@ -263,7 +263,7 @@ def explore_weights(
     n=5,          # images at most
 ):
     "Slider over beta_density and choice of the equation: the weight of each window of contrastive images, with the effective sample size"
-    model._check_fitted()
+    model.check_fitted()
     if not model.detectors_: raise GradKitError("this model has no trained detector, whose patches would have weights; fit one with 'detector' among Config.scorers")
     levels = list(model.config.detector_levels)
     if images is None and not all(model.contrastive_.get(k) for k in levels): raise GradKitError("a loaded model holds no contrastive images; give some as images=, uint8 (N,3,H,W)")
@@ -313,7 +313,7 @@ def explore_scores(
     result=None,  # what `model.score` gave for its test images, so that they are not scored again
 ):
     "Image by image: map, opacity, ground truth; the threshold as a false-alarm rate, with confusion counts, histogram and the images that change sides"
-    model._check_fitted()
+    model.check_fitted()
     ds, labelled = _scored(model, images)
     size, labels = model.config.image_size, ds.labels
     pixels, masks = ds.images(size), _masks(ds)
@@ -360,7 +360,7 @@ def label_tour(
     result=None,  # what `model.score` gave for its test images
 ):
     "The worst misses and the worst false alarms, to page through"
-    model._check_fitted()
+    model.check_fitted()
     ds, labelled = _scored(model, images)
     if not labelled: raise GradKitError(f"'{ds.name}' has no labelled test images to tour; use explore_scores")
     pixels, masks, labels = ds.images(model.config.image_size), _masks(ds), ds.labels

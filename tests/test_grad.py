@@ -184,8 +184,8 @@ def test_keys_name_every_setting_that_a_stage_reads():
     test_eq(made["detector"] - {*grad_module._DETECTOR, *grad_module._PATCHDIFF, *grad_module._SAMPLES, *grad_module._ANALYTIC, *grad_module._COPIES}, set())
     engine = {}
     for name in grad_module.ENGINES:
-        model = grad_module.GRAD(tiny(), device="cpu"); normal, _ = model._begin(tray_dataset(8, 4, 0, 0), None, 60, False)
-        model._patchdiff(normal, 5, 64); model.config = Noted(model.config); model._run_engine(name, normal, 5, 2); engine[name] = model.config.read
+        model = grad_module.GRAD(tiny(), device="cpu"); normal, _ = model.begin(tray_dataset(8, 4, 0, 0), None, 60, False)
+        model.patchdiff(normal, 5, 64); model.config = Noted(model.config); model._run_engine(name, normal, 5, 2); engine[name] = model.config.read
         test_eq(engine[name] - set(grad_module.ENGINES[name].fields), set())
     assert len(made["detector"]) > 15 and "sigma_t" in engine["trained"]
 
@@ -421,9 +421,9 @@ def test_an_engine_of_ones_own_and_the_rule_for_its_fakes():
         fakes.save(root := Path(tempfile.mkdtemp())/"m")
         again = grad_module.GRAD.load(root, "cpu")
         test_eq((again.beta_, again.fakes_), (fakes.beta_, fakes.fakes_))
-        alone = grad_module.GRAD(fakes.config, device="cpu"); normal, _ = alone._begin(ds, None, 60, False)   # as a sweep trains: stage by stage
-        alone.contrastive_[34] = {n: alone._paint(normal, n, 128) for n in (5, 9)}
-        alone._train(normal, (34,))
+        alone = grad_module.GRAD(fakes.config, device="cpu"); normal, _ = alone.begin(ds, None, 60, False)   # as a sweep trains: stage by stage
+        alone.contrastive_[34] = {n: alone.paint(normal, n, 128) for n in (5, 9)}
+        alone.train_detector(normal, (34,))
         test_eq((alone.beta_, alone.fakes_), (fakes.beta_, fakes.fakes_))
         mixed = fit(generator="upside down+normal ones")
         test_eq([len(x) for x in mixed.contrastive_[34].values()], [tiny().n_contrastive] * 2)
