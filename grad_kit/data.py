@@ -80,6 +80,7 @@ def _read(self:Item, bits):
                            "the window a detector looks through; give larger images")
     return a, top
 
+# %% ../nbs/01_data.ipynb #4eb528ab
 @patch
 def pixels(self:Item,
     bits=16,  # of 16-bit files that are used
@@ -96,6 +97,7 @@ def _middle(long, short):
     start = (long - short) // 2
     return slice(start, start + short)
 
+# %% ../nbs/01_data.ipynb #93931840
 def frame_image(
     a,         # (H,W) or (H,W,3)
     frame,     # one of `FRAMES`
@@ -198,6 +200,7 @@ def split(self:Dataset,
     def make(): return dataclasses.replace(self, items=tuple(it for it in self.items if it.split == name))
     return self._once(name, make)
 
+# %% ../nbs/01_data.ipynb #ac295f0a
 @patch
 def read_as(self:Dataset,
     config,  # Config, for its `bit_depth` and `frame`
@@ -207,7 +210,7 @@ def read_as(self:Dataset,
     if (bits, frame) == (self.bits, self.frame): return self
     return self._once((bits, frame), lambda: dataclasses.replace(self, bits=bits, frame=frame))
 
-# %% ../nbs/01_data.ipynb #b000bb21
+# %% ../nbs/01_data.ipynb #f8354c27
 def _refuse_sizes(
     items,   # the images
     shapes,  # their native shapes
@@ -219,6 +222,7 @@ def _refuse_sizes(
                                "crop or resize the images to one size, with the object in the same place, "
                                "or set frame to 'letterbox' or 'crop'")
 
+# %% ../nbs/01_data.ipynb #58a73097
 def _warn_of_depth(
     name,  # of the data set
     tops,  # greatest value of each 16-bit file
@@ -246,6 +250,7 @@ def _decoded(self:Dataset, size, workers, progress):
     if self.bits == 16: _warn_of_depth(self.name, [top for top in tops if top is not None])
     return torch.cat(images)
 
+# %% ../nbs/01_data.ipynb #08e82646
 @patch
 def images(self:Dataset,
     size,            # side in pixels of the square images
@@ -258,13 +263,14 @@ def images(self:Dataset,
     two files of different native size. Warns where 16-bit files use only the lower part of their range"""
     return self._once(size, lambda: self._decoded(size, workers, progress))
 
-# %% ../nbs/01_data.ipynb #216aaed5
+# %% ../nbs/01_data.ipynb #6aaf1614
 def hash_images(
     u8,  # uint8 (N,3,H,W) on the CPU
 ):
     "16 hex digits an image that name its pixels"
     return on_threads(lambda x: hashlib.sha256(x.numpy().tobytes()).hexdigest()[:16], list(u8))
 
+# %% ../nbs/01_data.ipynb #56673be6
 @patch
 def image_hashes(self:Dataset,
     size,  # side in pixels
@@ -306,13 +312,14 @@ def defect_masks(self:Dataset,
         masks.append(frame_image(mask, self.frame, False))
     return masks
 
-# %% ../nbs/01_data.ipynb #b577e47c
+# %% ../nbs/01_data.ipynb #553007a7
 _ODD_MASKS = dict(   # what is said of each kind of remark
     empty="empty, though their images count as anomalous: draw the defects, or move the images to good",
     inverted="white nearly everywhere: if black and white are exchanged, invert them",
     lossy="grey at their edges, as lossy compression or resizing leaves them: "
           "what is above half of the greatest value counts")
 
+# %% ../nbs/01_data.ipynb #d553b3eb
 @patch
 def _warn_of_masks(self:Dataset):
     "One warning for each kind of odd masks"
@@ -330,6 +337,7 @@ def _joined_mask(self:Dataset, i):
     side = {"letterbox": max(size), "crop": min(size)}.get(self.frame)
     return np.broadcast_to(False, (side, side) if side else size)  # which takes no memory
 
+# %% ../nbs/01_data.ipynb #eeaf0b54
 @patch
 def masks(self:Dataset):
     """A list of bool (H,W) at native size (framed as the images are), all defects of an image in one.
@@ -368,7 +376,7 @@ def truth(self:Dataset):
         defect_masks=[self.defect_masks(i) for i in each] if known else None,
         saturation_areas=[self.saturation_areas(i) for i in each] if known else None)
 
-# %% ../nbs/01_data.ipynb #564640e9
+# %% ../nbs/01_data.ipynb #3b32674d
 @patch
 def fingerprint(self:Dataset,
     size,  # side in pixels
@@ -378,6 +386,7 @@ def fingerprint(self:Dataset,
     x = self.split("train").images(size)
     return hashlib.sha256(repr(tuple(x.shape)).encode() + x.numpy().tobytes()).hexdigest()[:12]
 
+# %% ../nbs/01_data.ipynb #bd88ddad
 @patch
 def test_fingerprint(self:Dataset):
     "12 hex digits that name the test and validation images, their labels and masks by the content of their files"
@@ -425,7 +434,7 @@ def name_words(
     words = re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])", text)
     return [_singular(w.lower()) for w in words]
 
-# %% ../nbs/01_data.ipynb #aa6e8a3b
+# %% ../nbs/01_data.ipynb #618991d8
 def _kinds_in_words(words):
     "Kinds that the words of a name speak of"
     kinds = set()
@@ -436,12 +445,14 @@ def _kinds_in_words(words):
         elif word in TEST: kinds.add("test")
     return kinds
 
+# %% ../nbs/01_data.ipynb #7b8dc095
 def _kinds_in_signs(name):
     "The kind that a Chinese, Japanese or Korean name speaks of, in a set"
     if any(w in name for w in ("不良", "缺陷", "异常", "異常", "不合格", "欠陥", "不具合", "불량")): return {"bad"}
     if any(w in name for w in ("合格", "正常", "良品")): return {"normal"}
     return set()
 
+# %% ../nbs/01_data.ipynb #739ecfc9
 def _kinds_in_io(name):
     "The kind that \"io\", \"i.O.\" or \"n.i.O.\" stands for, in a set"
     found = re.search(r"(?<![a-z])(n?)\.?i\.?o\.?(?![a-z])", name.lower())
@@ -450,7 +461,7 @@ def _kinds_in_io(name):
     if not (negated or dotted or name.lower() == "io"): return set()
     return {"bad" if negated else "normal"}
 
-# %% ../nbs/01_data.ipynb #cc7eeba5
+# %% ../nbs/01_data.ipynb #5a189aac
 def kind_of_name(
     name,  # of a file or folder, without its ending
 ):
@@ -459,6 +470,7 @@ def kind_of_name(
     found = _kinds_in_words(name_words(name)) | _kinds_in_signs(name) | _kinds_in_io(name)
     return next((k for k in ("mask", "bad", "test", "normal") if k in found), None)
 
+# %% ../nbs/01_data.ipynb #dba5da59
 def kind_of_folder(
     name,  # of a folder
 ):
@@ -481,6 +493,7 @@ def _stem(
     end = next((e for e in ends if e and name.lower().endswith(e)), "")
     return "/".join((*(unicodedata.normalize("NFC", f) for f in folders), name[:len(name) - len(end)]))
 
+# %% ../nbs/01_data.ipynb #957cb51c
 def _between(
     root,  # a folder
     path,  # a file below it, at any depth
@@ -502,7 +515,7 @@ class Found:
     others: int = 0     # files that are none, and folders
     labels: tuple = ()  # files that hold labels: tables, and annotations beside images
 
-# %% ../nbs/01_data.ipynb #a41dc5ad
+# %% ../nbs/01_data.ipynb #5c46803e
 _SYSTEM = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}   # folders of NAS systems and archives
 
 def _is_image(name):
@@ -513,6 +526,7 @@ def _passed_by(folder):
     "Whether a folder is none of photographs: hidden, a system's, or one of results"
     return folder.name.startswith(".") or folder.name.lower() in _SYSTEM or is_output(folder)
 
+# %% ../nbs/01_data.ipynb #866d599c
 def _walk(
     found,  # `Found`, which counts what is passed over
 ):
@@ -535,12 +549,13 @@ def _walk(
         found.others += len(folders)
         yield here, names
 
-# %% ../nbs/01_data.ipynb #cf125117
+# %% ../nbs/01_data.ipynb #51765c04
 _PICTURES = set(""".heic .heif .hif .avif .gif .jp2 .j2k .jxl .psd .dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .raw
                    .exr .hdr .pgm .ppm .pnm .pbm .pcx .tga .jps .mpo .ico .fits .dcm .npy .mp4 .mov .part""".split())
 
 _TABLES = (".xml", ".json", ".jsonl", ".txt", ".csv", ".tsv")
 
+# %% ../nbs/01_data.ipynb #cc8dc39d
 def _sort_files(found):
     "(image files, in order of path; tables) below the root; counts the others"
     images, tables = [], []
@@ -576,7 +591,7 @@ def find_images(
     found.labels = _labels_in(found.root, found.images, tables)
     return found
 
-# %% ../nbs/01_data.ipynb #fd45cfa6
+# %% ../nbs/01_data.ipynb #888f2925
 _KINDS_OF_LABEL = {"label", "class", "defect", "anomaly", "defective", "split"}   # at the head of a column
 
 def _is_yolo(line):
@@ -588,6 +603,7 @@ def _names_one(line, names):
     "Whether one of these names stands in a line of a table or of JSON"
     return any(x.strip(" \"'[]{}") in names for x in re.split(r"[,;:\t ]", line))
 
+# %% ../nbs/01_data.ipynb #3a0ab054
 def _says_of_images(
     lines,  # of a file, each of them naming an image
     names,  # of the images
@@ -619,7 +635,7 @@ def _is_label(
         return bool(naming) and bool(set(name_words(text)) & (NORMAL | BAD | {"label", "class", "category"}))
     return _says_of_images(naming, names)
 
-# %% ../nbs/01_data.ipynb #9a215022
+# %% ../nbs/01_data.ipynb #b9aa4ffc
 def _may_list(folder):
     "Whether a folder may be looked into; a home that may not be listed holds no labels for us"
     return os.access(folder, os.R_OK | os.X_OK)
@@ -629,6 +645,7 @@ def _folders_in(folder):
     if not folder or not folder.is_dir(): return []
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
+# %% ../nbs/01_data.ipynb #a40b6240
 def _labels_in(
     root,    # the folder that was searched
     images,  # found there
@@ -643,7 +660,7 @@ def _labels_in(
             tables = [*tables, *(f for f in d.iterdir() if f.suffix.lower() in _TABLES)]
     return tuple(sorted(f for f in set(tables) if _is_label(f, stems, names)))
 
-# %% ../nbs/01_data.ipynb #10e4ec9e
+# %% ../nbs/01_data.ipynb #22ec054a
 def _passed_text(
     passed,  # Counter: what, in the plural -> how many
 ):
@@ -656,6 +673,7 @@ def _passed_text(
     hint = " (HEIC files are read where pillow-heif is installed: pip install 'grad_kit[heic]')" if heic else ""
     return ", ".join(parts) + hint
 
+# %% ../nbs/01_data.ipynb #9be9c429
 def _dataset(
     found,        # what a reader was given
     layout,       # its name
@@ -669,6 +687,7 @@ def _dataset(
     passed = found.passed + left + (passed or Counter())
     return Dataset(found.root.resolve().name, layout, tuple(items), found.root, _passed_text(passed))
 
+# %% ../nbs/01_data.ipynb #8e3369c5
 def _warn_passed_over(ds):
     "The `Dataset`, and a warning of what it passed over"
     if ds.passed_over: warnings.warn(f"'{ds.root}': passed over: {ds.passed_over}", stacklevel=3)
@@ -734,7 +753,7 @@ def _read_all(found):
     masks = Counter({"masks": len(found.images) - len(images)})
     return _dataset(found, "folder", items, passed=masks)
 
-# %% ../nbs/01_data.ipynb #c2842c18
+# %% ../nbs/01_data.ipynb #3c910fb6
 def _refuse_folder(root):
     "Refuse what is no folder, and what the kit itself wrote"
     if not root.is_dir():
@@ -743,6 +762,7 @@ def _refuse_folder(root):
         raise GradKitError(f"'{root}' holds results of grad_kit, not photographs; name the folder of images "
                            f"(if it is one, delete {OUTPUT_MARK} in it)")
 
+# %% ../nbs/01_data.ipynb #62860b94
 def _labelled_or_none(root):
     "The folder's `Dataset` where it has labelled images of both kinds to evaluate on"
     try: ds = read_dataset(root, "evaluate")
@@ -791,6 +811,7 @@ def _checked_array(images):
     if images.ndim != 4 or images.shape[-1] != 3 or not len(images): raise GradKitError(f"{found}; reshape them")
     return images
 
+# %% ../nbs/01_data.ipynb #6909a78e
 def as_dataset(
     images,  # a `Dataset`; a folder (text or Path); uint8 (N,H,W,3), array or tensor: N normal images
     purpose="fit",  # of a folder, as for `read_dataset`
@@ -836,6 +857,7 @@ def _sets_in(found):
             if i and name.lower() == "train" and below.lower() in NORMAL: sets.add(found.root.joinpath(*names[:i]))
     return sorted(sets)
 
+# %% ../nbs/01_data.ipynb #679ab2f7
 @register_reader("folder")
 def _read_plain(found, purpose):
     "Every image, if nothing speaks against it"
@@ -862,7 +884,7 @@ def _refuse_own_name(root):
         raise GradKitError(f"'{root}' is called '{name}', but only normal images are wanted; {_ALONE}, "
                            f"or say --normal '{root}' if they are")
 
-# %% ../nbs/01_data.ipynb #bda43432
+# %% ../nbs/01_data.ipynb #59137656
 def _refuse_neighbours(found):
     "Refuse a folder of normal images beside others"
     root = found.root
@@ -873,6 +895,7 @@ def _refuse_neighbours(found):
         raise GradKitError(f"'{root}' holds '{good[0]}' beside {rest}, but only normal images are wanted; "
                            f"name '{root/good[0]}', {_FORMS}")
 
+# %% ../nbs/01_data.ipynb #55b3fc70
 def _refuse_folders(found):
     "Refuse folders, at any depth, that are called otherwise, or positive and negative, or 0 and 1"
     root, folders = found.root, {}
@@ -892,7 +915,7 @@ def _refuse_folders(found):
         raise GradKitError(f"'{root}' holds {', '.join(map(repr, unclear[:4]))}, "
                            f"and which of them is normal is not clear; {_ALONE}, {_FORMS}")
 
-# %% ../nbs/01_data.ipynb #1828eab5
+# %% ../nbs/01_data.ipynb #10cff82b
 def _refuse_stems(found):
     "Refuse files of which some, or all, are by their own names not normal"
     root, images, files = found.root, found.images, {}
@@ -910,6 +933,7 @@ def _refuse_stems(found):
             raise GradKitError(f"'{root}' holds {len(named)} files that by their names are not normal images, "
                                f"such as '{named[0].name}'; {move}")
 
+# %% ../nbs/01_data.ipynb #8fcaab05
 def _refuse_words(found):
     "Refuse a plain folder in which a name, or a file of labels, says that not all is normal"
     _refuse_own_name(found.root)
@@ -933,7 +957,7 @@ def _in_two(
         items.append(Item(p, split, name=f"{split}/{name(p)}"))
     return items
 
-# %% ../nbs/01_data.ipynb #cfc9933c
+# %% ../nbs/01_data.ipynb #5b6d599f
 def _masks_by_place(
     masks,   # (mask file, folder that its place is told from) pairs
     places,  # of the defective images
@@ -946,6 +970,7 @@ def _masks_by_place(
         by_place.setdefault(place, []).append(path)
     return by_place
 
+# %% ../nbs/01_data.ipynb #1a801424
 def _refuse_pairs(
     root,   # the folder, for the message
     bad,    # (place, defect, file) of the defective images
@@ -966,6 +991,7 @@ def _refuse_pairs(
     if several := next((m for m in masks.values() if len(m) > 1), None):
         raise GradKitError(f"'{several[0]}' and '{several[1]}' are both masks of one image; remove one")
 
+# %% ../nbs/01_data.ipynb #822a7815
 def _labelled_items(root, normals, bad, masks, also=()):
     "Items of normal images and of (place, defect, path) triples with their masks by place"
     _refuse_pairs(root, bad, masks, also)
@@ -1056,7 +1082,7 @@ def read_folders(
     items = _labelled_items(normals.root, normals.images, bad, by_place)
     return _warn_passed_over(_dataset(normals, "labelled", items, passed=found["abnormal"].passed))
 
-# %% ../nbs/01_data.ipynb #c526fe51
+# %% ../nbs/01_data.ipynb #ecf55d4c
 def _visa_rows(
     table,     # VisA's split_csv/1cls.csv
     category,  # the folder's name
@@ -1074,6 +1100,7 @@ def _visa_rows(
                                "fetch a whole copy, or remove it")
     return rows
 
+# %% ../nbs/01_data.ipynb #fafdf05b
 def _visa_item(
     row,    # of the table
     path,   # its image; None where it is not there
@@ -1146,6 +1173,7 @@ def _read_beside(found, purpose):
 # %% ../nbs/01_data.ipynb #d91a6224
 KINDS = {"logical_anomalies": "logical", "structural_anomalies": "structural"}  # MVTec LOCO AD's folders
 
+# %% ../nbs/01_data.ipynb #007ff930
 def _child(folder, *names):
     "The subfolder of one of these names, in any case, or None"
     return next((p for name in names for p in _folders_in(folder) if p.name.lower() == name), None)
@@ -1158,6 +1186,7 @@ def _is_normal(folder):
     "Whether a folder is called good, ok, normal or the like"
     return kind_of_name(folder.name) == "normal"
 
+# %% ../nbs/01_data.ipynb #75721e08
 def _parts_of(found):
     "{split: folder} and the folder of masks, as far as they are there; of a bare test folder too"
     root = found.root
@@ -1171,7 +1200,7 @@ def _parts_of(found):
         splits["test"], truth = root, _child(root.resolve().parent, "ground_truth")
     return splits, truth
 
-# %% ../nbs/01_data.ipynb #de9b9513
+# %% ../nbs/01_data.ipynb #943064e9
 def _refuse_files(
     normals,  # image files
     found,    # with the files that hold labels
@@ -1188,6 +1217,7 @@ def _refuse_files(
         raise GradKitError(f"'{labels[0]}' says what is wrong with a normal image (with {len(labels) - 1} more such "
                            "files); move it with its image, or say --normal FOLDER")
 
+# %% ../nbs/01_data.ipynb #1e1f562c
 def _good_images(
     found,   # all images
     splits,  # {split: its folder, or None}
@@ -1220,7 +1250,7 @@ def _by_stem(
         stems[stem] = p
     return stems
 
-# %% ../nbs/01_data.ipynb #2e0505c0
+# %% ../nbs/01_data.ipynb #5a8c9b75
 def _stems_of_masks(
     folder,  # of the masks of one defect
     images,  # {stem: image file}
@@ -1240,6 +1270,7 @@ def _stems_of_masks(
         masks[stem] = (p,)
     return masks
 
+# %% ../nbs/01_data.ipynb #47b83c12
 def _masks_by_stem(
     truth,   # the folder of masks, or None
     defect,  # name of the test folder
@@ -1299,6 +1330,7 @@ def _read_config(
         raise GradKitError(f"'{path}' is not MVTec LOCO AD's list of defects ({type(e).__name__}: {e}); "
                            "fetch a whole copy, or remove it to do without the defects' names") from e
 
+# %% ../nbs/01_data.ipynb #ad68163c
 def _greatest_value(mask):
     "The greatest grey value of a mask's file"
     with open_picture(mask) as im: return im.convert("L").getextrema()[1]
