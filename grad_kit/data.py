@@ -14,15 +14,20 @@ import csv, dataclasses, hashlib, json, os, re, unicodedata, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 
 from .core import OUTPUT_MARK, PATCH, GradKitError, is_output, user_path
-from .images import IMAGE_SUFFIXES, open_picture, read_pixels, read_mask_saying, image_size, read_image, read_mask, resize_images, to_device, to_float, to_uint8
+from .images import (IMAGE_SUFFIXES, image_size, open_picture, read_image, read_mask, read_mask_saying,
+                             read_pixels, resize_images)
+from .images import to_device, to_float, to_uint8   # noqa: F401  for those who come in by this room
 
-_all_ = ["IMAGE_SUFFIXES", "image_size", "read_image", "read_mask", "resize_images", "to_device", "to_float", "to_uint8"]  # this room's door to the one below
+_all_ = ["IMAGE_SUFFIXES", "image_size", "read_image", "read_mask",  # this room's door to the one below
+         "resize_images", "to_device", "to_float", "to_uint8"]
 
 # %% ../nbs/01_data.ipynb #4b4c14c3
 SPLITS = ("train", "validation", "test")
@@ -37,7 +42,7 @@ class Item:
     defect: str = "good"       # name of the defect's type; several in one image are joined by "+"
     masks: tuple = ()          # one a defect, at the image's native size: files or bool arrays (H,W)
     name: str = ""             # stable name such as "test/scratch/000"
-    saturation: tuple = ()     # (threshold, relative) for each mask, from LOCO's defects_config.json; () where it says nothing of these masks
+    saturation: tuple = ()     # (threshold, relative) for each mask, if LOCO's defects_config.json knows them
 
     @property
     def label(self):
@@ -49,35 +54,50 @@ class Item:
         "What a message calls the image: its file, or its name"
         return str(self.name if isinstance(self.image, np.ndarray) else self.image)
 
-    def __repr__(self): return f"Item({self.where!r}, {self.split}, {self.kind}, {self.defect}, {len(self.masks)} masks)"
+    def __repr__(self):
+        return f"Item({self.where!r}, {self.split}, {self.kind}, {self.defect}, {len(self.masks)} masks)"
 
-    def pixels(self,
-        bits=16,  # of 16-bit files that are used
-    ):
-        "uint8 (H,W,3) at native size; raises `GradKitError` as `read_image` does, and for an image smaller than a detector's 34 x 34 window"
-        return self._read(bits)[0]
-
-    def _read(self, bits):
-        "(pixels, the greatest value of a 16-bit file or None)"
-        a, top = (self.image, None) if isinstance(self.image, np.ndarray) else read_pixels(self.image, None, bits)
-        if a.dtype != np.uint8 or a.ndim != 3 or a.shape[-1] != 3:
-            raise GradKitError(f"image '{self.where}' is {a.dtype} of shape {a.shape}, but must be uint8 (H,W,3); "
-                               f"convert it")
-        if min(a.shape[:2]) < PATCH:
-            raise GradKitError(f"'{self.where}' is {_wxh(a.shape)} pixels, but at least {PATCH} x {PATCH} are "
-                               f"needed, the window a detector looks through; give larger images")
-        return a, top
-
-    def native_size(self):
-        "(H, W) of the upright image, from the head of its file"
-        return self.image.shape[:2] if isinstance(self.image, np.ndarray) else image_size(self.image)
+# %% ../nbs/01_data.ipynb #f5445fe2
+@patch
+def native_size(self:Item):
+    "(H, W) of the upright image, from the head of its file"
+    return self.image.shape[:2] if isinstance(self.image, np.ndarray) else image_size(self.image)
 
 # %% ../nbs/01_data.ipynb #8b3428be
-def _wxh(shape): return f"{shape[1]} x {shape[0]}"
+def _wxh(shape):
+    "An array's size as messages say it, width first"
+    return f"{shape[1]} x {shape[0]}"
+
+@patch
+def _read(self:Item, bits):
+    "(pixels, the greatest value of a 16-bit file or None)"
+    a, top = (self.image, None) if isinstance(self.image, np.ndarray) else read_pixels(self.image, None, bits)
+    if a.dtype != np.uint8 or a.ndim != 3 or a.shape[-1] != 3:
+        raise GradKitError(f"image '{self.where}' is {a.dtype} of shape {a.shape}, "
+                           "but must be uint8 (H,W,3); convert it")
+    if min(a.shape[:2]) < PATCH:
+        raise GradKitError(f"'{self.where}' is {_wxh(a.shape)} pixels, but at least {PATCH} x {PATCH} are needed, "
+                           "the window a detector looks through; give larger images")
+    return a, top
+
+# %% ../nbs/01_data.ipynb #4eb528ab
+@patch
+def pixels(self:Item,
+    bits=16,  # of 16-bit files that are used
+):
+    """uint8 (H,W,3) at native size.
+    Raises `GradKitError` as `read_image` does, and for an image smaller than a detector's 34 x 34 window"""
+    return self._read(bits)[0]
 
 # %% ../nbs/01_data.ipynb #115c24c2
 FRAMES = ("stretch", "letterbox", "crop")
 
+def _middle(long, short):
+    "The slice of length `short` in the middle of `long`"
+    start = (long - short) // 2
+    return slice(start, start + short)
+
+# %% ../nbs/01_data.ipynb #93931840
 def frame_image(
     a,         # (H,W) or (H,W,3)
     frame,     # one of `FRAMES`
@@ -87,13 +107,14 @@ def frame_image(
     (h, w), rest = a.shape[:2], a.shape[2:]
     if frame == "stretch" or h == w: return a
     if frame == "crop":
-        s = min(h, w)
-        return a[(h - s) // 2:(h - s) // 2 + s, (w - s) // 2:(w - s) // 2 + s]
-    s = max(h, w)
-    out = np.full((s, s, *rest), fill, a.dtype)
-    out[(s - h) // 2:(s - h) // 2 + h, (s - w) // 2:(s - w) // 2 + w] = a
+        side = min(h, w)
+        return a[_middle(h, side), _middle(w, side)]
+    side = max(h, w)
+    out = np.full((side, side, *rest), fill, a.dtype)
+    out[_middle(side, h), _middle(side, w)] = a
     return out
 
+# %% ../nbs/01_data.ipynb #8ddfb060
 def unframe_map(
     amap,   # (S,S) float, of a framed image
     size,   # (H,W) of the image at native size
@@ -101,16 +122,22 @@ def unframe_map(
 ):
     "float (H,W): the map at the image's native size; what a crop left out has the map's least value"
     from grad_kit.metrics import resize_map
-    (h, w), s = size, (max if frame == "letterbox" else min)(size)
     if frame == "stretch": return resize_map(amap, size)
-    big = resize_map(amap, (s, s))
-    if frame == "letterbox": return big[(s - h) // 2:(s - h) // 2 + h, (s - w) // 2:(s - w) // 2 + w]
+    h, w = size
+    side = max(h, w) if frame == "letterbox" else min(h, w)
+    big = resize_map(amap, (side, side))
+    if frame == "letterbox": return big[_middle(side, h), _middle(side, w)]
     out = np.full(size, big.min(), big.dtype)
-    out[(h - s) // 2:(h - s) // 2 + s, (w - s) // 2:(w - s) // 2 + s] = big
+    out[_middle(h, side), _middle(w, side)] = big
     return out
 
 # %% ../nbs/01_data.ipynb #faf5d217
-def on_threads(f, xs, workers=None, progress=False):
+def on_threads(
+    f,   # function of one thing
+    xs,  # the things
+    workers=None,    # threads; None: one a core, at most 8
+    progress=False,  # show a progress bar
+):
     "[f(x) for x in xs] on threads: decoding, resizing and hashing let go of Python's lock"
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         done = pool.map(f, xs)
@@ -124,7 +151,7 @@ def on_threads(f, xs, workers=None, progress=False):
 class Dataset:
     "Images with their splits, kinds and masks; what `read_dataset`, `as_dataset` and `grad_kit.trays` make"
     name: str                 # for titles and tables
-    layout: str               # the reader's name: "mvtec_ad", "mvtec_loco", "visa", "labelled", "folder", ...; or "array"
+    layout: str               # the reader's name: "mvtec_ad", "mvtec_loco", "visa", "labelled", "folder"; or "array"
     items: tuple[Item, ...]
     root: Path | None = None  # the folder it was read from
     passed_over: str = ""     # what was found there and is not in `items`, in words
@@ -135,81 +162,115 @@ class Dataset:
     def __len__(self): return len(self.items)
 
     def __repr__(self):
-        parts = [f"{s} {len(d)}" + (f" ({d.labels.sum()} anomalous)" if d.labels.any() else "") for s in SPLITS if len(d := self.split(s))]
-        return f"Dataset({self.name}, {self.layout}: {', '.join(parts) or 'empty'}{f'; passed over: {self.passed_over}' if self.passed_over else ''})"
-
-    @property
-    def labels(self):
-        "bool (N,): True for anomalous images"
-        return np.array([it.label for it in self.items], bool)
-
-    @property
-    def kinds(self): return [it.kind for it in self.items]
-
-    @property
-    def defects(self): return [it.defect for it in self.items]
-
-    @property
-    def names(self): return [it.name for it in self.items]
-
-    def split(self,
-        name,  # "train", "validation" or "test"
-    ):
-        "The items of one split as a `Dataset`, the same object each time; empty where there are none"
-        if name not in SPLITS: raise GradKitError(f"there is no split '{name}'; choose one of: {', '.join(SPLITS)}")
-        return self._once(name, lambda: dataclasses.replace(self, items=tuple(it for it in self.items if it.split == name)))
+        parts = []
+        for name in SPLITS:
+            split = self.split(name)
+            bad = f" ({split.labels.sum()} anomalous)" if split.labels.any() else ""
+            if len(split): parts.append(f"{name} {len(split)}{bad}")
+        left = f"; passed over: {self.passed_over}" if self.passed_over else ""
+        return f"Dataset({self.name}, {self.layout}: {', '.join(parts) or 'empty'}{left})"
 
     def _once(self, key, make):
+        "What `make()` gave the first time that `key` was asked for"
         if key not in self._cache: self._cache[key] = make()
         return self._cache[key]
 
-# %% ../nbs/01_data.ipynb #72ad4739
-from fastcore.basics import patch
+# %% ../nbs/01_data.ipynb #a3a4725b
+@patch(as_prop=True)
+def labels(self:Dataset):
+    "bool (N,): True for anomalous images"
+    return np.array([it.label for it in self.items], bool)
 
+@patch(as_prop=True)
+def kinds(self:Dataset): return [it.kind for it in self.items]
+
+@patch(as_prop=True)
+def defects(self:Dataset): return [it.defect for it in self.items]
+
+@patch(as_prop=True)
+def names(self:Dataset): return [it.name for it in self.items]
+
+# %% ../nbs/01_data.ipynb #72ad4739
+@patch
+def split(self:Dataset,
+    name,  # "train", "validation" or "test"
+):
+    "The items of one split as a `Dataset`, the same object each time; empty where there are none"
+    if name not in SPLITS: raise GradKitError(f"there is no split '{name}'; choose one of: {', '.join(SPLITS)}")
+    def make(): return dataclasses.replace(self, items=tuple(it for it in self.items if it.split == name))
+    return self._once(name, make)
+
+# %% ../nbs/01_data.ipynb #ac295f0a
 @patch
 def read_as(self:Dataset,
     config,  # Config, for its `bit_depth` and `frame`
 ):
     "The same images, read as a model with these settings reads them"
-    how = config.bit_depth, config.frame
-    if how == (self.bits, self.frame): return self
-    return self._once(how, lambda: dataclasses.replace(self, bits=how[0], frame=how[1]))
+    bits, frame = config.bit_depth, config.frame
+    if (bits, frame) == (self.bits, self.frame): return self
+    return self._once((bits, frame), lambda: dataclasses.replace(self, bits=bits, frame=frame))
 
+# %% ../nbs/01_data.ipynb #f8354c27
+def _refuse_sizes(
+    items,   # the images
+    shapes,  # their native shapes
+):
+    "Refuse images to be stretched of which one has another size than the first"
+    for it, shape in zip(items, shapes):
+        if shape != shapes[0]:
+            raise GradKitError(f"'{items[0].where}' is {_wxh(shapes[0])} pixels, but '{it.where}' is {_wxh(shape)}; "
+                               "crop or resize the images to one size, with the object in the same place, "
+                               "or set frame to 'letterbox' or 'crop'")
+
+# %% ../nbs/01_data.ipynb #58a73097
+def _warn_of_depth(
+    name,  # of the data set
+    tops,  # greatest value of each 16-bit file
+):
+    "Warn where 16-bit files, read as such, stay in the lower half of their range"
+    if not tops or max(tops) >= 2**15: return
+    top = max(tops)
+    bits = max(top.bit_length(), 8)
+    warnings.warn(f"the {len(tops)} 16-bit images of '{name}' hold values up to {top} only, of 65535: "
+                  f"they look like {bits} bits and keep {top // 257 + 1} of 256 grey levels; set bit_depth={bits}",
+                  stacklevel=4)
+
+# %% ../nbs/01_data.ipynb #49fd4820
+@patch
+def _decoded(self:Dataset, size, workers, progress):
+    "What `images` gives, made anew"
+    def load(it):
+        a, top = it._read(self.bits)
+        square = torch.from_numpy(np.array(frame_image(a, self.frame), order="C"))
+        return a.shape, top, resize_images(square.permute(2, 0, 1)[None], size)
+    loaded = on_threads(load, self.items, workers, progress)
+    if not loaded: return torch.empty(0, 3, size, size, dtype=torch.uint8)
+    shapes, tops, images = zip(*loaded)
+    if self.frame == "stretch": _refuse_sizes(self.items, shapes)
+    if self.bits == 16: _warn_of_depth(self.name, [top for top in tops if top is not None])
+    return torch.cat(images)
+
+# %% ../nbs/01_data.ipynb #08e82646
 @patch
 def images(self:Dataset,
     size,            # side in pixels of the square images
     workers=None,    # threads; None: one a core, at most 8
     progress=False,  # show a progress bar
 ):
-    """uint8 (N,3,size,size), each image framed and resized as it is decoded, so native sizes never pile up in memory. Decoded once and kept: do not write into it.
-    Raises `GradKitError` that names a broken or too small file, or, where they are stretched, two files of different native size. Warns where 16-bit files use only the lower part of their range"""
+    """uint8 (N,3,size,size), each image framed and resized as it is decoded, so native sizes never pile up in memory.
+    Decoded once and kept: do not write into it.
+    Raises `GradKitError` that names a broken or too small file, or, where they are stretched,
+    two files of different native size. Warns where 16-bit files use only the lower part of their range"""
     return self._once(size, lambda: self._decoded(size, workers, progress))
 
-# %% ../nbs/01_data.ipynb #49fd4820
-@patch
-def _decoded(self:Dataset, size, workers, progress):
-    def load(it):
-        a, top = it._read(self.bits)
-        return a.shape, top, resize_images(torch.from_numpy(np.array(frame_image(a, self.frame), order="C")).permute(2, 0, 1)[None], size)
-    loaded = on_threads(load, self.items, workers, progress)
-    for it, (shape, _, _) in zip(self.items, loaded if self.frame == "stretch" else ()):
-        if shape != loaded[0][0]:
-            raise GradKitError(f"'{self.items[0].where}' is {_wxh(loaded[0][0])} pixels, but '{it.where}' is "
-                               f"{_wxh(shape)}; crop or resize the images to one size, "
-                               "with the object in the same place, or set frame to 'letterbox' or 'crop'")
-    tops = [top for _, top, _ in loaded if top is not None]
-    if tops and self.bits == 16 and max(tops) < 2**15:
-        warnings.warn(f"the {len(tops)} 16-bit images of '{self.name}' hold values up to {max(tops)} only, of 65535: "
-                      f"they look like {max(max(tops).bit_length(), 8)} bits and keep "
-                      f"{max(tops) // 257 + 1} of 256 grey levels; set bit_depth={max(max(tops).bit_length(), 8)}", stacklevel=3)
-    return torch.cat([x for _, _, x in loaded]) if loaded else torch.empty(0, 3, size, size, dtype=torch.uint8)
-
+# %% ../nbs/01_data.ipynb #6aaf1614
 def hash_images(
     u8,  # uint8 (N,3,H,W) on the CPU
 ):
     "16 hex digits an image that name its pixels"
     return on_threads(lambda x: hashlib.sha256(x.numpy().tobytes()).hexdigest()[:16], list(u8))
 
+# %% ../nbs/01_data.ipynb #56673be6
 @patch
 def image_hashes(self:Dataset,
     size,  # side in pixels
@@ -217,143 +278,234 @@ def image_hashes(self:Dataset,
     "`hash_images` at this size: equal pictures have equal names, whatever their files are called"
     return self._once(("hashes", size), lambda: hash_images(self.images(size)))
 
+# %% ../nbs/01_data.ipynb #12137b2d
+def _odd_mask(
+    m,  # bool (H,W)
+):
+    "What is odd about a mask of an anomalous image: \"empty\", \"inverted\", or \"\""
+    if not m.any(): return "empty"
+    corners = int(m[0, 0]) + int(m[0, -1]) + int(m[-1, 0]) + int(m[-1, -1])
+    return "inverted" if corners >= 3 and m.mean() > .6 else ""
+
 # %% ../nbs/01_data.ipynb #de26f363
 @patch
 def defect_masks(self:Dataset,
     i,  # position in `items`
 ):
-    """One bool (H,W) a defect at native size (framed as the image is), kept apart as LOCO's sPRO wants them; [] for a normal image.
+    """One bool (H,W) a defect at native size (framed as the image is); [] for a normal image.
+    They are kept apart as LOCO's sPRO wants them.
     Raises `GradKitError` for an anomalous image without masks and for a mask whose size is not its image's"""
     it = self.items[i]
     if not it.label: return []
     if not it.masks:
         raise GradKitError(f"anomalous image '{it.where}' has no mask, as '{self.name}' came without ground truth; "
-                           f"add ground_truth/, or use image scores only")
-    size, masks = it.native_size(), []
+                           "add ground_truth/, or use image scores only")
+    size, masks, remarks = it.native_size(), [], self._cache.setdefault("remarks", {})
     for m in it.masks:
-        mask, remark = (np.asarray(m) != 0, "") if isinstance(m, np.ndarray) else read_mask_saying(m)
+        drawn = isinstance(m, np.ndarray)
+        mask, remark = (np.asarray(m) != 0, "") if drawn else read_mask_saying(m)
+        where = str(it.name if drawn else m)
         if mask.shape != tuple(size):
-            raise GradKitError(f"mask '{it.name if isinstance(m, np.ndarray) else m}' is {_wxh(mask.shape)} pixels, "
-                               f"but its image '{it.where}' is {_wxh(size)}; give the mask its image's size")
-        self._cache.setdefault("remarks", {})[str(it.name if isinstance(m, np.ndarray) else m)] = remark or _odd_mask(mask)
+            raise GradKitError(f"mask '{where}' is {_wxh(mask.shape)} pixels, but its image '{it.where}' "
+                               f"is {_wxh(size)}; give the mask its image's size")
+        remarks[where] = remark or _odd_mask(mask)
         masks.append(frame_image(mask, self.frame, False))
     return masks
 
-def _odd_mask(m):
-    if not m.any(): return "empty"
-    corners = int(m[0, 0]) + int(m[0, -1]) + int(m[-1, 0]) + int(m[-1, -1])
-    return "inverted" if corners >= 3 and m.mean() > .6 else ""
+# %% ../nbs/01_data.ipynb #553007a7
+_ODD_MASKS = dict(   # what is said of each kind of remark
+    empty="empty, though their images count as anomalous: draw the defects, or move the images to good",
+    inverted="white nearly everywhere: if black and white are exchanged, invert them",
+    lossy="grey at their edges, as lossy compression or resizing leaves them: "
+          "what is above half of the greatest value counts")
+
+# %% ../nbs/01_data.ipynb #d553b3eb
+@patch
+def _warn_of_masks(self:Dataset):
+    "One warning for each kind of odd masks"
+    remarks = self._cache.get("remarks", {})
+    for kind, words in _ODD_MASKS.items():
+        odd = sorted(where for where, remark in remarks.items() if remark == kind)
+        if odd: warnings.warn(f"{len(odd)} masks of '{self.name}' are {words} (first '{odd[0]}')", stacklevel=3)
 
 # %% ../nbs/01_data.ipynb #de2535b1
 @patch
+def _joined_mask(self:Dataset, i):
+    "bool (H,W): all defects of one image"
+    if self.items[i].label: return np.logical_or.reduce(self.defect_masks(i))
+    size = self.items[i].native_size()
+    side = {"letterbox": max(size), "crop": min(size)}.get(self.frame)
+    return np.broadcast_to(False, (side, side) if side else size)  # which takes no memory
+
+# %% ../nbs/01_data.ipynb #eeaf0b54
+@patch
 def masks(self:Dataset):
-    """A list of bool (H,W) at native size (framed as the images are), all defects of an image in one; all False for normal images. Raises `GradKitError` as `defect_masks` does.
+    """A list of bool (H,W) at native size (framed as the images are), all defects of an image in one.
+    All False for normal images. Raises `GradKitError` as `defect_masks` does.
     Warns of masks that are empty, that mark nearly the whole image, or that went through lossy compression"""
-    def join(i):
-        if self.items[i].label: return np.logical_or.reduce(self.defect_masks(i))
-        size = self.items[i].native_size()
-        side = {"letterbox": max(size), "crop": min(size)}.get(self.frame)
-        return np.broadcast_to(False, (side, side) if side else size)  # which takes no memory
-    masks = on_threads(join, range(len(self)))
-    said = dict(empty="empty, though their images count as anomalous: draw the defects, or move the images to good",
-                inverted="white nearly everywhere: if black and white are exchanged, invert them",
-                lossy="grey at their edges, as lossy compression or resizing leaves them: what is above half of the greatest value counts")
-    for kind, words in said.items():
-        odd = sorted(k for k, v in self._cache.get("remarks", {}).items() if v == kind)
-        if odd: warnings.warn(f"{len(odd)} masks of '{self.name}' are {words} (first '{odd[0]}')", stacklevel=2)
+    masks = on_threads(self._joined_mask, range(len(self)))
+    self._warn_of_masks()
     return masks
 
+# %% ../nbs/01_data.ipynb #5a0297b1
 @patch
 def saturation_areas(self:Dataset,
     i,  # position in `items`
 ):
-    """Pixels of each defect that count as the whole of it in LOCO's sPRO, beside `defect_masks(i)`: a share of its area, or a number of pixels at the published resolution;
+    """Pixels of each defect that count as the whole of it in LOCO's sPRO, beside `defect_masks(i)`.
+    A share of its area, or a number of pixels at the published resolution;
     its full area where `defects_config.json` does not name it"""
     areas = [int(m.sum()) for m in self.defect_masks(i)]
     rules = self.items[i].saturation or ((1.0, True),) * len(areas)
-    return [max(1, int(t * area)) if relative else min(max(1, int(t)), area) for area, (t, relative) in zip(areas, rules)]
+    def enough(area, threshold, relative):
+        return max(1, int(threshold * area)) if relative else min(max(1, int(threshold)), area)
+    return [enough(area, *rule) for area, rule in zip(areas, rules)]
 
 # %% ../nbs/01_data.ipynb #f82371cc
 @patch
 def truth(self:Dataset):
-    "{\"masks\", \"defect_masks\", \"saturation_areas\"} as `metrics.evaluate` takes them, each None where these images came without; raises `GradKitError` as `defect_masks` does for masks of a wrong size"
+    """{"masks", "defect_masks", "saturation_areas"} as `metrics.evaluate` takes them.
+    Each is None where these images came without.
+    Raises `GradKitError` as `defect_masks` does for masks of a wrong size"""
     anomalous = [it for it in self.items if it.label]
-    masked, known = all(it.masks for it in anomalous), all(it.saturation for it in anomalous)
-    def each(f): return [f(i) for i in range(len(self))] if masked and known else None
-    return dict(masks=self.masks() if masked else None, defect_masks=each(self.defect_masks), saturation_areas=each(self.saturation_areas))
+    masked = all(it.masks for it in anomalous)
+    known = masked and all(it.saturation for it in anomalous)
+    each = range(len(self))
+    return dict(
+        masks=self.masks() if masked else None,
+        defect_masks=[self.defect_masks(i) for i in each] if known else None,
+        saturation_areas=[self.saturation_areas(i) for i in each] if known else None)
 
-@patch
-def test_fingerprint(self:Dataset):
-    "12 hex digits that name the test and validation images, their labels and masks by the content of their files"
-    def name():
-        h = hashlib.sha256()
-        for it in self.items:
-            if it.split == "train": continue
-            h.update(repr((it.name, it.split, it.kind, it.defect, it.saturation)).encode("utf-8", "surrogateescape"))
-            for x in (it.image, *it.masks): h.update(hashlib.sha256(x.tobytes() if isinstance(x, np.ndarray) else Path(x).read_bytes()).digest())
-        return h.hexdigest()[:12]
-    return self._once("fingerprint", name)
-
+# %% ../nbs/01_data.ipynb #3b32674d
 @patch
 def fingerprint(self:Dataset,
     size,  # side in pixels
 ):
-    "12 hex digits that name the training images at this size by their content; equal pictures in other files or folders have equal names"
+    """12 hex digits that name the training images at this size by their content.
+    Equal pictures in other files or folders have equal names"""
     x = self.split("train").images(size)
     return hashlib.sha256(repr(tuple(x.shape)).encode() + x.numpy().tobytes()).hexdigest()[:12]
 
-# %% ../nbs/01_data.ipynb #bd33b9ea
-def _singular(w):
-    if w.endswith("ies"): return w[:-3] + "y"
-    if w.endswith(("ches", "shes", "xes", "sses")): return w[:-2]
-    return w[:-1] if w.endswith("s") and not w.endswith("ss") else w
+# %% ../nbs/01_data.ipynb #bd88ddad
+@patch
+def test_fingerprint(self:Dataset):
+    "12 hex digits that name the test and validation images, their labels and masks by the content of their files"
+    def content(x): return x.tobytes() if isinstance(x, np.ndarray) else Path(x).read_bytes()
+    def name():
+        digest = hashlib.sha256()
+        for it in self.items:
+            if it.split == "train": continue
+            known = repr((it.name, it.split, it.kind, it.defect, it.saturation))
+            digest.update(known.encode("utf-8", "surrogateescape"))
+            for x in (it.image, *it.masks): digest.update(hashlib.sha256(content(x)).digest())
+        return digest.hexdigest()[:12]
+    return self._once("fingerprint", name)
 
-NORMAL = set("good ok okay normal norm pass passed fine healthy intact flawless gut conform conforme bon bonne bueno buono".split())
-BAD = set("""bad ng nok nio ko notok nogood defect defective defekt anomaly anomalous anomal abnormal abnormality fault faulty fail failed failure
-             reject rejected scrap broken damage damaged flaw flawed outlier wrong incorrect error
-             unqualified nonconforming nonconform kaputt unbrauchbar
-             fehler ausschuss schlecht mauvai défaut defaut rebut malo defecto defectuoso cattivo difetto difettoso scarto""".split())
+# %% ../nbs/01_data.ipynb #bd33b9ea
+NORMAL = set("""good ok okay normal norm pass passed fine healthy intact flawless
+                gut conform conforme bon bonne bueno buono""".split())
+BAD = set("""bad ng nok nio ko notok nogood defect defective defekt anomaly anomalous anomal abnormal abnormality
+             fault faulty fail failed failure reject rejected scrap broken damage damaged flaw flawed
+             outlier wrong incorrect error unqualified nonconforming nonconform kaputt unbrauchbar
+             fehler ausschuss schlecht mauvai défaut defaut rebut malo defecto defectuoso
+             cattivo difetto difettoso scarto""".split())
 MASK = set("mask label gt truth groundtruth annotation segmentation seg".split())
 TEST = set("test testing val valid validation eval evaluation holdout".split())
-# what defects are called; a folder of that name is none of normal images, though it does not say what its neighbours are
-DEFECTS = set("""scratch scratched crack cracked dent dented stain stained contamination contaminated blowhole fray burr rust corrosion chipped bent misprint
-              hole cut poke missing deformed crushed dirty inclusion pitted crazing kratzer riss""".split())
-UNCLEAR = {"positive", "negative", "pos", "neg"}   # which of them is normal, factories and textbooks see differently
+# what defects are called; a folder of that name is none of normal images,
+# though it does not say what its neighbours are
+DEFECTS = set("""scratch scratched crack cracked dent dented stain stained contamination contaminated blowhole fray burr
+                 rust corrosion chipped bent misprint hole cut poke missing deformed crushed dirty inclusion
+                 pitted crazing kratzer riss""".split())
+UNCLEAR = {"positive", "negative", "pos", "neg"}
 _NOT = {"not", "nicht", "no", "non", "without", "zero", "n"}
 
-def name_words(name):
-    "Lower-case words of a file's or folder's name, in the singular: \"DefectImages_02\" -> [\"defect\", \"image\"]"
-    text = unicodedata.normalize("NFC", name)
-    return [_singular(w.lower()) for w in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])", text)]
+# %% ../nbs/01_data.ipynb #c0954e4d
+def _singular(word):
+    "An English plural's singular, near enough for the words above"
+    if word.endswith("ies"): return word[:-3] + "y"
+    if word.endswith(("ches", "shes", "xes", "sses")): return word[:-2]
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
 
+def name_words(
+    name,  # of a file or folder
+):
+    "Lower-case words of a name, in the singular: \"DefectImages_02\" -> [\"defect\", \"image\"]"
+    text = unicodedata.normalize("NFC", name)
+    words = re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])", text)
+    return [_singular(w.lower()) for w in words]
+
+# %% ../nbs/01_data.ipynb #618991d8
+def _kinds_in_words(words):
+    "Kinds that the words of a name speak of"
+    kinds = set()
+    for before, word, after in zip([None, *words], words, [*words[1:], None]):
+        if word in BAD: kinds.add("normal" if before in _NOT or after == "free" else "bad")
+        elif word in NORMAL: kinds.add("bad" if before in _NOT else "normal")
+        elif word in MASK: kinds.add("mask")
+        elif word in TEST: kinds.add("test")
+    return kinds
+
+# %% ../nbs/01_data.ipynb #7b8dc095
+def _kinds_in_signs(name):
+    "The kind that a Chinese, Japanese or Korean name speaks of, in a set"
+    if any(w in name for w in ("不良", "缺陷", "异常", "異常", "不合格", "欠陥", "不具合", "불량")): return {"bad"}
+    if any(w in name for w in ("合格", "正常", "良品")): return {"normal"}
+    return set()
+
+# %% ../nbs/01_data.ipynb #739ecfc9
+def _kinds_in_io(name):
+    "The kind that \"io\", \"i.O.\" or \"n.i.O.\" stands for, in a set"
+    found = re.search(r"(?<![a-z])(n?)\.?i\.?o\.?(?![a-z])", name.lower())
+    if not found: return set()
+    negated, dotted = found[1], "." in found[0]
+    if not (negated or dotted or name.lower() == "io"): return set()
+    return {"bad" if negated else "normal"}
+
+# %% ../nbs/01_data.ipynb #5a189aac
 def kind_of_name(
     name,  # of a file or folder, without its ending
 ):
-    "\"normal\", \"bad\", \"mask\" or \"test\" where the name says so, in any case, singular or plural, alone or as a part (\"abnormal_dir\", \"no_defects\", \"NOT OK\"); else None"
-    words = name_words(name)
-    found = set()
-    for before, w, after in zip([None, *words], words, [*words[1:], None]):
-        if w in BAD: found.add("normal" if before in _NOT or after == "free" else "bad")
-        elif w in NORMAL: found.add("bad" if before in _NOT else "normal")
-        elif w in MASK: found.add("mask")
-        elif w in TEST: found.add("test")
-    if any(w in name for w in ("不良", "缺陷", "异常", "異常", "不合格", "欠陥", "不具合", "불량")): found.add("bad")
-    elif any(w in name for w in ("合格", "正常", "良品")): found.add("normal")
-    io = re.search(r"(?<![a-z])(n?)\.?i\.?o\.?(?![a-z])", name.lower())   # (nicht) in Ordnung, as German shops write it
-    if io and (io[1] or "." in io[0] or name.lower() == "io"): found.add("bad" if io[1] else "normal")
+    """"normal", "bad", "mask" or "test" where the name says so, else None.
+    In any case, singular or plural, alone or as a part ("abnormal_dir", "no_defects", "NOT OK")"""
+    found = _kinds_in_words(name_words(name)) | _kinds_in_signs(name) | _kinds_in_io(name)
     return next((k for k in ("mask", "bad", "test", "normal") if k in found), None)
 
+# %% ../nbs/01_data.ipynb #dba5da59
 def kind_of_folder(
-    name,
+    name,  # of a folder
 ):
     "`kind_of_name`, and \"bad\" for the names of defects"
     return kind_of_name(name) or ("bad" if set(name_words(name)) & DEFECTS else None)
 
+# %% ../nbs/01_data.ipynb #e9d430aa
+_MASK_ENDS = ("_mask", "-mask", "_label", "-label", "_gt", "-gt", "_groundtruth", "_seg", "_segmentation",
+              "_annotation", "_anno", "_masked", "_bw", " mask", ".mask")
+
+# %% ../nbs/01_data.ipynb #8e6cfa65
+def _stem(
+    path,        # the file
+    folders=(),  # names to be put before its own
+    ends=("",),  # one of these at the end of its name is taken away
+):
+    """A file's name without its ending, below its folders.
+    Accents are composed as most systems write them (macOS writes letter and accent apart)"""
+    name = unicodedata.normalize("NFC", path.stem)
+    end = next((e for e in ends if e and name.lower().endswith(e)), "")
+    return "/".join((*(unicodedata.normalize("NFC", f) for f in folders), name[:len(name) - len(end)]))
+
+# %% ../nbs/01_data.ipynb #957cb51c
+def _between(
+    root,  # a folder
+    path,  # a file below it, at any depth
+):
+    "Names of the folders between the two"
+    return path.relative_to(root).parts[:-1]
+
+def _place(root, path, ends=("",)):
+    "`_stem` of a file with the folders that lead to it from the root"
+    return _stem(path, _between(root, path), ends)
+
 # %% ../nbs/01_data.ipynb #85b266cf
-_SYSTEM = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}
-
-_PICTURES = tuple(".heic .heif .hif .avif .gif .jp2 .j2k .jxl .psd .dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .raw .exr .hdr .pgm .ppm .dcm .npy .mp4 .mov .tga .pnm .pbm .pcx .jps .mpo .ico .fits .part".split())
-
 @dataclass
 class Found:
     "The images below a folder, in order of path, and what else there is"
@@ -363,73 +515,218 @@ class Found:
     others: int = 0     # files that are none, and folders
     labels: tuple = ()  # files that hold labels: tables, and annotations beside images
 
-# %% ../nbs/01_data.ipynb #8b18111e
-def find_images(
-    folder,
+# %% ../nbs/01_data.ipynb #5c46803e
+_SYSTEM = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}   # folders of NAS systems and archives
+
+def _is_image(name):
+    "Whether a file of this name is read"
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+def _passed_by(folder):
+    "Whether a folder is none of photographs: hidden, a system's, or one of results"
+    return folder.name.startswith(".") or folder.name.lower() in _SYSTEM or is_output(folder)
+
+# %% ../nbs/01_data.ipynb #866d599c
+def _walk(
+    found,  # `Found`, which counts what is passed over
 ):
-    "`Found` of a folder, searched in depth"
-    root, seen, files, passed, others, tables = Path(folder), set(), [], Counter(), 0, []
-    def stop(e): raise GradKitError(f"'{e.filename}' cannot be looked into ({e.strerror}); allow it, or move the folder") from e
-    for here, folders, names in os.walk(root, onerror=stop, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen: folders[:] = []; continue
+    "(folder, names of its files) for each folder below the root, each real one once"
+    def stop(e):
+        raise GradKitError(f"'{e.filename}' cannot be looked into ({e.strerror}); allow it, or move the folder") from e
+    seen = set()
+    for here, folders, names in os.walk(found.root, onerror=stop, followlinks=True):
+        here, real = Path(here), os.path.realpath(here)
+        if real in seen:
+            folders[:] = []   # os.walk goes down into what is left here
+            continue
         seen.add(real)
-        for d in [d for d in folders if d.startswith(".") or d.lower() in _SYSTEM or is_output(Path(here)/d)]:
-            n = sum(_is_image(f) for _, _, fs in os.walk(Path(here)/d) for f in fs)
-            if n: passed["images in folders of results" if is_output(Path(here)/d) else f"images in {d}"] += n
-        folders[:] = sorted(d for d in folders if not (d.startswith(".") or d.lower() in _SYSTEM or is_output(Path(here)/d)))
-        others += len(folders)
-        for f in names:
-            path = Path(here)/f
-            if f.startswith("."): passed["hidden images"] += _is_image(f); others += 1
-            elif f.lower().endswith(_TABLES): tables.append(path); others += 1
-            elif not _is_image(f): passed[path.suffix.lower()] += path.suffix.lower() in _PICTURES; others += 1
-            elif not path.is_file(): passed["links that lead nowhere"] += 1
-            else: files.append(path)
-    files.sort(key=lambda p: p.relative_to(root).parts)
-    mine = {os.path.realpath(p) for p in files if not p.is_symlink()}
-    images = []
-    for p in files:
-        real = os.path.realpath(p)
-        if p.is_symlink() and real in mine: passed["links to an image that is here already"] += 1; continue
-        mine.add(real); images.append(p)
-    return Found(root, images, +passed, others, _labels_in(root, images, tables))
+        passed = [d for d in folders if _passed_by(here/d)]
+        for d in passed:
+            n = sum(_is_image(f) for _, _, files in os.walk(here/d) for f in files)
+            what = "images in folders of results" if is_output(here/d) else f"images in {d}"
+            if n: found.passed[what] += n
+        folders[:] = sorted(set(folders) - set(passed))
+        found.others += len(folders)
+        yield here, names
 
-def _is_image(name): return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-
-# %% ../nbs/01_data.ipynb #20690ec8
-def _folders_in(folder):
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder and folder.is_dir() else []
+# %% ../nbs/01_data.ipynb #51765c04
+_PICTURES = set(""".heic .heif .hif .avif .gif .jp2 .j2k .jxl .psd .dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .raw
+                   .exr .hdr .pgm .ppm .pnm .pbm .pcx .tga .jps .mpo .ico .fits .dcm .npy .mp4 .mov .part""".split())
 
 _TABLES = (".xml", ".json", ".jsonl", ".txt", ".csv", ".tsv")
 
-def _labels_in(root, images, tables):
-    "Files that say what is wrong with images: annotations (YOLO, VOC, labelme, COCO), beside them or in a folder labels or annotations beside theirs, and tables that name them"
-    stems, names = {p.stem for p in images}, {p.name for p in images}
-    for folder in {root.parent, *(p.parent.parent for p in images)}:
-        if folder in root.parent.parents or not os.access(folder, os.R_OK | os.X_OK): continue   # a home that may not be listed holds no labels for us
-        for d in _folders_in(folder):
-            if kind_of_name(d.name) != "mask" or d in (root, *root.parents) or not os.access(d, os.R_OK | os.X_OK): continue
-            tables = [*tables, *(f for f in d.iterdir() if f.suffix.lower() in _TABLES)]
-    return tuple(sorted({f for f in tables if _is_label(f, stems, names)}))
+# %% ../nbs/01_data.ipynb #cc8dc39d
+def _sort_files(found):
+    "(image files, in order of path; tables) below the root; counts the others"
+    images, tables = [], []
+    for folder, names in _walk(found):
+        for name in names:
+            path = folder/name
+            if _is_image(name):
+                if path.is_file(): images.append(path)
+                else: found.passed["links that lead nowhere"] += 1
+                continue
+            found.others += 1
+            if name.startswith("."): continue
+            suffix = path.suffix.lower()
+            if name.lower().endswith(_TABLES): tables.append(path)
+            elif suffix in _PICTURES: found.passed[suffix] += 1
+    return sorted(images, key=lambda p: p.relative_to(found.root).parts), tables
 
-def _is_label(path, stems, names):
+# %% ../nbs/01_data.ipynb #8b18111e
+def find_images(
+    folder,  # to be searched in depth
+):
+    "`Found` of a folder, searched in depth"
+    found = Found(Path(folder), [], Counter())
+    files, tables = _sort_files(found)
+    here = {os.path.realpath(p) for p in files if not p.is_symlink()}
+    for p in files:
+        real = os.path.realpath(p)
+        if p.is_symlink() and real in here: found.passed["links to an image that is here already"] += 1
+        else:
+            here.add(real)
+            found.images.append(p)
+    found.passed = +found.passed
+    found.labels = _labels_in(found.root, found.images, tables)
+    return found
+
+# %% ../nbs/01_data.ipynb #888f2925
+_KINDS_OF_LABEL = {"label", "class", "defect", "anomaly", "defective", "split"}   # at the head of a column
+
+def _is_yolo(line):
+    "Whether a line is five or more numbers: a class and a box, or a polygon"
+    fields = line.split()
+    return len(fields) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", x) for x in fields)
+
+def _names_one(line, names):
+    "Whether one of these names stands in a line of a table or of JSON"
+    return any(x.strip(" \"'[]{}") in names for x in re.split(r"[,;:\t ]", line))
+
+# %% ../nbs/01_data.ipynb #3a0ab054
+def _says_of_images(
+    lines,  # of a file, each of them naming an image
+    names,  # of the images
+):
+    "Whether lines that name images say something of them: the same of several, or a word that is a kind"
+    said = {tuple(x for x in re.split(r"[,;\t ]+", line) if x not in names) for line in lines}
+    if not lines or said == {()}: return False
+    return len(said) < len(lines) or any(kind_of_name(" ".join(words)) for words in said)
+
+# %% ../nbs/01_data.ipynb #20690ec8
+def _is_label(
+    path,   # file in one of the formats of `_TABLES`
+    stems,  # names of the images without their endings
+    names,  # and with them
+):
+    "Whether a file says what is wrong with images"
     try: text = path.read_text(encoding="utf-8-sig", errors="ignore")[:2_000_000]
     except OSError: return False
-    suffix, own = path.suffix.lower(), path.stem in stems
+    suffix = path.suffix.lower()
     if suffix == ".xml": return "<object>" in text and "<bndbox" in text
     if re.search(r'"shapes"\s*:\s*\[\s*\{|"annotations"\s*:\s*\[\s*\{', text): return True
     lines = [l for l in text.splitlines() if l.strip()]
-    if own and lines and all(len(l.split()) >= 5 and all(re.fullmatch(r"-?[\d.]+(e-?\d+)?", x) for x in l.split()) for l in lines): return True   # YOLO
-    if suffix in (".csv", ".tsv") and lines and set(name_words(re.sub(r"[,;\t]", " ", lines[0]))) & {"label", "class", "defect", "anomaly", "defective", "split"}: return True
-    said = [l for l in lines if any(x.strip(" \"'[]{}") in names for x in re.split(r"[,;:\t ]", l))]
-    if suffix in (".json", ".jsonl"): return bool(said) and bool((set(name_words(text)) & (NORMAL | BAD | {"label", "class", "category"})))
-    rest = {tuple(x for x in re.split(r"[,;\t ]+", l) if x not in names) for l in said}
-    return bool(said) and rest != {()} and (len(rest) < len(said) or any(kind_of_name(" ".join(r)) for r in rest))
+    if path.stem in stems and lines and all(map(_is_yolo, lines)): return True
+    if suffix in (".csv", ".tsv") and lines:
+        head = name_words(re.sub(r"[,;\t]", " ", lines[0]))
+        if _KINDS_OF_LABEL & set(head): return True
+    naming = [l for l in lines if _names_one(l, names)]
+    if suffix in (".json", ".jsonl"):
+        return bool(naming) and bool(set(name_words(text)) & (NORMAL | BAD | {"label", "class", "category"}))
+    return _says_of_images(naming, names)
 
-def _passed_text(passed):
-    text = ", ".join(f"{n} {re.sub('^(image|link|mask)s', lambda m: m[1], what) if n == 1 else what}" for what, n in passed.items())
-    return text + " (HEIC files are read where pillow-heif is installed: pip install 'grad_kit[heic]')" if any(w in passed for w in (".heic", ".heif", ".hif")) else text
+# %% ../nbs/01_data.ipynb #b9aa4ffc
+def _may_list(folder):
+    "Whether a folder may be looked into; a home that may not be listed holds no labels for us"
+    return os.access(folder, os.R_OK | os.X_OK)
+
+def _folders_in(folder):
+    "Subfolders in order, without hidden ones; [] where there is no such folder"
+    if not folder or not folder.is_dir(): return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+# %% ../nbs/01_data.ipynb #a40b6240
+def _labels_in(
+    root,    # the folder that was searched
+    images,  # found there
+    tables,  # files of `_TABLES` found there
+):
+    "Files that say what is wrong with images, in order"
+    stems, names = {p.stem for p in images}, {p.name for p in images}
+    for folder in {root.parent, *(p.parent.parent for p in images)}:
+        if folder in root.parent.parents or not _may_list(folder): continue
+        for d in _folders_in(folder):
+            if kind_of_name(d.name) != "mask" or d in (root, *root.parents) or not _may_list(d): continue
+            tables = [*tables, *(f for f in d.iterdir() if f.suffix.lower() in _TABLES)]
+    return tuple(sorted(f for f in set(tables) if _is_label(f, stems, names)))
+
+# %% ../nbs/01_data.ipynb #22ec054a
+def _passed_text(
+    passed,  # Counter: what, in the plural -> how many
+):
+    "What was passed over, in words"
+    parts = []
+    for what, n in passed.items():
+        if n == 1: what = re.sub("^(image|link|mask)s", r"\1", what)
+        parts.append(f"{n} {what}")
+    heic = any(w in passed for w in (".heic", ".heif", ".hif"))
+    hint = " (HEIC files are read where pillow-heif is installed: pip install 'grad_kit[heic]')" if heic else ""
+    return ", ".join(parts) + hint
+
+# %% ../nbs/01_data.ipynb #9be9c429
+def _dataset(
+    found,        # what a reader was given
+    layout,       # its name
+    items,        # what it made of it
+    used=(),      # images that are items, or their masks; () where that is all
+    passed=None,  # Counter of what was passed over elsewhere
+):
+    "A `Dataset` of these items; images that are neither used nor counted yet are counted by their folder"
+    left = [p.parent.relative_to(found.root) for p in found.images if p not in used] if used else []
+    left = Counter(f"images in {folder.as_posix()}" for folder in left)
+    passed = found.passed + left + (passed or Counter())
+    return Dataset(found.root.resolve().name, layout, tuple(items), found.root, _passed_text(passed))
+
+# %% ../nbs/01_data.ipynb #8e3369c5
+def _warn_passed_over(ds):
+    "The `Dataset`, and a warning of what it passed over"
+    if ds.passed_over: warnings.warn(f"'{ds.root}': passed over: {ds.passed_over}", stacklevel=3)
+    return ds
+
+def _nothing_in(found):
+    "What is said of a folder without images"
+    passed = f" ({_passed_text(found.passed)})" if found.passed else ""
+    return (f"'{found.root}' holds no images ({found.others} other files and folders){passed}; "
+            f"put normal images in it that end in {', '.join(IMAGE_SUFFIXES)}")
+
+# %% ../nbs/01_data.ipynb #9d24d950
+def _looks_like_mask(
+    path,  # image file
+):
+    "Whether a picture is black but for one or few values. One that cannot be read is none"
+    try: a = read_image(path)
+    except GradKitError: return False
+    colours, counts = np.unique(a.reshape(-1, 3), axis=0, return_counts=True)
+    black = (a == 0).all(-1).mean()
+    return bool(black > .3 and (len(colours) <= 64 or np.sort(counts)[-2:].sum() > .9 * counts.sum()))
+
+# %% ../nbs/01_data.ipynb #ad67ce0d
+def _masks_beside(
+    images,  # files, masks among them
+):
+    """{image: mask} of files in one folder.
+    The mask is named as the image with _label, _mask or _GT at its end, or with another ending and few grey levels"""
+    by_name, pairs = {}, {}
+    for p in images: by_name.setdefault((p.parent, _stem(p).lower()), []).append(p)
+    for p in images:
+        short = _stem(p, (), _MASK_ENDS).lower()
+        if short != _stem(p).lower() and (named := by_name.get((p.parent, short))): pairs[named[0]] = p
+    for same in by_name.values():
+        if len(same) != 2: continue
+        lossless = [p for p in same if p.suffix.lower() in (".png", ".bmp", ".tif", ".tiff")]
+        masks = [p for p in lossless if _looks_like_mask(p)]
+        if len(masks) == 1: pairs |= {p: masks[0] for p in same if p != masks[0]}
+    return pairs
 
 # %% ../nbs/01_data.ipynb #d56bf171
 READERS = {}
@@ -440,65 +737,68 @@ def register_reader(
     name,  # the `Dataset.layout` it reads
 ):
     "Decorator: add `f(found, purpose) -> Dataset or None` to `READERS`"
-    def add(f): READERS[name] = f; return f
+    def add(f):
+        READERS[name] = f
+        return f
     return add
 
-def read_dataset(
-    folder,  # in a layout that `READERS` know, or a plain folder of normal images
-    purpose="fit",  # "fit": there must be normal training images; "evaluate": test images alone will do; "score": all pictures, without labels, or a single file; "either": "evaluate" where the folder has labelled images of both kinds, else "score"
-):
-    """A `Dataset` of whatever layout the folder has. Nothing is decoded yet but masks that tell kinds apart. Warns where pictures were passed over.
-    Raises `GradKitError` for a folder that is missing or has no (train/good) images, for defects without a mask or masks without an image where there is a ground_truth/,
-    and for a plain folder that holds more than normal images"""
-    if purpose not in PURPOSES:
-        raise GradKitError(f"purpose is {purpose!r}, but must be one of {', '.join(PURPOSES)}; choose one")
-    root = user_path(folder)
-    if not root.exists(): raise GradKitError(f"there is no folder '{root}'; check the path")
-    if root.is_file() and purpose in ("score", "either"): return Dataset(root.stem, "folder", (Item(root, "test", name=root.name),), root.parent)
+# %% ../nbs/01_data.ipynb #2283178b
+def _read_all(found):
+    "A `Dataset` of all pictures but masks, without labels"
+    def in_masks(p): return any(kind_of_name(x) == "mask" for x in _between(found.root, p))
+    masks = {p for p in found.images if in_masks(p)} | set(_masks_beside(found.images).values())
+    images = [p for p in found.images if p not in masks] or found.images
+    if not images: raise GradKitError(_nothing_in(found))
+    items = [Item(p, "test", name=p.relative_to(found.root).as_posix()) for p in images]
+    masks = Counter({"masks": len(found.images) - len(images)})
+    return _dataset(found, "folder", items, passed=masks)
+
+# %% ../nbs/01_data.ipynb #3c910fb6
+def _refuse_folder(root):
+    "Refuse what is no folder, and what the kit itself wrote"
     if not root.is_dir():
         raise GradKitError(f"'{root}' is a file, but a folder of images is wanted; name the folder that it is in")
     if (root/OUTPUT_MARK).exists() or (root.resolve().parent/OUTPUT_MARK).exists():
         raise GradKitError(f"'{root}' holds results of grad_kit, not photographs; name the folder of images "
                            f"(if it is one, delete {OUTPUT_MARK} in it)")
-    found = find_images(root)
-    if purpose == "either":
-        try: ds = read_dataset(root, "evaluate")
-        except GradKitError: ds = None   # no layout with labels: then these are pictures
-        if ds is not None and ds.labels.any() and not all(it.label for it in ds.items if it.split != "train"): return ds
-    if purpose in ("score", "either"): return _said(_read_all(found))
-    for reader in reversed(READERS.values()):
-        if (ds := reader(found, purpose)) is not None: return _said(ds)
+
+# %% ../nbs/01_data.ipynb #62860b94
+def _labelled_or_none(root):
+    "The folder's `Dataset` where it has labelled images of both kinds to evaluate on"
+    try: ds = read_dataset(root, "evaluate")
+    except GradKitError: return None   # no layout with labels: then these are pictures
+    if ds is None or not ds.labels.any(): return None
+    return None if all(it.label for it in ds.items if it.split != "train") else ds
 
 # %% ../nbs/01_data.ipynb #18dbe2ac
-def _said(ds):
-    if ds.passed_over: warnings.warn(f"'{ds.root}': passed over: {ds.passed_over}", stacklevel=3)
-    return ds
-
-def _dataset(found, layout, items, used=(), passed=None):
-    "A `Dataset` of these items; images that are neither used nor counted yet are counted by their folder"
-    left = Counter(f"images in {p.parent.relative_to(found.root).as_posix()}" for p in found.images if p not in used) if used else Counter()
-    return Dataset(found.root.resolve().name, layout, tuple(items), found.root, _passed_text(found.passed + left + (passed or Counter())))
-
-def _read_all(found):
-    masks = {p for p in found.images if any(kind_of_name(x) == "mask" for x in p.relative_to(found.root).parts[:-1])} | set(_masks_beside(found.images).values())
-    images = [p for p in found.images if p not in masks] or found.images
-    if not images: raise GradKitError(_nothing_in(found))
-    passed = found.passed + Counter({"masks": len(found.images) - len(images)})
-    return Dataset(found.root.resolve().name, "folder", tuple(Item(p, "test", name=p.relative_to(found.root).as_posix()) for p in images), found.root, _passed_text(+passed))
-
-def _nothing_in(found):
-    said = f" ({_passed_text(found.passed)})" if found.passed else ""
-    return f"'{found.root}' holds no images ({found.others} other files and folders){said}; put normal images in it that end in {', '.join(IMAGE_SUFFIXES)}"
+def read_dataset(
+    folder,  # in a layout that `READERS` know, or a plain folder of normal images
+    # "fit": there must be normal training images; "evaluate": test images alone will do;
+    # "score": all pictures, without labels, or a single file;
+    # "either": "evaluate" where the folder has labelled images of both kinds, else "score"
+    purpose="fit",
+):
+    """A `Dataset` of whatever layout the folder has.
+    Nothing is decoded yet but masks that tell kinds apart. Warns where pictures were passed over.
+    Raises `GradKitError` for a folder that is missing or has no (train/good) images,
+    for defects without a mask or masks without an image where there is a ground_truth/,
+    and for a plain folder that holds more than normal images"""
+    if purpose not in PURPOSES:
+        raise GradKitError(f"purpose is {purpose!r}, but must be one of {', '.join(PURPOSES)}; choose one")
+    root, unlabelled = user_path(folder), purpose in ("score", "either")
+    if not root.exists(): raise GradKitError(f"there is no folder '{root}'; check the path")
+    if root.is_file() and unlabelled:
+        return Dataset(root.stem, "folder", (Item(root, "test", name=root.name),), root.parent)
+    _refuse_folder(root)
+    found = find_images(root)
+    if purpose == "either" and (ds := _labelled_or_none(root)) is not None: return ds
+    if unlabelled: return _warn_passed_over(_read_all(found))
+    for reader in reversed(READERS.values()):
+        if (ds := reader(found, purpose)) is not None: return _warn_passed_over(ds)
 
 # %% ../nbs/01_data.ipynb #8973cc1c
-def as_dataset(
-    images,  # a `Dataset`; a folder (text or Path); uint8 (N,H,W,3), array or tensor: N normal images
-    purpose="fit",  # of a folder, as for `read_dataset`
-):
-    "A `Dataset` of any of these, an array's images being all for training; raises `GradKitError` as `read_dataset` does, and for anything else"
-    if isinstance(images, Dataset): return images
-    if isinstance(images, (str, Path)): return read_dataset(images, purpose)
-    if isinstance(images, torch.Tensor): images = images.detach().cpu().numpy()
+def _checked_array(images):
+    "The images, if they are uint8 (N,H,W,3); else the refusal says what they are and what would help"
     want = "a Dataset, a folder, or uint8 images of shape (N,H,W,3) are wanted"
     if not isinstance(images, np.ndarray):
         raise GradKitError(f"images are given as {type(images).__name__}, but {want}; give one of these")
@@ -509,138 +809,253 @@ def as_dataset(
         raise GradKitError(f"{found}; move the channels to the end")
     if images.ndim == 3 and images.shape[-1] == 3: raise GradKitError(f"{found}; give a single image as image[None]")
     if images.ndim != 4 or images.shape[-1] != 3 or not len(images): raise GradKitError(f"{found}; reshape them")
-    return Dataset("images", "array", tuple(Item(a, "train", name=f"train/{i:06d}") for i, a in enumerate(images)))
+    return images
+
+# %% ../nbs/01_data.ipynb #6909a78e
+def as_dataset(
+    images,  # a `Dataset`; a folder (text or Path); uint8 (N,H,W,3), array or tensor: N normal images
+    purpose="fit",  # of a folder, as for `read_dataset`
+):
+    """A `Dataset` of any of these, an array's images being all for training.
+    Raises `GradKitError` as `read_dataset` does, and for anything else"""
+    if isinstance(images, Dataset): return images
+    if isinstance(images, (str, Path)): return read_dataset(images, purpose)
+    if isinstance(images, torch.Tensor): images = images.detach().cpu().numpy()
+    items = [Item(a, "train", name=f"train/{i:06d}") for i, a in enumerate(_checked_array(images))]
+    return Dataset("images", "array", tuple(items))
 
 # %% ../nbs/01_data.ipynb #d09f3492
 def test_items(
     dataset,  # Dataset with anomalous test images
 ):
-    """(Dataset to score, name of the protocol): the test split; where it has no normal images, the validation split stands in and the protocol's name says so.
+    """(Dataset to score, name of the protocol): the test split.
+    Where it has no normal images, the validation split stands in and the protocol's name says so.
     Raises `GradKitError` where there are no anomalous test images, or no normal ones to set against them"""
     test, validation = dataset.split("test"), dataset.split("validation")
     if not len(test) or not test.labels.any():
-        raise GradKitError(f"'{dataset.name}' has no anomalous test images to evaluate on; use grad_score for images "
-                           f"without labels")
+        raise GradKitError(f"'{dataset.name}' has no anomalous test images to evaluate on; "
+                           "use grad_score for images without labels")
     if not test.labels.all(): return test, "test"
     if not len(validation):
-        raise GradKitError(f"'{dataset.name}' has no normal test images (test/good), and no validation/good to stand "
-                           f"in; add some")
-    return dataclasses.replace(dataset, items=(*validation.items, *test.items)), "val-good vs " + " and ".join(sorted(set(test.kinds)))
+        raise GradKitError(f"'{dataset.name}' has no normal test images (test/good), "
+                           "and no validation/good to stand in; add some")
+    protocol = "val-good vs " + " and ".join(sorted(set(test.kinds)))
+    return dataclasses.replace(dataset, items=(*validation.items, *test.items)), protocol
 test_items.__test__ = False  # for pytest: a function of the kit, not a test
 
 # %% ../nbs/01_data.ipynb #48cccbab
-@register_reader("folder")
-def _read_plain(found, purpose):
-    root, paths = found.root, found.images
-    if sets := _sets_in(found):
-        raise GradKitError(f"'{root}' is no data set but holds {len(sets)}: "
-                           f"{', '.join(p.relative_to(root).as_posix() for p in sets[:5])}; name one of them, such "
-                           f"as '{sets[0]}'")
-    if not paths: raise GradKitError(_nothing_in(found))
-    _refuse_words(found)
-    return _dataset(found, "folder", [Item(p, "train", name=f"train/{p.relative_to(root).as_posix()}") for p in paths])
+def _all_normal(found):
+    "An item for each image, all for training"
+    return [Item(p, "train", name=f"train/{p.relative_to(found.root).as_posix()}") for p in found.images]
 
 def _sets_in(found):
     "Folders below the root that are data sets: they have a folder train with a folder of normal images in it"
     sets = set()
     for p in found.images:
-        parts = p.relative_to(found.root).parts[:-1]
-        sets |= {found.root.joinpath(*parts[:i]) for i, (a, b) in enumerate(zip(parts, parts[1:])) if a.lower() == "train" and b.lower() in NORMAL and i}
+        names = _between(found.root, p)
+        for i, (name, below) in enumerate(zip(names, names[1:])):
+            if i and name.lower() == "train" and below.lower() in NORMAL: sets.add(found.root.joinpath(*names[:i]))
     return sorted(sets)
 
+# %% ../nbs/01_data.ipynb #679ab2f7
+@register_reader("folder")
+def _read_plain(found, purpose):
+    "Every image, if nothing speaks against it"
+    root = found.root
+    if sets := _sets_in(found):
+        first = ", ".join(p.relative_to(root).as_posix() for p in sets[:5])
+        raise GradKitError(f"'{root}' is no data set but holds {len(sets)}: {first}; "
+                           f"name one of them, such as '{sets[0]}'")
+    if not found.images: raise GradKitError(_nothing_in(found))
+    _refuse_words(found)
+    return _dataset(found, "folder", _all_normal(found))
+
 # %% ../nbs/01_data.ipynb #3a76008b
-def _refuse_words(found):
-    "Refuse a plain folder in which a name, or a file of labels, says that not all is normal"
-    root, say = found.root, "name the folder of normal images alone"
-    forms = "or say which is which: --normal FOLDER --abnormal FOLDER (in Python: read_folders)"
-    own, above = kind_of_folder(root.resolve().name), root.resolve().parent.name
-    tested = above.lower() in ("test", "test_public") and own != "normal"
-    if own in ("bad", "mask") or 0 < len(w := set(name_words(above))) and w <= MASK | {"ground"} or tested:
-        raise GradKitError(f"'{root}' is called '{root.resolve().name}', but only normal images are wanted; {say}, "
+_ALONE = "name the folder of normal images alone"
+_FORMS = "or say which is which: --normal FOLDER --abnormal FOLDER (in Python: read_folders)"
+
+def _refuse_own_name(root):
+    "Refuse a folder that is called, or lies among what is called, defective, a mask or a test"
+    name, above = root.resolve().name, root.resolve().parent.name
+    kind, words = kind_of_folder(name), set(name_words(above))
+    in_masks = bool(words) and words <= MASK | {"ground"}
+    in_test = above.lower() in ("test", "test_public") and kind != "normal"
+    if kind in ("bad", "mask") or in_masks or in_test:
+        raise GradKitError(f"'{root}' is called '{name}', but only normal images are wanted; {_ALONE}, "
                            f"or say --normal '{root}' if they are")
-    folders, files = {}, {}
-    for p in found.images:
-        *parts, _ = p.relative_to(root).parts
-        for i, part in enumerate(parts):
-            words = set(name_words(part))
-            kind = kind_of_folder(part) or ("unclear" if words & UNCLEAR or part in ("0", "1") else None)
-            folders.setdefault(kind, set()).add("/".join(parts[:i + 1]))
-        files.setdefault(kind_of_name(p.stem), []).append(p)
+
+# %% ../nbs/01_data.ipynb #59137656
+def _refuse_neighbours(found):
+    "Refuse a folder of normal images beside others"
+    root = found.root
     tops = sorted({p.relative_to(root).parts[0] for p in found.images if p.parent != root})
-    if (good := [t for t in tops if kind_of_name(t) == "normal"]) and len(tops) > 1:
-        rest = ", ".join(repr(t) for t in tops if t not in good)
-        if rest:
-            raise GradKitError(f"'{root}' holds '{good[0]}' beside {rest}, but only normal images are wanted; name "
-                               f"'{root/good[0]}', {forms}")
+    good = [t for t in tops if kind_of_name(t) == "normal"]
+    rest = ", ".join(repr(t) for t in tops if t not in good)
+    if good and rest:
+        raise GradKitError(f"'{root}' holds '{good[0]}' beside {rest}, but only normal images are wanted; "
+                           f"name '{root/good[0]}', {_FORMS}")
+
+# %% ../nbs/01_data.ipynb #55b3fc70
+def _refuse_folders(found):
+    "Refuse folders, at any depth, that are called otherwise, or positive and negative, or 0 and 1"
+    root, folders = found.root, {}
+    for p in found.images:
+        names = _between(root, p)
+        for i, name in enumerate(names):
+            unclear = name in ("0", "1") or UNCLEAR & set(name_words(name))
+            kind = kind_of_folder(name) or ("unclear" if unclear else None)
+            folders.setdefault(kind, set()).add("/".join(names[:i + 1]))
     for kind in ("bad", "mask", "test"):
-        if found_ := sorted(folders.get(kind, ())):
-            raise GradKitError(f"'{root}' holds {', '.join(map(repr, found_[:4]))}, by "
-                               f"{'its name' if len(found_) == 1 else 'their names'} not normal images; {say}, "
-                               f"{forms}")
-    both = sorted(folders.get("unclear", ()))
-    if len(both) > 1: raise GradKitError(f"'{root}' holds {', '.join(map(repr, both[:4]))}, and which of them is normal is not clear; {say}, {forms}")
-    if 0 < len(files.get("normal", ())) < len(found.images):
-        other = next(p for p in found.images if p not in set(files["normal"]))
-        raise GradKitError(f"'{root}' holds {len(files['normal'])} files that by their names are normal images, and others that do not say so, such as '{other.name}'; "
-                           f"{say}, or move them; if all are normal, say --normal '{root}'")
+        if named := sorted(folders.get(kind, ())):
+            whose = "its name" if len(named) == 1 else "their names"
+            raise GradKitError(f"'{root}' holds {', '.join(map(repr, named[:4]))}, by {whose} not normal images; "
+                               f"{_ALONE}, {_FORMS}")
+    unclear = sorted(folders.get("unclear", ()))
+    if len(unclear) > 1:
+        raise GradKitError(f"'{root}' holds {', '.join(map(repr, unclear[:4]))}, "
+                           f"and which of them is normal is not clear; {_ALONE}, {_FORMS}")
+
+# %% ../nbs/01_data.ipynb #10cff82b
+def _refuse_stems(found):
+    "Refuse files of which some, or all, are by their own names not normal"
+    root, images, files = found.root, found.images, {}
+    for p in images: files.setdefault(kind_of_name(p.stem), []).append(p)
+    move = f"{_ALONE}, or move them; if all are normal, say --normal '{root}'"
+    normal = files.get("normal", [])
+    if 0 < len(normal) < len(images):
+        other = next(p for p in images if kind_of_name(p.stem) != "normal")
+        raise GradKitError(f"'{root}' holds {len(normal)} files that by their names are normal images, "
+                           f"and others that do not say so, such as '{other.name}'; {move}")
     for kind in ("bad", "mask", "test"):
         named = files.get(kind, [])
-        ends = any(_stem(p).lower().endswith(_MASK_ENDS) for p in named)
-        if named and (kind == "bad" or ends or len(named) < len(found.images)):   # a word that all share is what the part is called
-            raise GradKitError(f"'{root}' holds {len(named)} files that by their names are not normal images, such "
-                               f"as '{named[0].name}'; {say}, or move them; if all are normal, say --normal '{root}'")
+        like_masks = any(_stem(p).lower().endswith(_MASK_ENDS) for p in named)
+        if named and (kind == "bad" or like_masks or len(named) < len(images)):
+            raise GradKitError(f"'{root}' holds {len(named)} files that by their names are not normal images, "
+                               f"such as '{named[0].name}'; {move}")
+
+# %% ../nbs/01_data.ipynb #8fcaab05
+def _refuse_words(found):
+    "Refuse a plain folder in which a name, or a file of labels, says that not all is normal"
+    _refuse_own_name(found.root)
+    _refuse_neighbours(found)
+    _refuse_folders(found)
+    _refuse_stems(found)
     if found.labels:
-        raise GradKitError(f"'{found.labels[0]}' holds labels (with {len(found.labels) - 1} more such files), so not "
-                           f"all images may be normal; {say}; if all are normal, say --normal '{root}'")
+        raise GradKitError(f"'{found.labels[0]}' holds labels (with {len(found.labels) - 1} more such files), "
+                           f"so not all images may be normal; {_ALONE}; "
+                           f"if all are normal, say --normal '{found.root}'")
+
+# %% ../nbs/01_data.ipynb #22757bf2
+def _in_two(
+    normals,  # image files
+    name,     # function that names one
+):
+    "Items of normal images: each fifth for testing, the others for training"
+    items = []
+    for i, p in enumerate(normals):
+        split = "test" if i % 5 == 4 else "train"
+        items.append(Item(p, split, name=f"{split}/{name(p)}"))
+    return items
+
+# %% ../nbs/01_data.ipynb #5b6d599f
+def _masks_by_place(
+    masks,   # (mask file, folder that its place is told from) pairs
+    places,  # of the defective images
+):
+    "{place: mask files}; \"7_mask\" is the place 7, unless an image is called so"
+    by_place = {}
+    for path, top in masks:
+        place = _place(top, path)
+        if place not in places: place = _place(top, path, _MASK_ENDS)
+        by_place.setdefault(place, []).append(path)
+    return by_place
+
+# %% ../nbs/01_data.ipynb #1a801424
+def _refuse_pairs(
+    root,   # the folder, for the message
+    bad,    # (place, defect, file) of the defective images
+    masks,  # {place: mask files}
+    also,   # places of normal images, which may have masks too
+):
+    "Refuse images and masks that do not pair one to one; no masks at all are fine"
+    counts = Counter(place for place, _, _ in bad)
+    if masks and (twice := next((place for place in counts if counts[place] > 1), None)):
+        raise GradKitError(f"two defective images in '{root}' share the name '{twice}', "
+                           "so its mask could be either's; rename one")
+    if masks and (lone := [path for place, _, path in bad if place not in masks]):
+        raise GradKitError(f"image '{lone[0]}' has no mask (nor have {len(lone) - 1} more); "
+                           "add the masks, or take all away")
+    if lone := sorted(masks.keys() - counts.keys() - set(also)):
+        raise GradKitError(f"mask '{masks[lone[0]][0]}' belongs to no image '{lone[0]}'; "
+                           "add the image or remove the mask")
+    if several := next((m for m in masks.values() if len(m) > 1), None):
+        raise GradKitError(f"'{several[0]}' and '{several[1]}' are both masks of one image; remove one")
+
+# %% ../nbs/01_data.ipynb #822a7815
+def _labelled_items(root, normals, bad, masks, also=()):
+    "Items of normal images and of (place, defect, path) triples with their masks by place"
+    _refuse_pairs(root, bad, masks, also)
+    def name(p): return f"good/{_place(root, p) if root in p.parents else p.stem}"
+    items = _in_two(normals, name)
+    for place, defect, p in bad:
+        items.append(Item(p, "test", "defect", defect, tuple(masks.get(place, ())), f"test/{defect}/{place}"))
+    return items
+
+# %% ../nbs/01_data.ipynb #008f3961
+def _kind_and_top(
+    path,  # image file
+    root,  # the folder that was read
+):
+    "(\"normal\", \"bad\", \"mask\" or None; the folder above it that says so)"
+    names = _between(root, path)
+    last = max((i for i, x in enumerate(names) if kind_of_name(x) in ("normal", "bad", "mask")), default=None)
+    if last is None: return None, root
+    top = root.joinpath(*names[:last + 1])
+    if any(kind_of_name(x) == "mask" for x in (*names, path.stem)): return "mask", top
+    kind = kind_of_name(names[last])
+    if kind == "normal" and "bad" in (kind_of_name(path.stem), *map(kind_of_folder, names[last + 1:])):
+        raise GradKitError(f"'{path}' lies among normal images, but is called otherwise; "
+                           "move it, or say --normal FOLDER --abnormal FOLDER")
+    return kind, top
 
 # %% ../nbs/01_data.ipynb #5fc7c210
-def _in_two(normals, name):
-    "Items of normal images: each fifth for testing, the others for training"
-    return [Item(p, "test" if i % 5 == 4 else "train", name=f"{'test' if i % 5 == 4 else 'train'}/{name(p)}") for i, p in enumerate(normals)]
-
 @register_reader("labelled")
 def _read_labelled(found, purpose):
     "Folders whose names say normal, defective or mask, at any depth (OK/NG/MASK, VisA as published)"
     root, kinds = found.root, {}
     for p in found.images:
-        parts = p.relative_to(root).parts[:-1]
-        last = max((i for i, x in enumerate(parts) if kind_of_name(x) in ("normal", "bad", "mask")), default=None)
-        kind = None if last is None else "mask" if any(kind_of_name(x) == "mask" for x in (*parts, p.stem)) else kind_of_name(parts[last])
-        if kind == "normal" and "bad" in (kind_of_name(p.stem), *(kind_of_folder(x) for x in parts[last + 1:])):
-            raise GradKitError(f"'{p}' lies among normal images, but is called otherwise; move it, or say --normal "
-                               f"FOLDER --abnormal FOLDER")
-        kinds.setdefault(kind, []).append((p, parts, last))
+        kind, top = _kind_and_top(p, root)
+        kinds.setdefault(kind, []).append((p, top))
     if not kinds.get("normal") or not kinds.get("bad") or _sets_in(found): return None
     if None in kinds:
         raise GradKitError(f"'{root}' holds folders of normal and of defective images, and "
-                           f"'{kinds[None][0][0].relative_to(root)}' in neither; move it, or say --normal FOLDER "
-                           f"--abnormal FOLDER")
-    def place(p, parts, last): return _stem(p, parts[last + 1:]), _stem(p, parts[last + 1:], _MASK_ENDS)
-    normals = {place(*x)[0]: x[0] for x in kinds["normal"]}
-    bad = [(place(*x)[0], x[1][x[2] + 1] if len(x[1]) > x[2] + 1 else x[1][x[2]], x[0]) for x in kinds["bad"]]
-    masks = {}
-    for x in kinds.get("mask", ()): masks.setdefault(place(*x)[0] if place(*x)[0] in {b[0] for b in bad} else place(*x)[1], []).append(x[0])
-    _refuse_files([x[0] for x in kinds["normal"]], found)
+                           f"'{kinds[None][0][0].relative_to(root)}' in neither; "
+                           "move it, or say --normal FOLDER --abnormal FOLDER")
+    normals = [p for p, _ in kinds["normal"]]
+    bad = [(_place(top, p), (*_between(top, p), top.name)[0], p) for p, top in kinds["bad"]]
+    mask_files = kinds.get("mask", [])
+    masks = _masks_by_place(mask_files, {place for place, _, _ in bad})
+    _refuse_files(normals, found)
     visa = _child(_child(root, "data"), "images") is not None
-    items = (_visa_split(found) if visa else None) or _labelled_items(root, [x[0] for x in kinds["normal"]], bad, masks, normals)
-    return _dataset(found, "visa" if visa else "labelled", items, {it.image for it in items} | {x[0] for x in kinds.get("mask", ())})
+    items = _visa_split(found) if visa else None
+    if not items: items = _labelled_items(root, normals, bad, masks, [_place(top, p) for p, top in kinds["normal"]])
+    used = {it.image for it in items} | {p for p, _ in mask_files}
+    return _dataset(found, "visa" if visa else "labelled", items, used)
 
-def _labelled_items(root, normals, bad, masks, also=()):
-    "Items of normal images and of (place, defect, path) triples with their masks by place; each defective image with one mask, or none with any"
-    places = [b[0] for b in bad]
-    if twice := next((p for p in places if places.count(p) > 1 and masks), None):
-        raise GradKitError(f"two defective images in '{root}' share the name '{twice}', so its mask could be "
-                           f"either's; rename one")
-    if masks and (lone := [b for b in bad if b[0] not in masks]):
-        raise GradKitError(f"image '{lone[0][2]}' has no mask (nor have {len(lone) - 1} more); add the masks, or "
-                           f"take all away")
-    if lone := sorted(masks.keys() - set(places) - set(also)):
-        raise GradKitError(f"mask '{masks[lone[0]][0]}' belongs to no image '{lone[0]}'; add the image or remove the "
-                           f"mask")
-    if several := next((m for m in masks.values() if len(m) > 1), None):
-        raise GradKitError(f"'{several[0]}' and '{several[1]}' are both masks of one image; remove one")
-    def name(p): return f"{'good'}/{_stem(p, p.relative_to(root).parts[:-1]) if root in p.parents else p.stem}"
-    return _in_two(normals, name) + [Item(p, "test", "defect", defect, tuple(masks.get(place, ())), f"test/{defect}/{place}") for place, defect, p in bad]
+# %% ../nbs/01_data.ipynb #92aed2af
+def _named_folders(**folders):
+    "{what: its folder}, without those that are None; refuses what is missing, or lies within another"
+    roots = {what: user_path(folder) for what, folder in folders.items() if folder is not None}
+    for what, root in roots.items():
+        if not root.is_dir(): raise GradKitError(f"there is no folder '{root}' ({what}); check the path")
+    if "masks" in roots and "abnormal" not in roots:
+        raise GradKitError("masks are given without abnormal images; say --abnormal FOLDER too")
+    real = {what: root.resolve() for what, root in roots.items()}
+    for a, b in permutations(real, 2):
+        if real[a] == real[b] or real[a] in real[b].parents:
+            raise GradKitError(f"the folder of {b} images, '{roots[b]}', lies in that of {a} ones, '{roots[a]}'; "
+                               "give each a folder of its own")
+    return roots
 
 # %% ../nbs/01_data.ipynb #816d58dd
 def read_folders(
@@ -648,34 +1063,60 @@ def read_folders(
     abnormal=None,  # folder of defective ones; its subfolders name the defects
     masks=None,     # folder of their masks, under the same names (or with _mask, _label, _gt at the end)
 ):
-    """A `Dataset` of folders that you name, whatever they are called: all normal images for training; where `abnormal` is given, each fifth of them for testing instead.
-    Raises `GradKitError` for folders that are missing, empty, one within the other, and where images and masks do not pair"""
-    roots = {k: user_path(v) for k, v in dict(normal=normal, abnormal=abnormal, masks=masks).items() if v is not None}
-    for k, r in roots.items():
-        if not r.is_dir(): raise GradKitError(f"there is no folder '{r}' ({k}); check the path")
-    if masks is not None and abnormal is None:
-        raise GradKitError("masks are given without abnormal images; say --abnormal FOLDER too")
-    real = {k: r.resolve() for k, r in roots.items()}
-    for a in real:
-        for b in real:
-            if a != b and (real[a] == real[b] or real[a] in real[b].parents):
-                raise GradKitError(f"the folder of {b} images, '{roots[b]}', lies in that of {a} ones, '{roots[a]}'; "
-                                   f"give each a folder of its own")
-    found = {k: find_images(r) for k, r in roots.items()}
-    for k, f in found.items():
+    """A `Dataset` of folders that you name, whatever they are called: all normal images for training.
+    Where `abnormal` is given, each fifth of them is for testing instead.
+    Raises `GradKitError` for folders that are missing, empty, one within the other,
+    and where images and masks do not pair"""
+    roots = _named_folders(normal=normal, abnormal=abnormal, masks=masks)
+    found = {what: find_images(root) for what, root in roots.items()}
+    for f in found.values():
         if not f.images: raise GradKitError(_nothing_in(f))
-    root, n = roots["normal"], found["normal"]
-    beside = set(_masks_beside(n.images).values())
-    n.images = [p for p in n.images if p not in beside]
-    if abnormal is None: return _said(_dataset(n, "folder", [Item(p, "train", name=f"train/{p.relative_to(root).as_posix()}") for p in n.images]))
-    f = found["abnormal"]
-    bad = [(_stem(p, (parts := p.relative_to(f.root).parts[:-1])), parts[0] if parts else "defect", p) for p in f.images]
-    pairs = {}
-    for p in found["masks"].images if masks is not None else ():
-        parts = p.relative_to(roots["masks"]).parts[:-1]
-        stem = _stem(p, parts)
-        pairs.setdefault(stem if stem in {b[0] for b in bad} else _stem(p, parts, _MASK_ENDS), []).append(p)
-    return _said(_dataset(n, "labelled", _labelled_items(root, n.images, bad, pairs), passed=f.passed))
+    normals = found["normal"]
+    beside = set(_masks_beside(normals.images).values())
+    normals.images = [p for p in normals.images if p not in beside]
+    if abnormal is None: return _warn_passed_over(_dataset(normals, "folder", _all_normal(normals)))
+    bad_root, bad_images = roots["abnormal"], found["abnormal"].images
+    bad = [(_place(bad_root, p), (*_between(bad_root, p), "defect")[0], p) for p in bad_images]
+    mask_files = [(p, roots["masks"]) for p in found["masks"].images] if masks is not None else []
+    by_place = _masks_by_place(mask_files, {place for place, _, _ in bad})
+    items = _labelled_items(normals.root, normals.images, bad, by_place)
+    return _warn_passed_over(_dataset(normals, "labelled", items, passed=found["abnormal"].passed))
+
+# %% ../nbs/01_data.ipynb #ecf55d4c
+def _visa_rows(
+    table,     # VisA's split_csv/1cls.csv
+    category,  # the folder's name
+):
+    "The rows of one category, as dictionaries"
+    try:
+        rows = csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines())
+        rows = [row for row in rows if row["object"] == category]
+    except (KeyError, ValueError, OSError) as e:
+        raise GradKitError(f"'{table}' is not VisA's table of splits ({type(e).__name__}: {e}); "
+                           "fetch a whole copy, or remove it") from e
+    for row in rows:
+        if not all(row.get(k) for k in ("split", "label", "image")):
+            raise GradKitError(f"'{table}' has a row without split, label or image ({row}); "
+                               "fetch a whole copy, or remove it")
+    return rows
+
+# %% ../nbs/01_data.ipynb #fafdf05b
+def _visa_item(
+    row,    # of the table
+    path,   # its image; None where it is not there
+    table,  # for the messages, and as the masks' folder is named from beside it
+):
+    "One row's `Item`"
+    if path is None:
+        raise GradKitError(f"'{table}' names '{row['image']}', which is not there; "
+                           "fetch a whole copy, or remove the table to do without it")
+    split, bad = row["split"].lower(), row["label"].lower() != "normal"
+    if split not in SPLITS or bad and split == "train":
+        raise GradKitError(f"'{table}' puts '{row['image']}' ({row['label']}) into '{row['split']}'; "
+                           "fetch a whole copy, or remove the table")
+    masks = (table.parent.parent/row["mask"],) if bad and row.get("mask") else ()
+    kind, defect = ("defect", "anomaly") if bad else ("good", "good")
+    return Item(path, split, kind, defect, masks, f"{split}/{defect}/{path.stem}")
 
 # %% ../nbs/01_data.ipynb #52ed05ff
 def _visa_split(found):
@@ -683,73 +1124,56 @@ def _visa_split(found):
     root = found.root.resolve()
     table = root.parent/"split_csv"/"1cls.csv"
     if not table.is_file(): return None
-    try: rows = [r for r in csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()) if r["object"] == root.name]
-    except (KeyError, ValueError, OSError) as e:
-        raise GradKitError(f"'{table}' is not VisA's table of splits ({type(e).__name__}: {e}); fetch a whole copy, "
-                           f"or remove it") from e
-    if not rows: return None
-    if short := [r for r in rows if not all(r.get(k) for k in ("split", "label", "image"))]:
-        raise GradKitError(f"'{table}' has a row without split, label or image ({short[0]}); fetch a whole copy, or remove it")
-    items, here = [], {p.resolve(): p for p in found.images}
-    for r in rows:
-        path = here.get((root.parent/r["image"]).resolve())
-        if path is None:
-            raise GradKitError(f"'{table}' names '{r['image']}', which is not there; fetch a whole copy, or remove "
-                               f"the table to do without it")
-        split, bad = r["split"].lower(), r["label"].lower() != "normal"
-        if split not in SPLITS or bad and split == "train":
-            raise GradKitError(f"'{table}' puts '{r['image']}' ({r['label']}) into '{r['split']}'; fetch a whole "
-                               f"copy, or remove the table")
-        masks = (root.parent/r["mask"],) if bad and r.get("mask") else ()
-        items.append(Item(path, split, "defect" if bad else "good", "anomaly" if bad else "good", masks, f"{split}/{'anomaly' if bad else 'good'}/{path.stem}"))
+    rows = _visa_rows(table, root.name)
+    here = {p.resolve(): p for p in found.images}
+    return [_visa_item(row, here.get((root.parent/row["image"]).resolve()), table) for row in rows] or None
+
+# %% ../nbs/01_data.ipynb #83db64ae
+def _beside_items(
+    root,     # the folder
+    images,   # without masks
+    pairs,    # {image: mask}
+    defective,  # those whose masks are not black
+):
+    "Items as the folders train and test divide them; where there are none, each fifth normal image is for testing"
+    def place(p): return _place(root, p)
+    def split_of(p):
+        names = [x.lower() for x in _between(root, p)]
+        return next((s for s in ("train", "test") if s in names), None)
+    splits = {p: split_of(p) for p in images}
+    divided = any(splits.values())
+    normals = [p for p in images if p not in defective]
+    items = [Item(p, splits[p], name=place(p)) for p in normals] if divided else _in_two(normals, place)
+    for p in images:
+        if p not in defective or splits[p] == "train": continue
+        items.append(Item(p, "test", "defect", "defect", (pairs[p],), place(p) if divided else f"test/{place(p)}"))
     return items
 
-# %% ../nbs/01_data.ipynb #ad67ce0d
-def _masks_beside(images):
-    "{image: mask} of files in one folder: the mask named as the image with _label, _mask or _GT at its end, or with another ending and few grey levels"
-    by = {}
-    for p in images: by.setdefault((p.parent, _stem(p).lower()), []).append(p)
-    pairs = {}
-    for p in images:
-        short = _stem(p, (), _MASK_ENDS).lower()
-        if short != _stem(p).lower() and (found := by.get((p.parent, short))): pairs[found[0]] = p
-    for same in by.values():
-        if len(same) == 2 and (m := [p for p in same if p.suffix.lower() in (".png", ".bmp", ".tif", ".tiff") and _looks_like_mask(p)]): pairs |= {p: m[0] for p in same if p != m[0]} if len(m) == 1 else {}
-    return pairs
-
-def _looks_like_mask(path):
-    "Whether a picture is black but for one or few values. One that cannot be read is none"
-    try: a = read_image(path)
-    except GradKitError: return False
-    colours, counts = np.unique(a.reshape(-1, 3), axis=0, return_counts=True)
-    black = (a == 0).all(-1).mean()
-    return bool(black > .3 and (len(colours) <= 64 or np.sort(counts)[-2:].sum() > .9 * counts.sum()))
-
+# %% ../nbs/01_data.ipynb #203b3612
 @register_reader("masks_beside")
 def _read_beside(found, purpose):
+    "Images that have each a mask in the same folder"
     pairs, root = _masks_beside(found.images), found.root
     if not pairs: return None
-    images = [p for p in found.images if p not in set(pairs.values())]
-    lone = [p for p in images if p not in pairs]
-    said = {kind_of_name(x) for p in images for x in p.relative_to(root).parts[:-1]}
-    if lone and {"normal", "bad"} <= said: return None   # folders say which is which
-    if lone:
-        raise GradKitError(f"'{lone[0]}' has no mask beside it, as {len(pairs)} other images of '{root}' have; add "
-                           f"it (black for a normal image), or say --normal FOLDER --abnormal FOLDER")
-    on = dict(zip(images, on_threads(lambda p: bool(read_mask(pairs[p]).any()), images)))
-    split = {p: next((s for s in ("train", "test") if s in [x.lower() for x in p.relative_to(root).parts[:-1]]), None) for p in images}
-    normals = [p for p in images if not on[p]]
-    if not normals and purpose == "fit":
-        raise GradKitError(f"all {len(images)} images of '{root}' have masks that mark defects, but normal ones are "
-                           f"wanted; name a folder that holds some")
-    def name(p): return _stem(p, p.relative_to(root).parts[:-1])
-    items = [Item(p, split[p], name=name(p)) for p in normals] if any(split.values()) else _in_two(normals, name)
-    items += [Item(p, "test", "defect", "defect", (pairs[p],), name(p) if any(split.values()) else f"test/{name(p)}") for p in images if on[p] and split[p] != "train"]
-    return _dataset(found, "masks_beside", items, {it.image for it in items} | set(pairs.values()))
+    masks = set(pairs.values())
+    images = [p for p in found.images if p not in masks]
+    if lone := [p for p in images if p not in pairs]:
+        kinds = {kind_of_name(x) for p in images for x in _between(root, p)}
+        if {"normal", "bad"} <= kinds: return None   # folders say which is which
+        raise GradKitError(f"'{lone[0]}' has no mask beside it, as {len(pairs)} other images of '{root}' have; "
+                           "add it (black for a normal image), or say --normal FOLDER --abnormal FOLDER")
+    marked = on_threads(lambda p: bool(read_mask(pairs[p]).any()), images)
+    defective = {p for p, on in zip(images, marked) if on}
+    if len(defective) == len(images) and purpose == "fit":
+        raise GradKitError(f"all {len(images)} images of '{root}' have masks that mark defects, "
+                           "but normal ones are wanted; name a folder that holds some")
+    items = _beside_items(root, images, pairs, defective)
+    return _dataset(found, "masks_beside", items, {it.image for it in items} | masks)
 
 # %% ../nbs/01_data.ipynb #d91a6224
 KINDS = {"logical_anomalies": "logical", "structural_anomalies": "structural"}  # MVTec LOCO AD's folders
 
+# %% ../nbs/01_data.ipynb #007ff930
 def _child(folder, *names):
     "The subfolder of one of these names, in any case, or None"
     return next((p for name in names for p in _folders_in(folder) if p.name.lower() == name), None)
@@ -758,125 +1182,198 @@ def _below(found, folder):
     "Images found in a folder, at any depth"
     return [p for p in found.images if folder in p.parents]
 
+def _is_normal(folder):
+    "Whether a folder is called good, ok, normal or the like"
+    return kind_of_name(folder.name) == "normal"
+
+# %% ../nbs/01_data.ipynb #75721e08
 def _parts_of(found):
     "{split: folder} and the folder of masks, as far as they are there; of a bare test folder too"
     root = found.root
-    splits = dict(train=_child(root, "train"), validation=_child(root, "validation", "val", "valid"), test=_child(root, "test", "test_public"))
+    splits = dict(
+        train=_child(root, "train"),
+        validation=_child(root, "validation", "val", "valid"),
+        test=_child(root, "test", "test_public"))
     truth = _child(root, "ground_truth") or splits["test"] and _child(splits["test"], "ground_truth")
-    if not any(splits.values()) and not truth and kind_of_name(root.resolve().name) == "test" and any(map(_is_normal, _folders_in(root))):
+    name, nothing = root.resolve().name, not any(splits.values()) and not truth
+    if nothing and kind_of_name(name) == "test" and any(map(_is_normal, _folders_in(root))):
         splits["test"], truth = root, _child(root.resolve().parent, "ground_truth")
     return splits, truth
 
-def _is_normal(folder): return kind_of_name(folder.name) == "normal"
-
-# %% ../nbs/01_data.ipynb #3ff97ac0
-@register_reader("mvtec")
-def _read_mvtec(found, purpose):
-    root, (splits, truth) = found.root, _parts_of(found)
-    if not any(splits.values()): return None
-    tops = [p.name for p in (*splits.values(), truth) if p and p.parent == root] or [root.resolve().name]
-    def clean(p, good): return not any(kind_of_folder(x) in ("bad", "mask", "test") for x in p.relative_to(good).parts[:-1])
-    goods = {s: [p for g in _folders_in(d) if _is_normal(g) for p in _below(found, g) if clean(p, g)] for s, d in splits.items() if d}
-    for s, paths in goods.items():   # masks among the images are counted as passed over
-        if beside := set(_masks_beside(paths).values()): goods[s] = [p for p in paths if p not in beside]
-    _refuse_files(goods.get("train", []) + goods.get("validation", []), found)
-    if not goods.get("train") and (purpose == "fit" or not _below(found, splits["test"] or root/"test")):
-        if _masks_beside(found.images): return None
-        raise GradKitError(f"'{root}' has {'/, '.join(tops)}/ but no images in train/good; put the normal training "
-                           f"images there, or name a plain folder of normal images")
-    config = root/"defects_config.json"
-    defects = sorted({p.name for d in (splits["test"], truth) for p in _folders_in(d) if not _is_normal(p) and p != truth})
-    loco = config.is_file() or any(d in KINDS for d in defects)
-    items = [Item(p, s, name=f"{s}/good/{stem}") for s, paths in goods.items() for stem, p in _by_stem(paths, splits[s]).items()]
-    for defect in defects:
-        if loco and defect not in KINDS:
-            raise GradKitError(f"'{root}' is in the layout of MVTec LOCO AD, which has no test folder '{defect}'; "
-                               f"rename it to one of: {', '.join(KINDS)}")
-        paths = _below(found, splits["test"]/defect) if splits["test"] else []
-        beside = _masks_beside(paths)
-        images = _by_stem([p for p in paths if p not in set(beside.values())], splits["test"] or root)
-        masks, kind = _masks_by_stem(truth, defect, images, loco), KINDS[defect] if loco else "defect"
-        if not truth and len(beside) == len(images): masks = {stem: (beside[p],) for stem, p in images.items()}
-        items += [Item(p, "test", kind, kind if loco else defect, masks.get(stem, ()), f"test/{defect}/{stem}") for stem, p in images.items()]
-    if config.is_file(): items = _name_defects(items, _read_config(config))
-    used = {it.image for it in items} | {m for it in items for m in it.masks} | {p for p in found.images if truth and truth in p.parents}
-    return _dataset(found, "mvtec_loco" if loco else "mvtec_ad", items, used)
-
-def _refuse_files(normals, found):
+# %% ../nbs/01_data.ipynb #943064e9
+def _refuse_files(
+    normals,  # image files
+    found,    # with the files that hold labels
+):
     "Refuse files among normal images that by their own names, or by an annotation beside them, are none"
     masks = [p for p in normals if kind_of_name(p.stem) == "mask"]
-    odd = [p for p in normals if kind_of_name(p.stem) == "bad"] + (masks if len(masks) < len(normals) else [])
-    if odd: raise GradKitError(f"'{odd[0]}' lies among normal images, but is called otherwise (with {len(odd) - 1} more); move them, or say --normal FOLDER --abnormal FOLDER")
+    odd = [p for p in normals if kind_of_name(p.stem) == "bad"]
+    if len(masks) < len(normals): odd += masks   # a word that all share is what the part is called
+    if odd:
+        raise GradKitError(f"'{odd[0]}' lies among normal images, but is called otherwise "
+                           f"(with {len(odd) - 1} more); move them, or say --normal FOLDER --abnormal FOLDER")
     beside = {p.with_suffix("") for p in normals}
-    if said := [f for f in found.labels if f.with_suffix("") in beside]:
-        raise GradKitError(f"'{said[0]}' says what is wrong with a normal image (with {len(said) - 1} more such files); move it with its image, or say --normal FOLDER")
+    if labels := [f for f in found.labels if f.with_suffix("") in beside]:
+        raise GradKitError(f"'{labels[0]}' says what is wrong with a normal image (with {len(labels) - 1} more such "
+                           "files); move it with its image, or say --normal FOLDER")
 
-def _by_stem(paths, split):
-    "{stem: image file}, the stem with the folders below split/name where there are any; two files of one stem would share a name and a mask"
+# %% ../nbs/01_data.ipynb #1e1f562c
+def _good_images(
+    found,   # all images
+    splits,  # {split: its folder, or None}
+):
+    "{split: images of its normal folders}, without masks and what lies in folders that are called otherwise"
+    goods = {}
+    for name, split in splits.items():
+        if split is None: continue
+        paths = []
+        for good in filter(_is_normal, _folders_in(split)):
+            for p in _below(found, good):
+                kinds = map(kind_of_folder, _between(good, p))
+                if not {"bad", "mask", "test"} & set(kinds): paths.append(p)
+        beside = set(_masks_beside(paths).values())
+        goods[name] = [p for p in paths if p not in beside]
+    return goods
+
+# %% ../nbs/01_data.ipynb #de0803c3
+def _by_stem(
+    paths,  # images of one folder of a split
+    split,  # the split's folder
+):
+    """{stem: image file}, the stem with the folders below split/name where there are any.
+    Two files of one stem would share a name and a mask, and are refused"""
     stems = {}
     for p in paths:
-        stem = _stem(p, p.relative_to(split).parts[1:-1])
+        stem = _stem(p, _between(split, p)[1:])
         if stem in stems:
             raise GradKitError(f"'{stems[stem]}' and '{p.name}' share the name '{stem}'; rename or remove one")
         stems[stem] = p
     return stems
 
-# %% ../nbs/01_data.ipynb #8e6cfa65
-def _stem(path, folders=(), ends=("",)):
-    "A file's name without its ending, composed as most systems write it (macOS writes letter and accent apart), below its folders"
-    name = unicodedata.normalize("NFC", path.stem)
-    end = next((e for e in ends if e and name.lower().endswith(e)), "")
-    return "/".join((*(unicodedata.normalize("NFC", f) for f in folders), name[:len(name) - len(end)]))
+# %% ../nbs/01_data.ipynb #5a8c9b75
+def _stems_of_masks(
+    folder,  # of the masks of one defect
+    images,  # {stem: image file}
+    loco,    # whether each image has a folder of masks
+):
+    "{stem: mask files}"
+    masks = {}
+    for p in find_images(folder).images if folder.is_dir() else ():
+        if loco:
+            stem = unicodedata.normalize("NFC", p.parent.name)
+            masks[stem] = (*masks.get(stem, ()), p)
+            continue
+        stem = _place(folder, p)
+        if stem not in images: stem = _place(folder, p, _MASK_ENDS)
+        if stem in masks:
+            raise GradKitError(f"'{masks[stem][0]}' and '{p.name}' are both masks of '{stem}'; remove one")
+        masks[stem] = (p,)
+    return masks
 
-# %% ../nbs/01_data.ipynb #e9d430aa
-_MASK_ENDS = ("_mask", "-mask", "_label", "-label", "_gt", "-gt", "_groundtruth", "_seg", "_segmentation", "_annotation", "_anno", "_masked", "_bw", " mask", ".mask")
-
-def _masks_by_stem(truth, defect, images, loco):
-    "{image stem: mask files} of one test folder, each image with a mask and each mask with an image; {} where there is no ground truth at all"
+# %% ../nbs/01_data.ipynb #47b83c12
+def _masks_by_stem(
+    truth,   # the folder of masks, or None
+    defect,  # name of the test folder
+    images,  # {stem: image file} in it
+    loco,    # whether each image has a folder of masks
+):
+    "{image stem: mask files}, each image with a mask and each mask with an image; {} where there is no ground truth"
     if not truth: return {}
     folder = _child(truth, defect.lower()) or truth/defect
-    files = find_images(folder).images if folder.is_dir() else []
-    if loco:
-        masks = {}
-        for p in files: masks.setdefault(unicodedata.normalize("NFC", p.parent.name), []).append(p)
-        masks = {k: tuple(v) for k, v in masks.items()}
-    else:
-        masks = {}
-        for p in files:
-            stem = _stem(p, p.relative_to(folder).parts[:-1])
-            if stem not in images: stem = _stem(p, p.relative_to(folder).parts[:-1], _MASK_ENDS)
-            if stem in masks:
-                raise GradKitError(f"'{masks[stem][0]}' and '{p.name}' are both masks of '{stem}'; remove one")
-            masks[stem] = (p,)
+    masks = _stems_of_masks(folder, images, loco)
     if lone := sorted(images.keys() - masks.keys()):
         want = folder/lone[0]/"000.png" if loco else folder/f"{lone[0]}_mask.png"
         raise GradKitError(f"image '{images[lone[0]]}' has no mask '{want}' (nor have {len(lone) - 1} more in its "
                            f"folder); add the masks, or remove {truth.name}/ to do without any")
     if lone := sorted(masks.keys() - images.keys()):
-        raise GradKitError(f"mask '{masks[lone[0]][0]}' belongs to no image '{lone[0]}' of '{defect}'; add the image "
-                           f"or remove the mask")
+        raise GradKitError(f"mask '{masks[lone[0]][0]}' belongs to no image '{lone[0]}' of '{defect}'; "
+                           "add the image or remove the mask")
     return masks
 
+# %% ../nbs/01_data.ipynb #2f92cd57
+def _defect_items(
+    found,   # all images
+    test,    # the test folder, or None
+    truth,   # the folder of masks, or None
+    defect,  # name of the folder in them
+    loco,    # whether this is MVTec LOCO AD
+):
+    "Items of one folder of defects"
+    if loco and defect not in KINDS:
+        raise GradKitError(f"'{found.root}' is in the layout of MVTec LOCO AD, which has no test folder '{defect}'; "
+                           f"rename it to one of: {', '.join(KINDS)}")
+    paths = _below(found, test/defect) if test else []
+    beside = _masks_beside(paths)
+    not_masks = [p for p in paths if p not in set(beside.values())]
+    images = _by_stem(not_masks, test or found.root)
+    masks = _masks_by_stem(truth, defect, images, loco)
+    if not truth and len(beside) == len(images): masks = {stem: (beside[p],) for stem, p in images.items()}
+    kind = KINDS[defect] if loco else "defect"
+    name = kind if loco else defect
+    return [Item(p, "test", kind, name, masks.get(stem, ()), f"test/{defect}/{stem}") for stem, p in images.items()]
+
 # %% ../nbs/01_data.ipynb #5dbc6291
-def _read_config(path):
-    "{grey value: (defect name, (saturation threshold, relative))} of LOCO's defects_config.json"
+def _read_config(
+    path,  # LOCO's defects_config.json
+):
+    "{grey value: (defect name, (saturation threshold, relative))}"
     try:
-        config = {int(d["pixel_value"]): (str(d["defect_name"]), (float(d["saturation_threshold"]), bool(d["relative_saturation"]))) for d in json.loads(path.read_text(encoding="utf-8"))}
-        if odd := [t for _, (t, _) in config.values() if not 0 < t < float("inf")]: raise ValueError(f"saturation_threshold {odd[0]} is no positive number")
+        config = {}
+        for d in json.loads(path.read_text(encoding="utf-8")):
+            value, name = int(d["pixel_value"]), str(d["defect_name"])
+            config[value] = name, (float(d["saturation_threshold"]), bool(d["relative_saturation"]))
+        for _, (threshold, _) in config.values():
+            if not 0 < threshold < float("inf"):
+                raise ValueError(f"saturation_threshold {threshold} is no positive number")
         return config
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as e:
-        raise GradKitError(f"'{path}' is not MVTec LOCO AD's list of defects ({type(e).__name__}: {e}); fetch a "
-                           f"whole copy, or remove it to do without the defects' names") from e
+        raise GradKitError(f"'{path}' is not MVTec LOCO AD's list of defects ({type(e).__name__}: {e}); "
+                           "fetch a whole copy, or remove it to do without the defects' names") from e
 
-def _name_defects(items, config):
-    "The items with their masks' defect names and saturation thresholds, as far as `config` knows them; as they were where all masks are flattened to 255"
-    def value(mask):
-        with open_picture(mask) as im: return im.convert("L").getextrema()[1]
+# %% ../nbs/01_data.ipynb #ad68163c
+def _greatest_value(mask):
+    "The greatest grey value of a mask's file"
+    with open_picture(mask) as im: return im.convert("L").getextrema()[1]
+
+def _name_defects(
+    items,   # all of a set
+    config,  # as `_read_config` gives it
+):
+    """The items with their masks' defect names and saturation thresholds, as far as `config` knows them.
+    As they were where all masks are flattened to 255"""
     paths = [m for it in items for m in it.masks]
-    values = dict(zip(paths, on_threads(value, paths)))
-    if set(values.values()) == {255} and (255 not in config or len(config) > 1 and len(paths) > 1): return items
+    values = dict(zip(paths, on_threads(_greatest_value, paths)))
+    several = len(config) > 1 and len(paths) > 1
+    if set(values.values()) == {255} and (255 not in config or several): return items
     def named(it):
         found = [config.get(values[m], (it.kind, None)) for m in it.masks]
-        rules = tuple(s for _, s in found)
-        return dataclasses.replace(it, defect="+".join(dict.fromkeys(n for n, _ in found)) or it.defect, saturation=() if None in rules else rules)   # a rule that is not there is not made up
+        defect = "+".join(dict.fromkeys(name for name, _ in found))
+        rules = tuple(rule for _, rule in found)
+        if None in rules: rules = ()   # a rule that is not there is not made up
+        return dataclasses.replace(it, defect=defect or it.defect, saturation=rules)
     return [named(it) for it in items]
+
+# %% ../nbs/01_data.ipynb #3ff97ac0
+@register_reader("mvtec")
+def _read_mvtec(found, purpose):
+    "Folders train, validation and test, with good images and folders of defects in them"
+    root, (splits, truth) = found.root, _parts_of(found)
+    if not any(splits.values()): return None
+    test, goods = splits["test"], _good_images(found, splits)
+    _refuse_files(goods.get("train", []) + goods.get("validation", []), found)
+    if not goods.get("train") and (purpose == "fit" or not _below(found, test or root/"test")):
+        if _masks_beside(found.images): return None
+        tops = [p.name for p in (*splits.values(), truth) if p and p.parent == root] or [root.resolve().name]
+        raise GradKitError(f"'{root}' has {'/, '.join(tops)}/ but no images in train/good; "
+                           "put the normal training images there, or name a plain folder of normal images")
+    folders = [p for d in (test, truth) for p in _folders_in(d)]
+    defects = sorted({p.name for p in folders if not _is_normal(p) and p != truth})
+    config = root/"defects_config.json"
+    loco = config.is_file() or any(d in KINDS for d in defects)
+    items = []
+    for split, paths in goods.items():
+        for stem, p in _by_stem(paths, splits[split]).items(): items.append(Item(p, split, name=f"{split}/good/{stem}"))
+    for defect in defects: items += _defect_items(found, test, truth, defect, loco)
+    if config.is_file(): items = _name_defects(items, _read_config(config))
+    masks = {m for it in items for m in it.masks} | set(_below(found, truth) if truth else ())
+    return _dataset(found, "mvtec_loco" if loco else "mvtec_ad", items, {it.image for it in items} | masks)
