@@ -1,0 +1,223 @@
+"""`explore_why`, the inspector and the mailed report in a real browser (`make test-browser`); screenshots and times go to runs/browser/.
+
+Written by hand, as test_browser.py: everything else in this folder comes from the notebooks.
+"""
+import json, os, platform, re, statistics, time, warnings
+
+import pytest
+
+from test_browser import CHROMIUM, FLAGS, OUT, ROOT, browser, lab, open_and_run, pytestmark, sync_api  # noqa: F401
+
+import numpy as np
+import torch
+
+PLANTED = 150, 76      # x, y in pixels of a 256-pixel image
+SIDE = 24
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    "(a mailed report on 6 trays, the first with a planted defect; the model; the images)"
+    from grad_kit.core import Config
+    from grad_kit.grad import GRAD
+    from grad_kit.trays import tray_dataset
+    from grad_kit.why import write_why
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = GRAD(Config.preset("instant"), device="cpu").fit(tray_dataset(300, 40, 0, 0), progress=False)
+    images = tray_dataset(1, 0, 6, 0, seed=3).split("test").images(64).permute(0, 2, 3, 1).numpy().copy()
+    x, y = (v // 4 for v in PLANTED)
+    images[0, y - SIDE // 8:y + SIDE // 8, x - SIDE // 8:x + SIDE // 8] = 250, 20, 200
+    return write_why(model, images, tmp_path_factory.mktemp("report")/"why.html"), model, images
+
+
+@pytest.fixture
+def page(browser):
+    "A page without network that notes every request and every error"
+    browser.set_offline(True)
+    page = browser.new_page()
+    page.problems, page.asked = [], []
+    page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: page.problems.append(str(e)))
+    page.on("request", lambda r: page.asked.append(r.url) if not r.url.startswith(("data:", "blob:")) else None)
+    yield page
+    page.close()
+    browser.set_offline(False)
+
+
+def click(page, canvas, x, y, size=256):
+    "Click at pixel (x, y) of the model's image"
+    box = canvas.bounding_box()
+    page.mouse.click(box["x"] + x / size * box["width"], box["y"] + y / size * box["height"])
+
+def nearest_by_hand(model, image, place):
+    "The normal images nearest to the most unusual window centred in a place of the grid, by plain loops in float64"
+    scorer, n = model.scorers_["window"], max(model.config.window_levels)
+    small = ((scorer.resize @ torch.from_numpy(image).permute(2, 0, 1)[None].float() @ scorer.resize.T).round() / 127.5 - 1)[0].double().numpy()
+    normal, r, h = (scorer.normal.float() / 127.5 - 1).double().numpy(), max(level.shift for level in scorer.levels), n // 2
+    row, column = place[0] * 4, place[1] * 4
+    far = np.full(len(normal), np.inf)
+    edge = np.pad(small, ((0, 0), (r, r), (r, r)), "edge")
+    for dy in range(2 * r + 1):
+        for dx in range(2 * r + 1):
+            moved = edge[:, dy:dy + 64, dx:dx + 64]
+            a, b, c, d = max(row - h, 0), min(row + h + 1, 64), max(column - h, 0), min(column + h + 1, 64)
+            far = np.minimum(far, ((moved[None, :, a:b, c:d] - normal[:, :, a:b, c:d])**2).sum((1, 2, 3)))
+    return np.argsort(far)[:3].tolist()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_mailed_report_answers_clicks_and_keys_without_a_network(report, page, scheme):
+    file, model, images = report
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size(dict(width=1200, height=1000))
+    page.goto(file.as_uri())
+    page.wait_for_selector("#why[data-place]")
+    why, left = page.locator("#why"), page.locator("canvas.look").first
+    assert why.get_attribute("data-image") == "0", "the planted defect ranks first"
+    click(page, left, 10, 10)
+    page.wait_for_selector("#why[data-place='0,0']")
+    click(page, left, *PLANTED)
+    wanted = PLANTED[1] // 16, PLANTED[0] // 16
+    page.wait_for_selector(f"#why[data-place='{wanted[0]},{wanted[1]}']")
+    text = page.locator(".answer").inner_text()
+    assert re.search(r"None of 120 normal images has anything like this here", text), text
+    said = [int(k) - 1 for k in re.findall(r"normal image (\d+)", text.split("window")[-1].split("nearest:")[1].split("\n")[0])]
+    assert said == nearest_by_hand(model, np.asarray(_framed(model, images[0])), wanted)
+    left.hover(position=dict(x=30, y=60))
+    assert re.match(r"x \d+, y \d+: -?[\d.]+", page.locator("figcaption").first.inner_text())
+    times = page.evaluate("""async () => {
+        const root = document.querySelector('#why'), canvas = document.querySelector('canvas.look'), r = canvas.getBoundingClientRect(), out = [];
+        for (let i = 0; i < 20; i++) {
+            const at = {clientX: r.left + (i * 53 % 290) + 3, clientY: r.top + (i * 97 % 290) + 3, bubbles: true, pointerId: 1};
+            const heard = new Promise(done => root.addEventListener('gkplace', done, {once: true})), start = performance.now();
+            canvas.setPointerCapture = () => {};
+            canvas.dispatchEvent(new PointerEvent('pointerdown', at)); canvas.dispatchEvent(new PointerEvent('pointerup', at));
+            await heard; await new Promise(requestAnimationFrame);
+            out.push(performance.now() - start);
+        }
+        return out;
+    }""")
+    record = dict(what="ms from a click to the answer on the page, 20 clicks, 300 normal images", machine=platform.processor() or platform.machine(), cores=os.cpu_count(), median=round(statistics.median(times), 1), worst=round(max(times), 1))
+    (OUT/f"why_{scheme}.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(record)
+    assert _serious(page) == []
+    page.screenshot(path=OUT/f"why_report_{scheme}.png")
+    # the keyboard alone
+    page.mouse.move(0, 0)
+    page.evaluate("() => document.activeElement.blur()")
+    reached = set()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        name = page.evaluate("() => (document.activeElement.getAttribute('aria-label') || document.activeElement.textContent || '').slice(0, 20)")
+        reached.add(name)
+        if name.startswith("images, highest"):
+            page.keyboard.press("ArrowRight")
+            page.wait_for_selector("#why:not([data-image='0'])")
+            page.keyboard.press("Home")
+            page.wait_for_selector("#why[data-image='0']")
+        if name.startswith("threshold"):
+            before = page.locator(".counts").inner_text()
+            page.keyboard.press("End")
+            assert page.locator(".counts").inner_text() == "0 of 6 raise an alarm" != before
+        if name.startswith("image;"):
+            page.wait_for_timeout(300)
+            before = why.get_attribute("data-place")
+            page.keyboard.press("ArrowUp")
+            page.wait_for_function("before => document.querySelector('#why').dataset.place !== before", arg=before)
+            page.keyboard.press("+"); page.keyboard.press("0")
+    assert {"images, highest scor", "threshold, in units ", "which images"} <= reached and any(n.startswith("image;") for n in reached) and any(n.startswith("anomaly map") for n in reached), reached
+    assert page.problems == [] and page.asked == [file.as_uri()], (page.problems, page.asked)
+
+
+def _framed(model, image):
+    "uint8 (S,S,3) as the model sees the image"
+    from grad_kit.data import as_dataset
+    return as_dataset(image[None], "score").read_as(model.config).images(model.config.image_size)[0].permute(1, 2, 0).numpy()
+
+def _serious(page):
+    "What axe-core finds serious or critical"
+    Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
+    found = Axe().run(page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+
+
+SHEET = """<!doctype html><html lang="en"><title>sheet</title><body><div id="why"></div><script type="module">%s
+const n = 5000, one = document.createElement("canvas"); one.width = one.height = 80;
+const names = Array.from({length: n}, (_, i) => `parts/${i}.png`), scores = names.map((_, i) => (i * 7919 %% n) / n);
+const meta = {size: 256, grid: 16, names, scores, order: names.map((_, i) => i).sort((a, b) => scores[b] - scores[a]), threshold: .9, normals: [], pictures: false, own: {}, marking: true, marks: {}, id: "s"};
+let answered = 0;
+const wait = v => new Promise(done => setTimeout(done, 20, v));
+const source = {thumbs: which => wait(Object.fromEntries(which.map(i => { const g = one.getContext("2d"); g.fillStyle = `hsl(${i %% 360} 50%% 50%%)`; g.fillRect(0, 0, 80, 80); answered++; return [i, one.toDataURL("image/webp")]; }))),
+  normals: () => wait({}), mark: (which, as) => wait(Object.fromEntries(which.map(i => [i, as]))), undo: () => wait({}), learn: () => wait(""),
+  pack: () => wait({picture: one.toDataURL(), map: {side: 1, low: 0, high: 1, data: btoa("\\0\\0")}, top: [0, 0], places: Array(256).fill(["said", []])})};
+view(document.getElementById("why"), source, meta);
+window.answered = () => answered;
+</script></body></html>"""
+
+
+def test_five_thousand_images_scroll_without_a_stall(page, tmp_path):
+    (tmp_path/"sheet.html").write_text(SHEET % (ROOT/"grad_kit/why.js").read_text().replace("</script", "<\\/script"))
+    page.set_viewport_size(dict(width=1200, height=1000))
+    page.goto((tmp_path/"sheet.html").as_uri())
+    page.wait_for_selector("#why[data-place]")
+    page.wait_for_timeout(500)
+    gaps = page.evaluate("""async () => {
+        const sheet = document.querySelector('.sheet'), gaps = []; let last = performance.now();
+        for (let i = 0; i < 240; i++) {
+            sheet.scrollTop += i < 120 ? 150 : 2000;
+            await new Promise(requestAnimationFrame);
+            const now = performance.now(); gaps.push(now - last); last = now;
+        }
+        return gaps;
+    }""")
+    record = dict(what="ms between frames while 5,000 images scroll by", machine=platform.processor() or platform.machine(), cores=os.cpu_count(), median=round(statistics.median(gaps), 1), worst=round(max(gaps), 1))
+    (OUT/"why_sheet.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(record)
+    assert page.locator(".thumb").count() < 120, "only what is in sight may be in the page"
+    page.locator(".thumb").nth(30).click()
+    page.locator(".sheet").press("End")
+    page.wait_for_function("() => document.querySelector('.sheet').scrollTop > 40000")
+    page.wait_for_function("() => [...document.querySelectorAll('.thumb img')].every(im => im.src)")
+    assert page.evaluate("() => window.answered()") < 4000
+    page.locator(".sheet").press(" ")
+    page.get_by_role("button", name="defect").click()
+    page.get_by_text("1 marked").wait_for()
+    assert page.problems == []
+    page.screenshot(path=OUT/"why_sheet.png")
+
+
+def test_why_and_inspector_answer_in_jupyterlab(lab, browser):
+    page = open_and_run(browser, lab("nbs/tutorials/8_why.ipynb"))
+    try:
+        views = page.locator(".gk[data-place]")
+        page.wait_for_function("() => document.querySelectorAll('.gk[data-place]').length === 2")
+        first, inspector = views.nth(0), views.nth(1)
+        first.scroll_into_view_if_needed()
+        left, times = first.locator("canvas.look").first, []
+        click(page, left, 40, 100)
+        page.wait_for_selector(".gk[data-place='6,2']")
+        left.focus()
+        for _ in range(6):                                     # another image: the kernel packs it
+            before, start = first.get_attribute("data-image"), time.perf_counter()
+            page.keyboard.press("PageDown")
+            page.wait_for_function("([e, before]) => e.dataset.image !== before", arg=[first.element_handle(), before])
+            times.append(time.perf_counter() - start)
+        print(dict(what="s to another image, packed by the kernel", median=round(statistics.median(times), 3), worst=round(max(times), 3)))
+        first.screenshot(path=OUT/"why_lab.png")
+        inspector.scroll_into_view_if_needed()
+        inspector.get_by_role("button", name="good after all").click()
+        inspector.get_by_text("1 marked").wait_for()
+        inspector.get_by_role("button", name="learn from marks").click()
+        page.locator(".gk", has_text="1 parts marked as good raise an alarm").wait_for()
+        page.locator(".gk", has=page.get_by_role("button", name="undo")).screenshot(path=OUT/"why_inspector.png")
+        other = open_and_run(browser, lab("nbs/11a_why.ipynb").replace("&reset", ""))   # a second notebook beside it
+        other.close()
+        page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+        page.wait_for_timeout(1000)
+        first.scroll_into_view_if_needed()
+        first.screenshot(path=OUT/"why_lab_dark.png")
+        click(page, left, 90, 30)
+        page.wait_for_selector(".gk[data-place='3,11']")
+    finally: page.close()
