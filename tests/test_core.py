@@ -10,12 +10,49 @@ import torch
 from grad_kit.core import FLIPS, PRESETS
 
 
+def test_each_setting_belongs_to_one_part():
+    parts = Config.__mro__[1:-1]
+    test_eq(fields_of(*reversed(parts)), fields_of(Config))
+    test_eq(len(set(fields_of(Config))), len(fields_of(Config)))
+
+
+def test_stages_depend_on_these_settings():
+    def stage(parts, names): test_eq(sorted(fields_of(*parts)), sorted(names.split()))
+    schedule, sampling = "timesteps beta_start beta_end", "sigma_t sample_steps eta"
+    # a PatchDiff
+    stage([ScheduleSettings, PatchDiffSettings, DecaySettings, AveragingSettings, PrecisionSettings],
+          f"{schedule} sigma_g generator_width generator_norm coord_frequencies generator_steps generator_batch "
+          "generator_crop generator_lr weight_decay ema precision")
+    # what it paints
+    stage([ScheduleSettings, StepNoiseSettings, SamplingSettings, PrecisionSettings],
+          f"{schedule} {sampling} precision")
+    # the closed form
+    stage([ScheduleSettings, StepNoiseSettings, SamplingSettings, MemorySettings],
+          f"{schedule} {sampling} analytic_images analytic_batch")
+    # copies
+    stage([CopySettings, MemorySettings],
+          "copy_reach copy_rounds analytic_images analytic_batch")
+    # a detector
+    stage([AugmentationSettings, DetectorSettings, ReweightingSettings, DecaySettings, PrecisionSettings],
+          "vertical_flip horizontal_flip rotation jitter_p jitter_normal jitter_generated "
+          "detector_width detector_steps detector_lr patches images_per_set patch_noise "
+          "alpha_1 alpha_2 sigma_c sigma_z noisy_reweighting tail_reweighting tail_sets beta_density "
+          "bank_size negative_bank_size balance_sets reweight_after weight_decay precision")
+
+
+def test_a_key_depends_on_what_it_is_given_and_on_nothing_else():
+    stage = fields_of(ScheduleSettings, StepNoiseSettings, SamplingSettings)
+    test_eq(Config().key(*stage, level=9), Config(blur=2.).key(*reversed(stage), level=9))
+    test_eq(len({c.key(*stage, level=n) for c in (Config(), Config(eta=0.)) for n in (5, 9)}), 4)
+
+
 def test_paper_presets():
     c = Config.preset("mvtec_loco", category="juice_bottle")
     test_eq([c.input_size(n) for n in c.detector_levels], [256, 128, 64])
     test_eq(c.contrastive_levels, ((5, 9, 13), (5, 9, 13), (9, 13, 17)))
     test_eq((c.vertical_flip, c.horizontal_flip), (False, False))
-    test_eq((c.patches, c.bank_size, c.generator_steps, c.n_contrastive, c.timesteps, c.sigma_g), (128, 512, 10000, 1000, 1000, 0.02))
+    test_eq((c.patches, c.bank_size, c.generator_steps), (128, 512, 10000))
+    test_eq((c.n_contrastive, c.timesteps, c.sigma_g), (1000, 1000, 0.02))
     c = Config.preset("mvtec_ad", category="Toothbrush")
     test_eq((c.vertical_flip, c.horizontal_flip, c.detector_levels), (False, True, (34,)))
     assert len(FLIPS) == 20 and sum(v for v, _ in FLIPS.values()) == 12 and sum(h for _, h in FLIPS.values()) == 14
@@ -23,7 +60,9 @@ def test_paper_presets():
 
 def test_averaged_weights_have_forgotten_the_start():
     # with .99 over 200 steps an eighth of the random first weights stays, and what is painted is noise
-    for name in PRESETS: assert (c := Config.preset(name)).ema ** c.generator_steps < 1e-3 or c.generator == "analytic", name
+    for name in PRESETS:
+        c = Config.preset(name)
+        assert c.ema ** c.generator_steps < 1e-3 or c.generator == "analytic", name
     test_fail(lambda: Config(ema=1.), exc=GradKitError, contains="'ema'")
 
 
@@ -31,6 +70,7 @@ def test_config_json_round_trip():
     for name in PRESETS:
         c = Config.preset(name)
         test_eq(Config.from_json(c.to_json()), c)
+        test_eq(list(c.to_dict()), fields_of(Config))
 
 
 def test_config_refuses_by_name():
@@ -46,7 +86,8 @@ def test_config_refuses_by_name():
     test_fail(lambda: Config(sample_steps=2000), contains="'sample_steps' is 2000")
     test_fail(lambda: Config.preset("nosuch"), contains="'nosuch'")
     test_fail(lambda: Config.preset("mvtec_ad", category="spoon"), contains="'spoon'")
-    test_fail(lambda: Config(image_size=136, blur=50.), contains="'blur' is 50.0, but must be below a third of image_size (136)")
+    blurred = "'blur' is 50.0, but must be below a third of image_size (136)"
+    test_fail(lambda: Config(image_size=136, blur=50.), contains=blurred)
 
 
 def test_device_errors():
