@@ -8,8 +8,8 @@ __all__ = ['PATCH', 'PRESETS', 'FLIPS', 'threads', 'OUTPUT_MARK', 'GradKitError'
            'SamplingSettings', 'MemorySettings', 'CopySettings', 'AugmentationSettings', 'NetworkSettings',
            'DetectorSettings', 'ReweightingSettings', 'ScorerSettings', 'FusionSettings', 'ThresholdSettings',
            'ReadingSettings', 'PrecisionSettings', 'Config', 'fields_of', 'is_level', 'pick_device', 'pick_dtype',
-           'device_name', 'Threads', 'free_threads', 'Replay', 'derive_seed', 'seeded', 'coord_map', 'user_path',
-           'put_back', 'atomic_write', 'write_json', 'read_json', 'run_lock', 'mark_output', 'is_output',
+           'device_name', 'free_threads', 'Threads', 'Replay', 'derive_seed', 'seeded', 'coord_map', 'user_path',
+           'atomic_write', 'put_back', 'write_json', 'read_json', 'mark_output', 'is_output', 'run_lock',
            'check_finite', 'save_state', 'load_state', 'restore']
 
 # %% ../nbs/00_core.ipynb #b140d51e
@@ -503,23 +503,35 @@ def pick_device(
     if device == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         d = torch.device(device)
-        if d.type not in ("cpu", "cuda"): raise RuntimeError("grad_kit works on 'cpu' and 'cuda'; its schedules need 64-bit floats, which Apple's mps has not")
+        if d.type not in ("cpu", "cuda"):
+            raise RuntimeError("grad_kit works on 'cpu' and 'cuda'; "
+                               "its schedules need 64-bit floats, which Apple's mps has not")
         torch.empty(0, device=d)
-    except (RuntimeError, AssertionError) as e: raise GradKitError(f"device '{device}' cannot be used here ({str(e).splitlines()[0]}); use 'cpu' or 'auto'") from e
+    except (RuntimeError, AssertionError) as e:
+        reason = str(e).splitlines()[0]
+        raise GradKitError(f"device '{device}' cannot be used here ({reason}); use 'cpu' or 'auto'") from e
     return d
 
+# %% ../nbs/00_core.ipynb #391c1946
 def pick_dtype(
     precision,  # "float32", "bfloat16" or "auto"
     device,     # torch.device
 ):
-    "The dtype of the heavy arithmetic: on 'auto', bfloat16 where the device multiplies it natively (recent GPUs; CPUs with AVX-512 bf16 or AMX), else float32"
-    if precision not in ("auto", "float32", "bfloat16"): raise GradKitError(f"precision is {precision!r}, but must be 'auto', 'float32' or 'bfloat16'; choose one")
-    if precision == "float32" and device.type == "cuda": torch.backends.cudnn.allow_tf32 = False   # else convolutions round to 10 bits
+    """The dtype of the heavy arithmetic: on 'auto', bfloat16 where the device multiplies it natively, else float32.
+    Recent GPUs do; of CPUs those with AVX-512 bf16 or AMX"""
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise GradKitError(f"precision is {precision!r}, but must be 'auto', 'float32' or 'bfloat16'; choose one")
+    if precision == "float32" and device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False   # else convolutions round to 10 bits
     if precision != "auto": return getattr(torch, precision)
-    if device.type == "cuda": return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    return torch.bfloat16 if _has_bfloat16(device) else torch.float32
 
+def _has_bfloat16(device):
+    if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+# %% ../nbs/00_core.ipynb #774f1207
 def device_name(
     device,  # torch.device
 ):
@@ -529,40 +541,7 @@ def device_name(
     except (OSError, IndexError): model = "CPU"
     return f"{model}, {torch.get_num_threads()} threads"
 
-# %% ../nbs/00_core.ipynb #3b1cf093
-class Threads:
-    "As many threads as there are cores (or as torch was told), less the cores that other processes keep busy"
-    def __init__(self): self.most, self.mine, self.seen, self.used, self.depth = None, None, None, set(), 0
-
-    @contextmanager
-    def minded(self):
-        "Within the block the number follows the load, as often as `look` is called; afterwards it is as before"
-        self.depth += 1
-        try:
-            if self.depth == 1: self.most, self.mine, self.used = torch.get_num_threads(), torch.get_num_threads(), set()
-            self.look()
-            yield self
-        finally:
-            self.depth -= 1
-            if not self.depth: torch.set_num_threads(self.most)
-
-    def look(self,
-        every=1.,  # seconds between two looks; more frequent calls do nothing
-    ):
-        if not self.depth or self.seen and time.monotonic() - self.seen[0] < every and self.used: return
-        n, fixed = self.most, os.environ.get("GRAD_KIT_THREADS")
-        if fixed: n = _whole(fixed)
-        elif self.most > 1:
-            if self.seen is None or time.monotonic() - self.seen[0] > 10 * every:   # nothing recent to compare with
-                self.seen = _busy()
-                if self.seen: time.sleep(.1)
-            before, self.seen = self.seen, _busy()
-            if before and self.seen: n = free_threads(before, self.seen, os.cpu_count(), self.most)
-        if n != self.mine: torch.set_num_threads(n); self.mine = n
-        self.used.add(n)
-
-threads = Threads()
-
+# %% ../nbs/00_core.ipynb #aff597de
 def free_threads(
     before,  # (seconds, core-seconds of other processes) at one time
     now,     # and at a later one
@@ -573,20 +552,75 @@ def free_threads(
     others = (now[1] - before[1]) / max(now[0] - before[0], 1e-3)
     return min(max(1, round(cores - others)), most)
 
-def _whole(text):
-    if not text.isdecimal() or not 1 <= int(text) <= 4096: raise GradKitError(f"GRAD_KIT_THREADS is '{text}', but must be a whole number from 1; set it so, or unset it")
-    return int(text)
-
+# %% ../nbs/00_core.ipynb #8b9c6af3
 def _busy():
-    "(now, seconds of all cores together that other processes took), or None where the system does not tell. What runs at low priority gives way and does not count, unless we do too"
+    """(now, seconds of all cores together that other processes took), or None where the system does not tell.
+    What runs at low priority gives way and does not count, unless we do too"""
     try: user, nice, system = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:4])
     except (OSError, ValueError): return None
+    ticks = user + system + (nice if os.nice(0) > 0 else 0)
     own = os.times()
-    return time.monotonic(), (user + system + (nice if os.nice(0) > 0 else 0)) / os.sysconf("SC_CLK_TCK") - own.user - own.system
+    return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK") - own.user - own.system
+
+def _thread_count(text):
+    "The number that a user fixed"
+    if not text.isdecimal() or not 1 <= int(text) <= 4096:
+        raise GradKitError(f"GRAD_KIT_THREADS is '{text}', but must be a whole number from 1; set it so, or unset it")
+    return int(text)
+
+# %% ../nbs/00_core.ipynb #3b1cf093
+class Threads:
+    "As many threads as there are cores (or as torch was told), less the cores that other processes keep busy"
+    def __init__(self):
+        self.most = self.current = None   # threads at most, and now
+        self.seen = None                  # what `_busy` said at the last look
+        self.used = set()                 # all numbers of this block
+        self.depth = 0                    # of blocks within each other
+
+@patch
+@contextmanager
+def minded(self:Threads):
+    "Within the block the number follows the load, as often as `look` is called; afterwards it is as before"
+    self.depth += 1
+    try:
+        if self.depth == 1:
+            self.most = self.current = torch.get_num_threads()
+            self.used = set()
+        self.look()
+        yield self
+    finally:
+        self.depth -= 1
+        if not self.depth: torch.set_num_threads(self.most)
+
+# %% ../nbs/00_core.ipynb #5478f31e
+@patch
+def look(self:Threads,
+    every=1.,  # seconds between two looks; more frequent calls do nothing
+):
+    if not self.depth: return
+    if self.seen and self.used and time.monotonic() - self.seen[0] < every: return
+    n, fixed = self.most, os.environ.get("GRAD_KIT_THREADS")
+    if fixed: n = _thread_count(fixed)
+    elif self.most > 1: n = self._left_free(10 * every)
+    if n != self.current:
+        torch.set_num_threads(n)
+        self.current = n
+    self.used.add(n)
+
+@patch
+def _left_free(self:Threads, recent):
+    "`free_threads` since the last look, or over a tenth of a second where that is not recent"
+    if self.seen is None or time.monotonic() - self.seen[0] > recent:
+        self.seen = _busy()
+        if self.seen: time.sleep(.1)
+    before, self.seen = self.seen, _busy()
+    return free_threads(before, self.seen, os.cpu_count(), self.most) if before and self.seen else self.most
+
+threads = Threads()
 
 # %% ../nbs/00_core.ipynb #e5e86f5e
 class Replay:
-    """A function of tensors of unchanging shapes, on a GPU recorded after a few calls as a CUDA graph and then replayed.
+    """A function of tensors of unchanging shapes, on a GPU recorded after a few calls as a CUDA graph, then replayed.
     It must not wait for the GPU, nor decide anything by a tensor's value; what it returns holds until the next call"""
     def __init__(self,
         f,          # function of tensors; returns tensors, or a dict, list or tuple of them
@@ -594,33 +628,45 @@ class Replay:
         warm_up=3,  # calls before it is recorded
     ):
         self.f, self.device, self.warm_up, self.graph = f, device, warm_up, None
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None   # recording wants a stream of its own
+        # recording wants a stream of its own
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, *inputs):
         if self.stream is None: return self.f(*inputs)
-        if self.warm_up:
-            self.warm_up -= 1
-            self.stream.wait_stream(torch.cuda.current_stream(self.device))
-            with torch.cuda.stream(self.stream): outputs = self.f(*inputs)
-            torch.cuda.current_stream(self.device).wait_stream(self.stream)
-            return outputs
-        if self.graph is None:
-            try: self.record(inputs)
-            except torch.OutOfMemoryError: raise
-            except RuntimeError as e:
-                warnings.warn(f"what is computed again and again could not be recorded as a CUDA graph here ({str(e).splitlines()[0][:200]}): going on without, only slower")
-                self.stream = None
-                return self.f(*inputs)
-        for mine, given in zip(self.inputs, inputs): mine.copy_(given)
+        if self.warm_up: return self._warm(inputs)
+        if self.graph is None: self._try_to_record(inputs)
+        if self.graph is None: return self.f(*inputs)
+        for kept, given in zip(self.inputs, inputs): kept.copy_(given)
         self.graph.replay()
         return self.outputs
 
-    def record(self, inputs):
-        self.inputs, graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()   # clones keep the memory layout
-        with torch.cuda.graph(graph, stream=self.stream): self.outputs = self.f(*self.inputs)
-        self.graph = graph
+# %% ../nbs/00_core.ipynb #5dfd1aa8
+@patch
+def _warm(self:Replay, inputs):
+    self.warm_up -= 1
+    self.stream.wait_stream(torch.cuda.current_stream(self.device))
+    with torch.cuda.stream(self.stream): outputs = self.f(*inputs)
+    torch.cuda.current_stream(self.device).wait_stream(self.stream)
+    return outputs
 
-# %% ../nbs/00_core.ipynb #8d4af1cc
+@patch
+def record(self:Replay, inputs):
+    "Make the graph; inputs are cloned, which keeps their memory layout"
+    self.inputs, graph = [x.clone() for x in inputs], torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=self.stream): self.outputs = self.f(*self.inputs)
+    self.graph = graph
+
+@patch
+def _try_to_record(self:Replay, inputs):
+    "Where something cannot be recorded, the function is called from then on as on a CPU"
+    try: self.record(inputs)
+    except torch.OutOfMemoryError: raise
+    except RuntimeError as e:
+        warnings.warn("what is computed again and again could not be recorded as a CUDA graph here "
+                      f"({str(e).splitlines()[0][:200]}): going on without, only slower", stacklevel=3)
+        self.stream = None
+
+# %% ../nbs/00_core.ipynb #dabb11a6
 def derive_seed(
     seed,    # the run's seed
     *names,  # what the stream is for, e.g. "detector", 34
@@ -628,18 +674,29 @@ def derive_seed(
     "A seed of its own for each named purpose"
     return int.from_bytes(hashlib.sha256(repr((int(seed), *map(str, names))).encode()).digest()[:7], "big")
 
+# %% ../nbs/00_core.ipynb #8d4af1cc
 @contextmanager
 def seeded(
     seed,    # the run's seed
     *names,  # what the stream is for
 ):
-    "Within the block, python, numpy and torch draw from a stream named by `seed` and `names`; afterwards their states are as before"
-    s, py, npy = derive_seed(seed, *names), random.getstate(), np.random.get_state()
-    used = torch.cuda.is_initialized() and [i for i in range(torch.cuda.device_count()) if i == torch.cuda.current_device() or torch.cuda.memory_reserved(i)]
-    with torch.random.fork_rng(devices=used or []):   # a GPU that nobody works on is left alone
-        random.seed(s); np.random.seed(s % 2**32); torch.manual_seed(s)
+    """Within the block, python, numpy and torch draw from a stream named by `seed` and `names`.
+    Afterwards their states are as before"""
+    s, python_state, numpy_state = derive_seed(seed, *names), random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=_gpus_in_use()):
+        random.seed(s)
+        np.random.seed(s % 2**32)
+        torch.manual_seed(s)
         try: yield
-        finally: random.setstate(py); np.random.set_state(npy)
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+def _gpus_in_use():
+    "Numbers of the GPUs that this process works on; the others are left alone"
+    if not torch.cuda.is_initialized(): return []
+    current = torch.cuda.current_device()
+    return [i for i in range(torch.cuda.device_count()) if i == current or torch.cuda.memory_reserved(i)]
 
 # %% ../nbs/00_core.ipynb #43f6617f
 def coord_map(
@@ -647,55 +704,79 @@ def coord_map(
     w,  # columns
     device=None,
 ):
-    "(2,h,w) in [-1,1]: channel 0 is x (left to right), channel 1 is y (top to bottom); the corner pixels are at exactly -1 and 1"
-    y, x = torch.meshgrid(torch.linspace(-1, 1, h, device=device), torch.linspace(-1, 1, w, device=device), indexing="ij")
+    """(2,h,w) in [-1,1]: channel 0 is x (left to right), channel 1 is y (top to bottom).
+    The corner pixels are at exactly -1 and 1"""
+    rows, columns = (torch.linspace(-1, 1, n, device=device) for n in (h, w))
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([x, y])
 
-# %% ../nbs/00_core.ipynb #cf50c1ef
+# %% ../nbs/00_core.ipynb #1f9a7281
 def user_path(
     path,  # text or Path, as a person writes it
 ):
     "The Path, with ~ expanded; raises `GradKitError` for empty text and an unknown ~user"
-    if isinstance(path, str) and not path.strip(): raise GradKitError("a path is empty, but must name a file or folder; write it out ('.' is the folder you are in)")
+    if isinstance(path, str) and not path.strip():
+        raise GradKitError("a path is empty, but must name a file or folder; "
+                           "write it out ('.' is the folder you are in)")
     try:
         path = Path(path).expanduser()
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError): pass   # it may be about to be made
-    except (RuntimeError, ValueError) as e: raise GradKitError(f"{_short(str(path))} cannot be used ({e}); write the path out") from e
-    except OSError as e: raise GradKitError(f"{_short(str(path))} cannot be used ({e.strerror or e}); name another place") from e
+    except (RuntimeError, ValueError) as e:
+        raise GradKitError(f"{_short(str(path))} cannot be used ({e}); write the path out") from e
+    except OSError as e:
+        raise GradKitError(f"{_short(str(path))} cannot be used ({e.strerror or e}); name another place") from e
     return path
 
-def _stem_for_temp(path): return path.name if len(os.fsencode(path.name)) <= 200 else hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]   # names may take 255 bytes
-
-def put_back(
-    path,  # folder
-):
-    "Bring back the old folder, where a process was killed in the moment between stepping it aside and putting the new one in its place"
-    path = Path(path)
-    if path.exists(): return
-    for old in path.parent.glob(f".{glob.escape(_stem_for_temp(path))}.????????/old"): os.rename(old, path); return
-
+# %% ../nbs/00_core.ipynb #cf50c1ef
 @contextmanager
 def atomic_write(
     path,  # the file or folder to make
 ):
-    "Yields a temporary path beside `path`; on success it takes its place, on failure it is removed. Raises `GradKitError` where nothing can be written (full disk, no permission)"
+    """Yields a temporary path beside `path`; on success it takes its place, on failure it is removed.
+    Raises `GradKitError` where nothing can be written (full disk, no permission)"""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tmp = Path(tempfile.mkdtemp(prefix=f".{_stem_for_temp(path)}.", dir=path.parent))/path.name
-    except OSError as e: raise GradKitError(f"cannot write '{path}' ({e.strerror or e}); free some space or choose another place") from e
+    except OSError as e: raise _cannot_write(path, e) from e
     try:
         yield tmp
-        if tmp.is_dir() and path.exists():  # a folder cannot replace a folder in one step: the old one steps aside, and back if that fails
-            old = tmp.parent/"old"
-            os.rename(path, old)
-            try: os.rename(tmp, path)
-            except OSError: os.rename(old, path); raise
+        if tmp.is_dir() and path.exists(): _exchange(tmp, path)
         else: os.replace(tmp, path)
-    except OSError as e: raise GradKitError(f"cannot write '{path}' ({e.strerror or e}); free some space or choose another place") from e
+    except OSError as e: raise _cannot_write(path, e) from e
     finally: shutil.rmtree(tmp.parent, ignore_errors=True)
 
+def _cannot_write(path, e):
+    return GradKitError(f"cannot write '{path}' ({e.strerror or e}); free some space or choose another place")
+
+def _stem_for_temp(path):
+    "The name, or a hash of one that would be too long with an ending: names may take 255 bytes"
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= 200 else hashlib.sha256(name).hexdigest()[:16]
+
+# %% ../nbs/00_core.ipynb #79163814
+def _exchange(new, path):
+    "Put the folder `new` in the place of the folder `path`"
+    old = new.parent/"old"
+    os.rename(path, old)
+    try: os.rename(new, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+
+def put_back(
+    path,  # folder
+):
+    """Bring back the old folder where there is none.
+    A process may have been killed in the moment between stepping it aside and putting the new one in its place"""
+    path = Path(path)
+    if path.exists(): return
+    for old in path.parent.glob(f".{glob.escape(_stem_for_temp(path))}.????????/old"):
+        os.rename(old, path)
+        return
+
+# %% ../nbs/00_core.ipynb #0495dda4
 def write_json(
     path,  # file
     obj,   # what json can write
@@ -708,31 +789,9 @@ def read_json(
 ):
     "What `write_json` wrote; raises `GradKitError` that names a file which is missing or no JSON"
     try: return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as e: raise GradKitError(f"'{path}' is missing, truncated or no JSON ({type(e).__name__}: {e}); delete it, or fetch a whole copy") from e
-
-# %% ../nbs/00_core.ipynb #e5d4fabe
-@contextmanager
-def run_lock(
-    folder,  # made if it is not there; None: nothing is locked
-):
-    "Hold a run folder for this process alone; raises `GradKitError` where another process holds it"
-    if folder is None: yield; return
-    from filelock import FileLock, Timeout
-    folder = user_path(folder)
-    new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if new: mark_output(folder)
-        lock = FileLock(folder/".lock", timeout=0)
-        lock.acquire()
-        for p in (*folder.iterdir(), *folder.glob("cells/.*")):   # what `atomic_write` had begun when a process was killed
-            if p.is_dir() and re.fullmatch(r"\.(.+)\.(safetensors|checkpoint|json|parquet)\.[a-z0-9_]{8}", p.name): shutil.rmtree(p, ignore_errors=True)
-    except Timeout as e: raise GradKitError(f"another process is working in '{folder}'; wait until it has ended, or name another folder") from e
-    except OSError as e: raise GradKitError(f"cannot write in '{folder}' ({e.strerror or e}); choose another place") from e
-    try: yield
-    finally:
-        if new and folder.exists() and {p.name for p in folder.iterdir()} <= {".lock", OUTPUT_MARK}: shutil.rmtree(folder, ignore_errors=True)   # nothing came of it
-        lock.release()
+    except (OSError, ValueError, RecursionError) as e:
+        raise GradKitError(f"'{path}' is missing, truncated or no JSON ({type(e).__name__}: {e}); "
+                           "delete it, or fetch a whole copy") from e
 
 # %% ../nbs/00_core.ipynb #b0a5edc1
 OUTPUT_MARK = ".grad_kit_output"
@@ -740,14 +799,19 @@ OUTPUT_MARK = ".grad_kit_output"
 def mark_output(
     folder,  # made if it is not there
 ):
-    "Say in a small file that what is in this folder was made by the kit; returns the folder. Raises `GradKitError` where it cannot be written"
+    """Say in a small file that what is in this folder was made by the kit; returns the folder.
+    Raises `GradKitError` where it cannot be written"""
     folder = user_path(folder)
+    mark = folder/OUTPUT_MARK
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder/OUTPUT_MARK).exists(): (folder/OUTPUT_MARK).write_text("Results of grad_kit. Pictures in this folder are not read as photographs.\n")
-    except OSError as e: raise GradKitError(f"cannot write in '{folder}' ({e.strerror or e}); choose another place") from e
+        if not mark.exists():
+            mark.write_text("Results of grad_kit. Pictures in this folder are not read as photographs.\n")
+    except OSError as e:
+        raise GradKitError(f"cannot write in '{folder}' ({e.strerror or e}); choose another place") from e
     return folder
 
+# %% ../nbs/00_core.ipynb #2fd57e26
 def is_output(
     folder,
 ):
@@ -756,11 +820,50 @@ def is_output(
     try:
         if (folder/OUTPUT_MARK).exists(): return True
     except OSError: return False   # who walks into the folder will be told
-    for file, words in (("manifest.json", b'"grad_kit model"'), ("results.json", b'"grad_kit": ')):   # from before there was a mark
+    for file, words in (("manifest.json", b'"grad_kit model"'), ("results.json", b'"grad_kit": ')):
         try:
             if words in (folder/file).read_bytes(): return True
         except OSError: continue   # not there, or no file
     return False
+
+# %% ../nbs/00_core.ipynb #e5d4fabe
+@contextmanager
+def run_lock(
+    folder,  # made if it is not there; None: nothing is locked
+):
+    "Hold a run folder for this process alone; raises `GradKitError` where another process holds it"
+    if folder is None:
+        yield
+        return
+    from filelock import FileLock, Timeout
+    folder = user_path(folder)
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if new: mark_output(folder)
+        lock = FileLock(folder/".lock", timeout=0)
+        lock.acquire()
+        _clear_half_written(folder)
+    except Timeout as e:
+        raise GradKitError(f"another process is working in '{folder}'; "
+                           "wait until it has ended, or name another folder") from e
+    except OSError as e:
+        raise GradKitError(f"cannot write in '{folder}' ({e.strerror or e}); choose another place") from e
+    try: yield
+    finally:
+        if new and _is_bare(folder): shutil.rmtree(folder, ignore_errors=True)   # nothing came of it
+        lock.release()
+
+# %% ../nbs/00_core.ipynb #ed81c140
+def _clear_half_written(folder):
+    "Remove what `atomic_write` had begun when a process was killed"
+    begun = r"\.(.+)\.(safetensors|checkpoint|json|parquet)\.[a-z0-9_]{8}"
+    for p in (*folder.iterdir(), *folder.glob("cells/.*")):
+        if p.is_dir() and re.fullmatch(begun, p.name): shutil.rmtree(p, ignore_errors=True)
+
+def _is_bare(folder):
+    "Whether a run folder is there and holds nothing of a run"
+    return folder.exists() and {p.name for p in folder.iterdir()} <= {".lock", OUTPUT_MARK}
 
 # %% ../nbs/00_core.ipynb #6dfb515a
 def check_finite(
@@ -771,13 +874,16 @@ def check_finite(
     checkpoint,  # file of the last good state, or None
 ):
     "Raises `GradKitError` that names the first step, and the first term in it, that is no finite number"
-    bad = ~torch.isfinite(table)
-    if not bool(bad.any()): return
-    row = int(bad.any(1).nonzero()[0])
-    terms = [c for c, b in zip(columns, bad[row].tolist()) if b]
+    broken = ~torch.isfinite(table)
+    if not bool(broken.any()): return
+    row = int(broken.any(1).nonzero()[0])
+    terms = [name for name, bad in zip(columns, broken[row].tolist()) if bad]
     term = next((t for t in terms if t != "loss"), terms[0])   # what the loss is made of says more
-    kept = f"the last good state is in '{checkpoint}'" if checkpoint and Path(checkpoint).exists() else "no checkpoint was made yet"
-    raise GradKitError(f"{what} broke at step {begin + row + 1}: '{term}' is {float(table[row, columns.index(term)])}; {kept}; lower the learning rate, or set precision to 'float32'")
+    value = float(table[row, columns.index(term)])
+    saved = checkpoint and Path(checkpoint).exists()
+    kept = f"the last good state is in '{checkpoint}'" if saved else "no checkpoint was made yet"
+    raise GradKitError(f"{what} broke at step {begin + row + 1}: '{term}' is {value}; {kept}; "
+                       "lower the learning rate, or set precision to 'float32'")
 
 # %% ../nbs/00_core.ipynb #1886526c
 def save_state(
@@ -788,18 +894,22 @@ def save_state(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
     tensors = {}
-    def strip(v):
-        if isinstance(v, torch.Tensor):
-            tensors[k := f"t{len(tensors)}"] = v.detach().cpu().contiguous().clone()
-            return {"tensor": k}
-        if isinstance(v, dict): return {"dict": [[k, strip(x)] for k, x in v.items()]}
-        if isinstance(v, (list, tuple)): return {"list": [strip(x) for x in v]}
-        return {"value": v}
-    meta = {"state": json.dumps(strip(state))}
+    meta = {"state": json.dumps(_without_tensors(state, tensors))}
     with atomic_write(path) as tmp:
         try: save_file(tensors, tmp, meta)
         except SafetensorError as e: raise OSError(str(e)) from e   # a full disk: `atomic_write` says so
 
+def _without_tensors(v, tensors):
+    "The nest with each tensor's name in its place, as JSON can write it; the tensors go into the dict `tensors`"
+    if isinstance(v, torch.Tensor):
+        name = f"t{len(tensors)}"
+        tensors[name] = v.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(v, dict): return {"dict": [[k, _without_tensors(x, tensors)] for k, x in v.items()]}
+    if isinstance(v, (list, tuple)): return {"list": [_without_tensors(x, tensors) for x in v]}
+    return {"value": v}
+
+# %% ../nbs/00_core.ipynb #b71183fa
 def load_state(
     path,  # what `save_state` wrote
 ):
@@ -809,13 +919,22 @@ def load_state(
         with safe_open(path, "pt") as f:
             meta = f.metadata() or {}
             tensors = {k: f.get_tensor(k) for k in f.keys()}
-        def fill(v):
-            (kind, x), = v.items()
-            return {"tensor": lambda: tensors[x], "dict": lambda: {k: fill(y) for k, y in x}, "list": lambda: [fill(y) for y in x], "value": lambda: x}[kind]()
-        return fill(json.loads(meta["state"]))
-    except FileNotFoundError as e: raise GradKitError(f"'{path}' is missing; the folder is not complete, save it again or fetch a whole copy") from e
+        return _with_tensors(json.loads(meta["state"]), tensors)
+    except FileNotFoundError as e:
+        raise GradKitError(f"'{path}' is missing; the folder is not complete, "
+                           "save it again or fetch a whole copy") from e
     except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError, RecursionError) as e:
-        raise GradKitError(f"'{path}' is truncated or was not written by grad_kit ({type(e).__name__}: {e}); delete it, or fetch a whole copy") from e
+        raise GradKitError(f"'{path}' is truncated or was not written by grad_kit ({type(e).__name__}: {e}); "
+                           "delete it, or fetch a whole copy") from e
+
+def _with_tensors(v, tensors):
+    "What `_without_tensors` took apart"
+    (kind, x), = v.items()
+    if kind == "dict": return {k: _with_tensors(y, tensors) for k, y in x}
+    if kind == "list": return [_with_tensors(y, tensors) for y in x]
+    if kind == "tensor": return tensors[x]
+    if kind == "value": return x
+    raise KeyError(kind)
 
 # %% ../nbs/00_core.ipynb #f86d9157
 def restore(
