@@ -12,19 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 
 from . import __version__
-from .core import Config, GradKitError, atomic_write, device_name, user_path
+from .core import Config, GradKitError, atomic_write, user_path
 from .data import as_dataset
 from .grad import Result, Scorer, split_columns
 from .metrics import auroc_table, headline
 
-# %% ../nbs/12_export.ipynb #421ed832
+# %% ../nbs/12_export.ipynb #5c2f08e0
 def _need(*names):
     "The modules of these names; raises `GradKitError` where the extra is not installed"
     from importlib import import_module
     try: return [import_module(n) for n in names]
-    except ImportError as e: raise GradKitError(f"exporting and reading exported files need the package {e.name}, which is not installed; say pip install 'grad_kit[export]'") from e
+    except ImportError as e:
+        raise GradKitError(f"exporting and reading exported files need the package {e.name}, which is not installed; "
+                           "say pip install 'grad_kit[export]'") from e
 
 @contextmanager
 def _quiet(*names):
@@ -36,10 +39,15 @@ def _quiet(*names):
     finally:
         for l, level in zip(loggers, levels): l.setLevel(level)
 
+# %% ../nbs/12_export.ipynb #a45b6e54
 FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO"}
 
 def _format(path):
-    if (suffix := Path(path).suffix) not in FORMATS: raise GradKitError(f"'{path}' ends in '{suffix}', but an exported model is a file.onnx (ONNX) or a file.xml with its file.bin (OpenVINO); name one of these")
+    "The suffix, one of `FORMATS`"
+    suffix = Path(path).suffix
+    if suffix not in FORMATS:
+        raise GradKitError(f"'{path}' ends in '{suffix}', but an exported model is a file.onnx (ONNX) "
+                           "or a file.xml with its file.bin (OpenVINO); name one of these")
     return suffix
 
 def check_free(
@@ -48,123 +56,205 @@ def check_free(
     "Raises `GradKitError` where an export to this file would overwrite anything but an export"
     path, suffix = Path(path), _format(path)
     if path.is_dir(): raise GradKitError(f"'{path}' is a folder, but an exported model is a file; name one in it")
-    if path.exists() and b"grad_kit export" not in path.read_bytes(): raise GradKitError(f"'{path}' exists and is no exported model; name a new file")
+    if path.exists() and b"grad_kit export" not in path.read_bytes():
+        raise GradKitError(f"'{path}' exists and is no exported model; name a new file")
     weights = path.with_suffix(".bin")
-    if suffix == ".xml" and weights.exists() and not path.exists(): raise GradKitError(f"'{weights}', where the weights of '{path.name}' would go, exists and belongs to no exported model; name a new file")
+    if suffix == ".xml" and weights.exists() and not path.exists():
+        raise GradKitError(f"'{weights}', where the weights of '{path.name}' would go, exists "
+                           "and belongs to no exported model; name a new file")
 
+# %% ../nbs/12_export.ipynb #70241889
 def _about(model, precision):
     "What a file says of itself"
-    return json.dumps(dict(what="grad_kit export", version=__version__, precision=precision, columns=model.scorer().columns, threshold=model.threshold_, seed=model.seed, n_normal=model.n_normal_, holdout_scores=model.holdout_scores_, config=model.config.to_dict()))
+    return json.dumps(dict(
+        what="grad_kit export",
+        version=__version__,
+        precision=precision,
+        columns=model.scorer().columns,
+        threshold=model.threshold_,
+        seed=model.seed,
+        n_normal=model.n_normal_,
+        holdout_scores=model.holdout_scores_,
+        config=model.config.to_dict(),
+    ))
 
+# %% ../nbs/12_export.ipynb #79e15151
+def _write_float(model, file):
+    "The model's `Scorer` as an ONNX file of 32-bit floats"
+    size = model.config.image_size
+    program = torch.onnx.export(
+        Scorer(model).cpu(),
+        (torch.zeros(2, 3, size, size, dtype=torch.uint8),),
+        input_names=["images"],
+        output_names=["anomaly_map", "image_score", "scores"],
+        dynamic_shapes=({0: torch.export.Dim("images", min=1, max=2**16)},),
+        dynamo=True,
+        verbose=False,
+    )
+    program.save(file)
+
+# %% ../nbs/12_export.ipynb #ea815a90
+def _quantise(file, images, batch=4):
+    """The ONNX file of eight-bit convolutions: weights by output channel, activations by their range on `images`.
+    These are (N,3,S,S) uint8. Some convolutions stay as they are (`_sensitive`)"""
+    onnx, q, shape_inference = _need("onnx", "onnxruntime.quantization", "onnxruntime.quantization.shape_inference")
+    plain, out = file.with_name("plain.onnx"), file.with_name("int8.onnx")
+    shape_inference.quant_pre_process(file, plain, skip_symbolic_shape=True)
+    class Normals(q.CalibrationDataReader):
+        def __init__(self): self.batches = ({"images": x.numpy()} for x in images.split(batch))
+        def get_next(self): return next(self.batches, None)
+    q.quantize_static(
+        plain, out, Normals(),
+        quant_format=q.QuantFormat.QDQ,
+        op_types_to_quantize=["Conv"],
+        nodes_to_exclude=_sensitive(onnx.load(plain).graph),
+        per_channel=True,
+        activation_type=q.QuantType.QUInt8,
+        weight_type=q.QuantType.QInt8,
+    )
+    return out
+
+def _sensitive(graph):
+    "Names of each level's first convolution and of its last, which makes the score, and of the filter bank"
+    shapes = {w.name: tuple(w.dims) for w in graph.initializer}   # of weights: (channels out, channels in, h, w)
+    def keep(conv):
+        to, given = shapes[conv.input[1]][:2]
+        return given in (1, 3) or to == 1
+    return [node.name for node in graph.node if node.op_type == "Conv" and keep(node)]
+
+# %% ../nbs/12_export.ipynb #41be3680
+def _save_onnx(file, out, about):
+    onnx, = _need("onnx")
+    proto = onnx.load(file)
+    for part in (proto, *proto.graph.node, *proto.graph.input, *proto.graph.output):
+        del part.metadata_props[:]   # the exporter's diary
+    onnx.helper.set_model_props(proto, {"grad_kit": about})
+    onnx.save(proto, out)
+
+def _save_openvino(file, out, about):
+    "`out` and beside it the weights, with the suffix .bin"
+    ov, = _need("openvino")
+    graph = ov.convert_model(file)
+    graph.set_rt_info(about, ["grad_kit"])
+    try: ov.save_model(graph, out, compress_to_fp16=False)
+    except RuntimeError as e: raise OSError(f"OpenVINO says {e}, as it does on a full disk") from e
+
+# %% ../nbs/12_export.ipynb #421ed832
 def export_model(
     model,       # a fitted GRAD
-    path,        # file to write: .onnx (any number of images at a time), or .xml (OpenVINO; its weights go to .bin beside it)
-    int8=None,   # normal images (a Dataset, a folder, uint8 (N,H,W,3)): eight-bit convolutions, their ranges taken from these images; None: float32
+    path,        # file to write: .onnx (any number of images at a time),
+                 # or .xml (OpenVINO; its weights go to .bin beside it)
+    int8=None,   # normal images (a Dataset, a folder, uint8 (N,H,W,3)): eight-bit convolutions, their ranges
+                 # taken from these images; None: float32
 ):
-    "Write the model's `Scorer` with config and threshold inside; whole or not at all. Raises `GradKitError` for another suffix, for eight bits where nothing is convolved by them, for a file that is not an exported model, and where the extra `export` is missing"
+    """Write the model's `Scorer` with config and threshold inside; whole or not at all.
+    Raises `GradKitError` for another suffix, for eight bits where nothing is convolved by them,
+    for a file that is not an exported model, and where the extra `export` is missing"""
     model.check_fitted()
     path = user_path(path)
-    suffix = _format(path)
+    openvino = _format(path) == ".xml"
     check_free(path)
-    if int8 is not None and not model.detector_groups(): raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) hold no convolutions that eight bits would speed up; export it as it is, without int8")
-    onnx, ov = *_need("onnx", "onnxscript")[:1], _need("openvino")[0] if suffix == ".xml" else None
-    size = model.config.image_size
+    if int8 is not None and not model.detector_groups():
+        raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) hold no convolutions "
+                           "that eight bits would speed up; export it as it is, without int8")
+    _need("onnx", "onnxscript", *(["openvino"] if openvino else []))
     with atomic_write(path) as out, tempfile.TemporaryDirectory(dir=out.parent) as tmp:
         file = Path(tmp)/"model.onnx"
         with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "root"):
             warnings.simplefilter("ignore")   # of torch's own deprecations, and of torchvision, which is not needed
-            program = torch.onnx.export(Scorer(model).cpu(), (torch.zeros(2, 3, size, size, dtype=torch.uint8),), input_names=["images"], output_names=["anomaly_map", "image_score", "scores"],
-                                        dynamic_shapes=({0: torch.export.Dim("images", min=1, max=2**16)},), dynamo=True, verbose=False)
-            program.save(file)
-            if int8 is not None: file = _quantise(file, as_dataset(int8).read_as(model.config).images(size))
-        about = _about(model, "float32" if int8 is None else "int8")
-        if ov is None:
-            proto = onnx.load(file)
-            for part in (proto, *proto.graph.node, *proto.graph.input, *proto.graph.output): del part.metadata_props[:]   # the exporter's diary
-            onnx.helper.set_model_props(proto, {"grad_kit": about})
-            onnx.save(proto, out)
-        else:
-            graph = ov.convert_model(file)
-            graph.set_rt_info(about, ["grad_kit"])
-            try: ov.save_model(graph, out, compress_to_fp16=False)
-            except RuntimeError as e: raise OSError(f"OpenVINO says {e}, as it does on a full disk") from e
-            os.replace(out.with_suffix(".bin"), path.with_suffix(".bin"))
-
-def _quantise(file, images, batch=4):
-    "The ONNX file of eight-bit convolutions: weights by output channel, activations by their range on `images` (N,3,S,S) uint8. Each level's first convolution and its last, which makes the score, and the filter bank stay as they are"
-    onnx, q, shape_inference = _need("onnx", "onnxruntime.quantization", "onnxruntime.quantization.shape_inference")
-    plain, out = file.with_name("plain.onnx"), file.with_name("int8.onnx")
-    shape_inference.quant_pre_process(file, plain, skip_symbolic_shape=True)
-    graph = onnx.load(plain).graph
-    shapes = {w.name: tuple(w.dims) for w in graph.initializer}
-    keep = [n.name for n in graph.node if n.op_type == "Conv" and (shapes[n.input[1]][1] in (1, 3) or shapes[n.input[1]][0] == 1)]
-    class Normals(q.CalibrationDataReader):
-        def __init__(self): self.batches = ({"images": x.numpy()} for x in images.split(batch))
-        def get_next(self): return next(self.batches, None)
-    q.quantize_static(plain, out, Normals(), quant_format=q.QuantFormat.QDQ, op_types_to_quantize=["Conv"], nodes_to_exclude=keep, per_channel=True, activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8)
-    return out
+            _write_float(model, file)
+            if int8 is not None:
+                file = _quantise(file, as_dataset(int8).read_as(model.config).images(model.config.image_size))
+        (_save_openvino if openvino else _save_onnx)(file, out, _about(model, "float32" if int8 is None else "int8"))
+        if openvino: os.replace(out.with_suffix(".bin"), path.with_suffix(".bin"))
 
 # %% ../nbs/12_export.ipynb #01a5d600
 class Exported:
-    "An exported model, run by ONNX Runtime or OpenVINO on the CPU. Raises `GradKitError` for a file that is missing, broken or not from `export_model`"
+    """An exported model, run by ONNX Runtime or OpenVINO on the CPU.
+    Raises `GradKitError` for a file that is missing, broken or not from `export_model`"""
     def __init__(self,
         path,                 # what `export_model` wrote
-        precision="float32",  # of an OpenVINO model: "float32", or "auto" for bfloat16 where the processor has it. ONNX Runtime computes as the file says
+        precision="float32",  # of an OpenVINO model: "float32", or "auto" for bfloat16 where the processor has it.
+                              # ONNX Runtime computes as the file says
         threads=None,         # None: as many as torch uses
     ):
         self.path, threads = Path(path), threads or torch.get_num_threads()
         suffix = _format(path)
-        if not self.path.is_file(): raise GradKitError(f"'{path}' is missing; write it with export_model or grad_export")
-        if precision not in ("float32", "auto"): raise GradKitError(f"precision is {precision!r}, but must be 'float32' or 'auto'; choose one")
-        try: about = getattr(self, "_open_" + suffix[1:])(precision, threads)
-        except RuntimeError as e: raise GradKitError(f"'{path}' is truncated, lacks its .bin, or cannot be run here ({str(e).strip().splitlines()[-1]}); export the model again") from e
-        try: about = json.loads(about)
-        except (TypeError, json.JSONDecodeError): about = None
-        if not isinstance(about, dict) or about.get("what") != "grad_kit export": raise GradKitError(f"'{path}' was not written by grad_kit; write it with export_model or grad_export")
-        self.config, self.threshold, self.precision, self.about = Config.from_dict(about["config"]), about["threshold"], about["precision"], about
-        self.columns = about.get("columns", list(self.config.detector_levels))   # files from before there were several scorers
-
-    def _open_onnx(self, precision, threads):
-        ort, = _need("onnxruntime")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = threads, 3
-        try: session = ort.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
-        except Exception as e: raise RuntimeError(str(e)) from e   # onnxruntime's own exceptions share no other base
-        self._run = lambda x: session.run(None, {"images": x})
-        return session.get_modelmeta().custom_metadata_map.get("grad_kit")
-
-    def _open_xml(self, precision, threads):
-        ov, = _need("openvino")
-        core = ov.Core()
-        graph = core.read_model(self.path)
-        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_PRECISION_HINT": "f32"} if precision == "float32" or self._is_int8(graph) else {})
-        request = core.compile_model(graph, "CPU", options).create_infer_request()
-        def run(x):
-            out = request.infer({"images": x})
-            return [out[i].copy() for i in range(3)]
-        self._run = run
-        return graph.get_rt_info(["grad_kit"]).astype(str) if graph.has_rt_info(["grad_kit"]) else None
-
-    @staticmethod
-    def _is_int8(graph): return any(op.get_type_name() == "FakeQuantize" for op in graph.get_ops())  # OpenVINO 2026.4 finds no kernels for these in bfloat16
+        if not self.path.is_file():
+            raise GradKitError(f"'{path}' is missing; write it with export_model or grad_export")
+        if precision not in ("float32", "auto"):
+            raise GradKitError(f"precision is {precision!r}, but must be 'float32' or 'auto'; choose one")
+        try: text = getattr(self, "_open_" + suffix[1:])(precision, threads)
+        except RuntimeError as e:
+            reason = str(e).strip().splitlines()[-1]
+            raise GradKitError(f"'{path}' is truncated, lacks its .bin, or cannot be run here ({reason}); "
+                               "export the model again") from e
+        self.about = about = _read_about(text, path)
+        self.config, self.threshold = Config.from_dict(about["config"]), about["threshold"]
+        self.precision = about["precision"]
+        # files from before there were several scorers name no columns
+        self.columns = about.get("columns", list(self.config.detector_levels))
 
     def __call__(self,
         images,  # (B,3,S,S) uint8 array
     ):
-        "(anomaly map (B,S,S), image score (B,), scores of the `columns` (B,k): each scorer, then each detector level) as float32 arrays"
+        """(anomaly map (B,S,S), image score (B,), scores of the `columns` (B,k)) as float32 arrays.
+        The columns are each scorer, then each detector level"""
         S = self.config.image_size
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (3, S, S):
-            raise GradKitError(f"the images are {getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}, but must be a uint8 array (B,3,{S},{S}); `score` takes others")
+        array = isinstance(images, np.ndarray)
+        if not array or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (3, S, S):
+            kind, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", "")
+            raise GradKitError(f"the images are {kind} {shape}, but must be a uint8 array (B,3,{S},{S}); "
+                               "`score` takes others")
         return self._run(images)
 
-    def score(self,
-        images,    # a Dataset, a folder, or uint8 (N,H,W,3)
-        batch=8,   # images at a time
-    ):
-        "A `Result`, as `GRAD.score` gives"
-        x = as_dataset(images, "score").read_as(self.config).images(self.config.image_size).numpy()
-        maps, scores, columns = (torch.from_numpy(np.concatenate(a)) for a in zip(*(self(x[i:i + batch]) for i in range(0, len(x), batch))))
-        return Result(scores, maps, *split_columns(self.columns, columns, self.threshold))
+# %% ../nbs/12_export.ipynb #53fd652c
+def _read_about(text, path):
+    "What `_about` wrote; `text` is what a file holds in its place"
+    try: about = json.loads(text)
+    except (TypeError, json.JSONDecodeError): about = None
+    if isinstance(about, dict) and about.get("what") == "grad_kit export": return about
+    raise GradKitError(f"'{path}' was not written by grad_kit; write it with export_model or grad_export")
+
+# %% ../nbs/12_export.ipynb #37031c3b
+@patch
+def _open_onnx(self:Exported, precision, threads):
+    ort, = _need("onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    try: session = ort.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+    except Exception as e: raise RuntimeError(str(e)) from e   # onnxruntime's own exceptions share no other base
+    self._run = lambda x: session.run(None, {"images": x})
+    return session.get_modelmeta().custom_metadata_map.get("grad_kit")
+
+# %% ../nbs/12_export.ipynb #e92a9221
+@patch
+def _open_xml(self:Exported, precision, threads):
+    ov, = _need("openvino")
+    core = ov.Core()
+    graph = core.read_model(self.path)
+    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    if precision == "float32" or _is_int8(graph): options["INFERENCE_PRECISION_HINT"] = "f32"
+    request = core.compile_model(graph, "CPU", options).create_infer_request()
+    def run(x):
+        out = request.infer({"images": x})
+        return [out[i].copy() for i in range(3)]
+    self._run = run
+    return graph.get_rt_info(["grad_kit"]).astype(str) if graph.has_rt_info(["grad_kit"]) else None
+
+def _is_int8(graph): return any(op.get_type_name() == "FakeQuantize" for op in graph.get_ops())
+
+# %% ../nbs/12_export.ipynb #4efa488d
+@patch
+def score(self:Exported,
+    images,    # a Dataset, a folder, or uint8 (N,H,W,3)
+    batch=8,   # images at a time
+):
+    "A `Result`, as `GRAD.score` gives"
+    x = as_dataset(images, "score").read_as(self.config).images(self.config.image_size).numpy()
+    batches = [self(x[i:i + batch]) for i in range(0, len(x), batch)]
+    maps, scores, columns = (torch.from_numpy(np.concatenate(a)) for a in zip(*batches))
+    return Result(scores, maps, *split_columns(self.columns, columns, self.threshold))
 
 # %% ../nbs/12_export.ipynb #9feb6585
 def compare(
@@ -172,11 +262,21 @@ def compare(
     exported,  # Exported
     images,    # a Dataset, a folder, or uint8 (N,H,W,3); labelled or not
 ):
-    "How an export differs from its model: the largest difference of maps and of image scores, Spearman's rank correlation of the scores, their spread, alarms of each, and, where normal and anomalous images are labelled, the image AUROC of each"
+    """How an export differs from its model: the largest difference of maps and of image scores,
+    Spearman's rank correlation of the scores, their spread, alarms of each,
+    and, where normal and anomalous images are labelled, the image AUROC of each"""
     from scipy.stats import spearmanr
     ds = as_dataset(images, "either")
     a, b = model.score(ds), exported.score(ds)
-    out = dict(n=len(ds), map_difference=float((a.anomaly_map - b.anomaly_map).abs().max()), score_difference=float((a.image_score - b.image_score).abs().max()),
-               rank_correlation=float(spearmanr(a.image_score, b.image_score).statistic) if len(ds) > 1 else 1., score_spread=float(a.image_score.std()) if len(ds) > 1 else 0., alarms=[int(r.label.sum()) for r in (a, b)])
-    if 0 < ds.labels.sum() < len(ds): out["image_auroc"] = [headline(auroc_table(r.image_score.numpy(), ds.labels, ds.kinds, ds.defects)) for r in (a, b)]
+    several = len(ds) > 1
+    out = dict(
+        n=len(ds),
+        map_difference=float((a.anomaly_map - b.anomaly_map).abs().max()),
+        score_difference=float((a.image_score - b.image_score).abs().max()),
+        rank_correlation=float(spearmanr(a.image_score, b.image_score).statistic) if several else 1.,
+        score_spread=float(a.image_score.std()) if several else 0.,
+        alarms=[int(r.label.sum()) for r in (a, b)],
+    )
+    def auroc(r): return headline(auroc_table(r.image_score.numpy(), ds.labels, ds.kinds, ds.defects))
+    if 0 < ds.labels.sum() < len(ds): out["image_auroc"] = [auroc(r) for r in (a, b)]
     return out

@@ -15,11 +15,7 @@ from PIL import Image, ImageDraw
 from .core import GradKitError, atomic_write, derive_seed
 from .data import Dataset, Item
 
-# %% ../nbs/02_trays.ipynb #08ce7e39
-LOGICAL = ("missing", "double", "swap")       # pin missing, one too many, wrong colour for its compartment
-STRUCTURAL = ("scratch", "blob", "bent")      # scratch on the tray, blob of dirt, bent pin
-DEFECTS = LOGICAL + STRUCTURAL
-_COLOURS = (200, 60, 50), (60, 110, 190), (230, 180, 40)  # of the pins' heads, by column
+# %% ../nbs/02_trays.ipynb #6ca70ca1
 _OVER = 4  # supersampling
 
 class _Canvas:
@@ -29,54 +25,98 @@ class _Canvas:
         self.image = Image.new(mode, (size * _OVER, size * _OVER), colour)
         self.draw = ImageDraw.Draw(self.image)
     def points(self, pts): return [(x * self.u, y * self.u) for x, y in pts]
-    def line(self, pts, colour, width): self.draw.line(self.points(pts), fill=colour, width=max(1, round(width * self.u)), joint="curve")
+    def line(self, pts, colour, width):
+        self.draw.line(self.points(pts), fill=colour, width=max(1, round(width * self.u)), joint="curve")
     def rect(self, x0, y0, x1, y1, colour): self.draw.rectangle(self.points([(x0, y0), (x1, y1)]), fill=colour)
-    def ellipse(self, x, y, rx, ry, colour): self.draw.ellipse(self.points([(x - rx, y - ry), (x + rx, y + ry)]), fill=colour)
+    def ellipse(self, x, y, rx, ry, colour):
+        self.draw.ellipse(self.points([(x - rx, y - ry), (x + rx, y + ry)]), fill=colour)
+    def shrunk(self, size): return self.image.resize((size, size), Image.BOX)
 
-def _pin(rng, canvas, mask, x, y, colour, bent):
-    "A pin: a head and a shaft, within 40 degrees of upright; a bent one turns by 50 to 90 degrees half-way, and its shaft is the defect"
+# %% ../nbs/02_trays.ipynb #41d32e39
+LOGICAL = ("missing", "double", "swap")       # pin missing, one too many, wrong colour for its compartment
+STRUCTURAL = ("scratch", "blob", "bent")      # scratch on the tray, blob of dirt, bent pin
+DEFECTS = LOGICAL + STRUCTURAL
+
+def _pin(rng, image, mask, x, y, colour, bent):
+    """A pin: a head and a shaft, within 40 degrees of upright.
+    A bent one turns by 50 to 90 degrees half-way, and its shaft is the defect"""
     length, turn = 7.5, rng.uniform(-1, 1) * math.radians(40)
     head = (x + length * math.sin(turn), y - length * math.cos(turn))
     kink = rng.choice([-1, 1]) * math.radians(rng.uniform(50, 90)) if bent else 0.0
     tip = (x - length * math.sin(turn + kink), y + length * math.cos(turn + kink))
-    canvas.line([head, (x, y), tip], (120, 122, 130), 1.7)
-    canvas.ellipse(*head, 2.6, 2.6, colour)
-    if bent: mask.line([(x, y), tip], 255, 3.5); mask.line([(x, y), (2 * x - head[0], 2 * y - head[1])], 255, 3.5)
+    image.line([head, (x, y), tip], (120, 122, 130), 1.7)
+    image.ellipse(*head, 2.6, 2.6, colour)
+    if not bent: return
+    straight = (2 * x - head[0], 2 * y - head[1])   # where the tip would be
+    for end in (tip, straight): mask.line([(x, y), end], 255, 3.5)
 
+# %% ../nbs/02_trays.ipynb #cb23fcb5
+_COLOURS = (200, 60, 50), (60, 110, 190), (230, 180, 40)  # of the pins' heads, by column
+_WIDTH, _HEIGHT = 56 / 3, 26  # of a compartment
+
+def _walls(image, x0, y0):
+    "The empty tray, its upper left corner at (x0, y0)"
+    image.rect(x0, y0, x0 + 56, y0 + 52, (226, 222, 214))
+    grey, thickness = (118, 108, 98), 1.5
+    for i in range(4): image.line([(x0 + i * _WIDTH, y0), (x0 + i * _WIDTH, y0 + 52)], grey, thickness)
+    for j in range(3): image.line([(x0, y0 + j * _HEIGHT), (x0 + 56, y0 + j * _HEIGHT)], grey, thickness)
+
+def _compartment(rng, image, mask, x0, y0, cell, defect):
+    "The pins of compartment `cell` of six; `defect` is the one that this compartment has, or None"
+    column, row = cell % 3, cell // 3
+    x, y = x0 + (column + .5) * _WIDTH, y0 + (row + .5) * _HEIGHT
+    if defect in LOGICAL:
+        dx, dy = _WIDTH / 2 - .75, _HEIGHT / 2 - .75
+        mask.rect(x - dx, y - dy, x + dx, y + dy, 255)
+    colour = _COLOURS[(column + rng.integers(1, 3)) % 3 if defect == "swap" else column]
+    spots = {"missing": [], "double": [-4, 4]}.get(defect, [0])
+    play = .5 if len(spots) == 2 else 1.5
+    for dx in spots:
+        pin_x = x + dx + rng.uniform(-1, 1) * play
+        _pin(rng, image, mask, pin_x, y + rng.uniform(-2.5, 2.5), colour, defect == "bent")
+
+# %% ../nbs/02_trays.ipynb #14548955
+def _scratch(rng, image, mask):
+    x, y, angle, half = rng.uniform(14, 50), rng.uniform(16, 48), rng.uniform(0, 2 * math.pi), rng.uniform(5, 10)
+    dx, dy = math.cos(angle) * half, math.sin(angle) * half
+    pts = [(x + dx * s + rng.normal(0, .5), y + dy * s + rng.normal(0, .5)) for s in np.linspace(-1, 1, 6)]
+    image.line(pts, (96, 90, 86), rng.uniform(.8, 1.4))
+    mask.line(pts, 255, 2.5)
+
+def _blob(rng, image, mask):
+    x, y, radius = rng.uniform(12, 52), rng.uniform(14, 50), rng.uniform(1.6, 3.6)
+    colour = tuple(int(v) for v in rng.integers(40, 130, 3))
+    image.ellipse(x, y, radius, .75 * radius, colour)
+    mask.ellipse(x, y, radius, .75 * radius, 255)
+
+# %% ../nbs/02_trays.ipynb #650b1b43
+def _photograph(rng, canvas, size):
+    "uint8 (size,size,3): what a camera sees of the canvas"
+    a = np.asarray(canvas.shrunk(size), np.float32)
+    ramp = np.linspace(-1, 1, size, dtype=np.float32)
+    light = 1 + rng.normal(0, .015)
+    light = light + rng.normal(0, .015) * ramp[:, None, None] + rng.normal(0, .015) * ramp[None, :, None]
+    a = a * light + rng.normal(0, 2, a.shape).astype(np.float32)
+    return a.round().clip(0, 255).astype(np.uint8)
+
+# %% ../nbs/02_trays.ipynb #08ce7e39
 def draw_tray(
     rng,          # numpy random Generator
     size=64,      # side in pixels
     defect=None,  # one of DEFECTS; None: a normal tray
 ):
-    "One tray: (image uint8 (size,size,3), mask bool (size,size)), all False on a normal tray. Raises `GradKitError` for an unknown defect"
-    if defect is not None and defect not in DEFECTS: raise GradKitError(f"there is no tray defect '{defect}'; choose one of: {', '.join(DEFECTS)}")
-    im, mask = _Canvas(size, "RGB", (196, 186, 170)), _Canvas(size, "L", 0)
+    """One tray: (image uint8 (size,size,3), mask bool (size,size)), all False on a normal tray.
+    Raises `GradKitError` for an unknown defect"""
+    if defect is not None and defect not in DEFECTS:
+        raise GradKitError(f"there is no tray defect '{defect}'; choose one of: {', '.join(DEFECTS)}")
+    image, mask = _Canvas(size, "RGB", (196, 186, 170)), _Canvas(size, "L", 0)
     x0, y0 = 4 + rng.normal(0, .4), 6 + rng.normal(0, .4)
-    w, h = 56 / 3, 26
-    im.rect(x0, y0, x0 + 56, y0 + 52, (226, 222, 214))
-    for i in range(4): im.line([(x0 + i * w, y0), (x0 + i * w, y0 + 52)], (118, 108, 98), 1.5)
-    for j in range(3): im.line([(x0, y0 + j * h), (x0 + 56, y0 + j * h)], (118, 108, 98), 1.5)
+    _walls(image, x0, y0)
     target = rng.integers(6)
-    for cell in range(6):
-        i, j = cell % 3, cell // 3
-        hit = defect if cell == target else None
-        cx, cy = x0 + (i + .5) * w, y0 + (j + .5) * h
-        if hit in LOGICAL: mask.rect(cx - w / 2 + .75, cy - h / 2 + .75, cx + w / 2 - .75, cy + h / 2 - .75, 255)
-        colour = _COLOURS[(i + rng.integers(1, 3)) % 3 if hit == "swap" else i]
-        spots = {"missing": [], "double": [-4, 4]}.get(hit, [0])
-        for dx in spots: _pin(rng, im, mask, cx + dx + rng.uniform(-1, 1) * (.5 if len(spots) == 2 else 1.5), cy + rng.uniform(-2.5, 2.5), colour, hit == "bent")
-    if defect == "scratch":
-        x, y, a, half = rng.uniform(14, 50), rng.uniform(16, 48), rng.uniform(0, 2 * math.pi), rng.uniform(5, 10)
-        pts = [(x + math.cos(a) * half * s + rng.normal(0, .5), y + math.sin(a) * half * s + rng.normal(0, .5)) for s in np.linspace(-1, 1, 6)]
-        im.line(pts, (96, 90, 86), rng.uniform(.8, 1.4)); mask.line(pts, 255, 2.5)
-    if defect == "blob":
-        x, y, r, colour = rng.uniform(12, 52), rng.uniform(14, 50), rng.uniform(1.6, 3.6), tuple(int(v) for v in rng.integers(40, 130, 3))
-        im.ellipse(x, y, r, .75 * r, colour); mask.ellipse(x, y, r, .75 * r, 255)
-    a = np.asarray(im.image.resize((size, size), Image.BOX), np.float32)
-    ramp = np.linspace(-1, 1, size, dtype=np.float32)
-    light = 1 + rng.normal(0, .015) + rng.normal(0, .015) * ramp[:, None, None] + rng.normal(0, .015) * ramp[None, :, None]
-    a = a * light + rng.normal(0, 2, a.shape).astype(np.float32)
-    return a.round().clip(0, 255).astype(np.uint8), np.asarray(mask.image.resize((size, size), Image.BOX)) > 127
+    for cell in range(6): _compartment(rng, image, mask, x0, y0, cell, defect if cell == target else None)
+    if defect == "scratch": _scratch(rng, image, mask)
+    if defect == "blob": _blob(rng, image, mask)
+    return _photograph(rng, image, size), np.asarray(mask.shrunk(size)) > 127
 
 # %% ../nbs/02_trays.ipynb #337d5fd9
 def tray_dataset(
@@ -88,18 +128,24 @@ def tray_dataset(
     seed=0,           # another seed, another set
 ):
     "The embedded set as a `Dataset` in memory: kinds 'good', 'logical', 'structural'; defects as in DEFECTS"
-    items = []
-    def add(split, kind, defect, n):
-        for i in range(n):
-            rng = np.random.default_rng(derive_seed(seed, "tray", split, defect, i))
-            image, mask = draw_tray(rng, size, defect)
-            items.append(Item(image=image, split=split, kind=kind, defect=defect or "good", masks=(mask,) if defect else (), name=f"{split}/{defect or 'good'}/{i:03d}"))
-    for split, n in (("train", n_train), ("validation", n_validation), ("test", n_good)): add(split, "good", None, n)
+    groups = [(split, "good", None, n)
+              for split, n in (("train", n_train), ("validation", n_validation), ("test", n_good))]
     for kind, defects in (("logical", LOGICAL), ("structural", STRUCTURAL)):
-        for defect in defects: add("test", kind, defect, n_defect)
+        groups += [("test", kind, defect, n_defect) for defect in defects]
+    items = [_tray_item(seed, size, *group, i) for *group, n in groups for i in range(n)]
     return Dataset(name="trays", layout="array", items=tuple(items))
 
+def _tray_item(seed, size, split, kind, defect, i):
+    "The i-th tray of its kind, with its mask"
+    rng = np.random.default_rng(derive_seed(seed, "tray", split, defect, i))
+    image, mask = draw_tray(rng, size, defect)
+    name = defect or "good"
+    masks = (mask,) if defect else ()
+    return Item(image=image, split=split, kind=kind, defect=name, masks=masks, name=f"{split}/{name}/{i:03d}")
+
 # %% ../nbs/02_trays.ipynb #a629bd06
+_FOLDERS = dict(good="good", logical="logical_anomalies", structural="structural_anomalies")
+
 def write_trays(
     folder,   # made new; must not exist
     dataset,  # what `tray_dataset` gave
@@ -107,17 +153,22 @@ def write_trays(
     "Write trays in the layout of MVTec LOCO AD; whole or not at all. Raises `GradKitError` if the folder exists"
     folder = Path(folder)
     if folder.exists(): raise GradKitError(f"'{folder}' exists already; name a folder that does not")
-    long = dict(good="good", logical="logical_anomalies", structural="structural_anomalies")
     with atomic_write(folder) as root:
-        count = {}
+        written = {}   # (split, kind) -> number of its last image
         for it in dataset.items:
-            k = count[it.split, it.kind] = count.get((it.split, it.kind), -1) + 1
-            image = root/it.split/long[it.kind]/f"{k:03d}.png"
-            image.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(it.image).save(image)
+            k = written[it.split, it.kind] = written.get((it.split, it.kind), -1) + 1
+            _write_png(root/it.split/_FOLDERS[it.kind]/f"{k:03d}.png", it.image)
             for j, mask in enumerate(it.masks):
-                path = root/"ground_truth"/long[it.kind]/f"{k:03d}"/f"{j:03d}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.where(mask, 255 - DEFECTS.index(it.defect), 0).astype(np.uint8)).save(path)
-        config = [dict(defect_name=d, pixel_value=255 - i, saturation_threshold=1.0, relative_saturation=True) for i, d in enumerate(DEFECTS)]
+                path = root/"ground_truth"/_FOLDERS[it.kind]/f"{k:03d}"/f"{j:03d}.png"
+                _write_png(path, np.where(mask, _grey(it.defect), 0).astype(np.uint8))
+        config = [dict(defect_name=d, pixel_value=_grey(d), saturation_threshold=1.0, relative_saturation=True)
+                  for d in DEFECTS]
         (root/"defects_config.json").write_text(json.dumps(config, indent=2))
+
+def _grey(defect):
+    "How bright a defect is in a mask, by which `defects_config.json` knows it"
+    return 255 - DEFECTS.index(defect)
+
+def _write_png(path, a):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(a).save(path)

@@ -10,12 +10,49 @@ import torch
 from grad_kit.core import FLIPS, PRESETS
 
 
+def test_each_setting_belongs_to_one_part():
+    parts = Config.__mro__[1:-1]
+    test_eq(fields_of(*reversed(parts)), fields_of(Config))
+    test_eq(len(set(fields_of(Config))), len(fields_of(Config)))
+
+
+def test_stages_depend_on_these_settings():
+    def stage(parts, names): test_eq(sorted(fields_of(*parts)), sorted(names.split()))
+    schedule, sampling = "timesteps beta_start beta_end", "sigma_t sample_steps eta"
+    # a PatchDiff
+    stage([ScheduleSettings, PatchDiffSettings, DecaySettings, AveragingSettings, PrecisionSettings],
+          f"{schedule} sigma_g generator_width generator_norm coord_frequencies generator_steps generator_batch "
+          "generator_crop generator_lr weight_decay ema precision")
+    # what it paints
+    stage([ScheduleSettings, StepNoiseSettings, SamplingSettings, PrecisionSettings],
+          f"{schedule} {sampling} precision")
+    # the closed form
+    stage([ScheduleSettings, StepNoiseSettings, SamplingSettings, MemorySettings],
+          f"{schedule} {sampling} analytic_images analytic_batch")
+    # copies
+    stage([CopySettings, MemorySettings],
+          "copy_reach copy_rounds analytic_images analytic_batch")
+    # a detector
+    stage([AugmentationSettings, DetectorSettings, ReweightingSettings, DecaySettings, PrecisionSettings],
+          "vertical_flip horizontal_flip rotation jitter_p jitter_normal jitter_generated "
+          "detector_width detector_steps detector_lr patches images_per_set patch_noise "
+          "alpha_1 alpha_2 sigma_c sigma_z noisy_reweighting tail_reweighting tail_sets beta_density "
+          "bank_size negative_bank_size balance_sets reweight_after weight_decay precision")
+
+
+def test_a_key_depends_on_what_it_is_given_and_on_nothing_else():
+    stage = fields_of(ScheduleSettings, StepNoiseSettings, SamplingSettings)
+    test_eq(Config().key(*stage, level=9), Config(blur=2.).key(*reversed(stage), level=9))
+    test_eq(len({c.key(*stage, level=n) for c in (Config(), Config(eta=0.)) for n in (5, 9)}), 4)
+
+
 def test_paper_presets():
     c = Config.preset("mvtec_loco", category="juice_bottle")
     test_eq([c.input_size(n) for n in c.detector_levels], [256, 128, 64])
     test_eq(c.contrastive_levels, ((5, 9, 13), (5, 9, 13), (9, 13, 17)))
     test_eq((c.vertical_flip, c.horizontal_flip), (False, False))
-    test_eq((c.patches, c.bank_size, c.generator_steps, c.n_contrastive, c.timesteps, c.sigma_g), (128, 512, 10000, 1000, 1000, 0.02))
+    test_eq((c.patches, c.bank_size, c.generator_steps), (128, 512, 10000))
+    test_eq((c.n_contrastive, c.timesteps, c.sigma_g), (1000, 1000, 0.02))
     c = Config.preset("mvtec_ad", category="Toothbrush")
     test_eq((c.vertical_flip, c.horizontal_flip, c.detector_levels), (False, True, (34,)))
     assert len(FLIPS) == 20 and sum(v for v, _ in FLIPS.values()) == 12 and sum(h for _, h in FLIPS.values()) == 14
@@ -23,7 +60,9 @@ def test_paper_presets():
 
 def test_averaged_weights_have_forgotten_the_start():
     # with .99 over 200 steps an eighth of the random first weights stays, and what is painted is noise
-    for name in PRESETS: assert (c := Config.preset(name)).ema ** c.generator_steps < 1e-3 or c.generator == "analytic", name
+    for name in PRESETS:
+        c = Config.preset(name)
+        assert c.ema ** c.generator_steps < 1e-3 or c.generator == "analytic", name
     test_fail(lambda: Config(ema=1.), exc=GradKitError, contains="'ema'")
 
 
@@ -31,6 +70,7 @@ def test_config_json_round_trip():
     for name in PRESETS:
         c = Config.preset(name)
         test_eq(Config.from_json(c.to_json()), c)
+        test_eq(list(c.to_dict()), fields_of(Config))
 
 
 def test_config_refuses_by_name():
@@ -46,7 +86,8 @@ def test_config_refuses_by_name():
     test_fail(lambda: Config(sample_steps=2000), contains="'sample_steps' is 2000")
     test_fail(lambda: Config.preset("nosuch"), contains="'nosuch'")
     test_fail(lambda: Config.preset("mvtec_ad", category="spoon"), contains="'spoon'")
-    test_fail(lambda: Config(image_size=136, blur=50.), contains="'blur' is 50.0, but must be below a third of image_size (136)")
+    blurred = "'blur' is 50.0, but must be below a third of image_size (136)"
+    test_fail(lambda: Config(image_size=136, blur=50.), contains=blurred)
 
 
 def test_device_errors():
@@ -56,7 +97,8 @@ def test_device_errors():
 
 
 def test_threads_follow_the_load():
-    for others, want in ((0., 8), (.4, 8), (1., 7), (7., 1), (12., 1), (5.4, 3)): test_eq((others, free_threads((10., 5.), (12., 5. + 2 * others), 8, 8)), (others, want))
+    for others, want in ((0., 8), (.4, 8), (1., 7), (7., 1), (12., 1), (5.4, 3)):
+        test_eq((others, free_threads((10., 5.), (12., 5. + 2 * others), 8, 8)), (others, want))
     test_eq(free_threads((0., 0.), (1., 0.), 64, 4), 4)
     fixed, most = os.environ.pop("GRAD_KIT_THREADS", None), torch.get_num_threads()
     try:
@@ -66,7 +108,8 @@ def test_threads_follow_the_load():
         with t.minded(): test_eq((torch.get_num_threads(), t.used), (1, {1}))
         test_eq(torch.get_num_threads(), most)
         os.environ["GRAD_KIT_THREADS"] = "many"
-        test_fail(lambda: t.minded().__enter__(), exc=GradKitError, contains="GRAD_KIT_THREADS is 'many'"); test_eq((t.depth, torch.get_num_threads()), (0, most))
+        test_fail(lambda: t.minded().__enter__(), exc=GradKitError, contains="GRAD_KIT_THREADS is 'many'")
+        test_eq((t.depth, torch.get_num_threads()), (0, most))
     finally:
         os.environ.pop("GRAD_KIT_THREADS", None)
         if fixed: os.environ["GRAD_KIT_THREADS"] = fixed
@@ -123,49 +166,8 @@ def test_seeded_repeats_and_restores():
 def test_coord_map_corners():
     c = coord_map(34, 50)
     test_eq(c.shape, (2, 34, 50))
-    test_eq(c[:, 0, 0].tolist(), [-1, -1]); test_eq(c[:, -1, -1].tolist(), [1, 1]); test_eq(c[:, 0, -1].tolist(), [1, -1])
-
-
-def test_results_say_that_they_are():
-    d = Path(tempfile.mkdtemp())
-    assert not is_output(d) and not is_output(d/"absent")
-    assert is_output(mark_output(d/"a"/"b")) and not is_output(d/"a")
-    write_json(d/"c"/"results.json", dict(grad_kit="0.1.0")); assert is_output(d/"c")
-    (d/"file").write_text("x")
-    test_fail(lambda: mark_output(d/"file"), exc=GradKitError, contains="cannot write in")
-    test_fail(lambda: mark_output(""), exc=GradKitError, contains="a path is empty")
-    test_eq(user_path("~/x"), Path.home()/"x")
-    test_fail(lambda: user_path("~nobody_of_that_name/x"), exc=GradKitError, contains="write the path out")
-    long = d/("ü" * 120 + ".json")
-    write_json(long, [1]); test_eq(json.loads(long.read_text()), [1]); test_eq(sorted(p.name for p in d.iterdir() if p.name.startswith(".")), [])
-
-
-def test_a_second_process_is_locked_out_and_a_dead_one_is_not_waited_for():
-    folder = Path(tempfile.mkdtemp())/"run"
-    code = "import sys, time; from grad_kit.core import run_lock\nwith run_lock(sys.argv[1]): print('held', flush=True); time.sleep(60)"
-    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
-    test_eq(other.stdout.readline(), "held\n")
-    def lock():
-        with run_lock(folder): return "mine"
-    test_fail(lock, exc=GradKitError, contains="another process is working in")
-    other.kill(); other.wait()
-    for name in (".images-5.safetensors.a1b2c3_d", "cells/.cell.json.a1b2c3_d", ".mine"): (folder/name).mkdir(parents=True)
-    test_eq(lock(), "mine"); test_eq(lock(), "mine")
-    test_eq(sorted(p.name for p in folder.iterdir() if p.is_dir()), [".mine", "cells"]); test_eq(list((folder/"cells").iterdir()), [])   # what a killed process had begun to write is gone, and nothing else
-    with run_lock(None): pass
-    with run_lock(folder.parent/"new"): assert (folder.parent/"new").is_dir()
-    assert not (folder.parent/"new").exists()   # a run of which nothing came leaves nothing
-    (folder/"file").write_text("")
-    def inside():
-        with run_lock(folder/"file"/"inside"): pass
-    test_fail(inside, exc=GradKitError, contains="cannot write in")
-
-
-def test_the_broken_term_is_named():
-    table = torch.ones(5, 3)
-    check_finite("training", table, ["loss", "rbce", "grad"], 0, None)
-    table[3, [0, 2]] = torch.nan; table[4] = torch.inf
-    test_fail(lambda: check_finite("training", table, ["loss", "rbce", "grad"], 16, None), exc=GradKitError, contains="broke at step 20: 'grad' is nan; no checkpoint")
+    for (row, column), corner in {(0, 0): [-1, -1], (-1, -1): [1, 1], (0, -1): [1, -1]}.items():
+        test_eq(c[:, row, column].tolist(), corner)
 
 
 def test_atomic_write_is_whole_or_absent():
@@ -179,18 +181,71 @@ def test_atomic_write_is_whole_or_absent():
     test_eq(json.loads((d/"a.json").read_text()), {"x": 1})
     test_eq([p.name for p in d.iterdir()], ["a.json"])
     # a folder, killed between the old one's stepping aside and the new one's coming
-    (d/".model.a1b2c3_d"/"old").mkdir(parents=True); (d/".model.a1b2c3_d"/"old"/"manifest.json").write_text("{}")
+    old = d/".model.a1b2c3_d"/"old"
+    old.mkdir(parents=True)
+    write_json(old/"manifest.json", {})
     put_back(d/"model"); put_back(d/"model"); put_back(d/"never")
-    test_eq((sorted(p.name for p in d.iterdir() if p.name[0] != "."), (d/"model"/"manifest.json").read_text()), (["a.json", "model"], "{}"))
+    test_eq(sorted(p.name for p in d.iterdir() if p.name[0] != "."), ["a.json", "model"])
+    test_eq(read_json(d/"model"/"manifest.json"), {})
 
 
 def test_full_disk_is_said_in_one_sentence():
     # /dev/full is Linux's always-full disk
     def full():
-        with atomic_write(Path(tempfile.mkdtemp())/"a.json") as tmp:
-            with open("/dev/full", "w") as f: f.write("x"); f.flush()
+        with atomic_write(Path(tempfile.mkdtemp())/"a.json"):
+            with open("/dev/full", "w") as f:
+                f.write("x")
+                f.flush()
     if os.path.exists("/dev/full"): test_fail(full, exc=GradKitError, contains="No space left")
     test_fail(lambda: write_json("/proc/nowhere/a.json", {}), exc=GradKitError, contains="cannot write")
+
+
+def test_results_say_that_they_are():
+    d = Path(tempfile.mkdtemp())
+    assert not is_output(d) and not is_output(d/"absent")
+    assert is_output(mark_output(d/"a"/"b")) and not is_output(d/"a")
+    write_json(d/"c"/"results.json", dict(grad_kit="0.1.0")); assert is_output(d/"c")
+    (d/"file").write_text("x")
+    test_fail(lambda: mark_output(d/"file"), exc=GradKitError, contains="cannot write in")
+    test_fail(lambda: mark_output(""), exc=GradKitError, contains="a path is empty")
+    test_eq(user_path("~/x"), Path.home()/"x")
+    test_fail(lambda: user_path("~nobody_of_that_name/x"), exc=GradKitError, contains="write the path out")
+    long = d/("ü" * 120 + ".json")
+    write_json(long, [1])
+    test_eq(json.loads(long.read_text()), [1])
+    test_eq([p.name for p in d.iterdir() if p.name.startswith(".")], [])
+
+
+def test_a_second_process_is_locked_out_and_a_dead_one_is_not_waited_for():
+    folder = Path(tempfile.mkdtemp())/"run"
+    code = "\n".join(["import sys, time; from grad_kit.core import run_lock",
+                      "with run_lock(sys.argv[1]): print('held', flush=True); time.sleep(60)"])
+    other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    test_eq(other.stdout.readline(), "held\n")
+    def lock():
+        with run_lock(folder): return "mine"
+    test_fail(lock, exc=GradKitError, contains="another process is working in")
+    other.kill(); other.wait()
+    for name in (".images-5.safetensors.a1b2c3_d", "cells/.cell.json.a1b2c3_d", ".mine"): (folder/name).mkdir(parents=True)
+    test_eq(lock(), "mine"); test_eq(lock(), "mine")
+    # what a killed process had begun to write is gone, and nothing else
+    test_eq(sorted(p.name for p in folder.iterdir() if p.is_dir()), [".mine", "cells"])
+    test_eq(list((folder/"cells").iterdir()), [])
+    with run_lock(None): pass
+    with run_lock(folder.parent/"new"): assert (folder.parent/"new").is_dir()
+    assert not (folder.parent/"new").exists()   # a run of which nothing came leaves nothing
+    (folder/"file").write_text("")
+    def inside():
+        with run_lock(folder/"file"/"inside"): pass
+    test_fail(inside, exc=GradKitError, contains="cannot write in")
+
+
+def test_the_broken_term_is_named():
+    table = torch.ones(5, 3)
+    check_finite("training", table, ["loss", "rbce", "grad"], 0, None)
+    table[3, [0, 2]] = torch.nan; table[4] = torch.inf
+    test_fail(lambda: check_finite("training", table, ["loss", "rbce", "grad"], 16, None), exc=GradKitError,
+              contains="broke at step 20: 'grad' is nan; no checkpoint")
 
 
 def test_restored_training_takes_the_same_steps():
@@ -209,10 +264,11 @@ def test_restored_training_takes_the_same_steps():
 
 def test_state_round_trip():
     f = Path(tempfile.mkdtemp())/"state.safetensors"
-    state = {"step": 3, "opt": {"state": {0: {"m": torch.randn(3), "n": torch.tensor(2.)}}, "groups": [{"lr": 1e-3, "betas": (0.9, 0.99), "fused": None}]}}
+    moments, group = {"m": torch.randn(3), "n": torch.tensor(2.)}, {"lr": 1e-3, "betas": (0.9, 0.99), "fused": None}
+    state = {"step": 3, "opt": {"state": {0: moments}, "groups": [group]}}
     save_state(f, state)
     back = load_state(f)
-    test_eq(back["opt"]["state"][0]["m"], state["opt"]["state"][0]["m"])
+    test_eq(back["opt"]["state"][0]["m"], moments["m"])
     test_eq(back["opt"]["groups"], [{"lr": 1e-3, "betas": [0.9, 0.99], "fused": None}])
     test_eq(back["step"], 3)
 
