@@ -8,9 +8,12 @@ __all__ = ['KINDS', 'SPRO_LIMITS', 'BASELINES', 'as_array', 'image_auroc', 'resi
            'nearest_image', 'eigenimages', 'format_table', 'summarise']
 
 # %% ../nbs/09_metrics.ipynb #71a6a09f
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 
 from .core import GradKitError
 from .data import resize_images
@@ -26,23 +29,31 @@ def as_array(
     x = x.detach().cpu()
     return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
 
-def _column(x, name, n=None, of="labels"):
+# %% ../nbs/09_metrics.ipynb #5df338c0
+def _column(x, name, n=None):
     "`x` as a one-dimensional array, of length `n`"
     x = as_array(x)
-    if x.ndim != 1: raise GradKitError(f"{name} has the shape {x.shape}, but must be a list of one value an image; flatten it")
-    if n is not None and len(x) != n: raise GradKitError(f"{name} has {len(x)} values and {of} has {n}; give one for each image")
+    if x.ndim != 1:
+        raise GradKitError(f"{name} has the shape {x.shape}, but must be a list of one value an image; flatten it")
+    if n is not None and len(x) != n:
+        raise GradKitError(f"{name} has {len(x)} values and labels has {n}; give one for each image")
     return x
 
+# %% ../nbs/09_metrics.ipynb #f905fd34
 def _labels(labels):
+    "(N,) bool, True for anomalous; anything but 0 and 1 is refused, for a label of 255 or -1 means something else"
     labels = _column(labels, "labels")
     if bad := np.flatnonzero((labels != 0) & (labels != 1)).tolist():
         raise GradKitError(f"labels[{bad[0]}] is {labels[bad[0]]}, but must be 0 (normal) or 1 (anomalous); recode it")
     return labels.astype(bool)
 
+# %% ../nbs/09_metrics.ipynb #316e7344
 def _scores(scores, n):
+    "(n,) finite float64"
     scores = _column(scores, "scores", n).astype(np.float64)
     if bad := np.flatnonzero(~np.isfinite(scores)).tolist():
-        raise GradKitError(f"scores[{bad[0]}] is {scores[bad[0]]} ({len(bad)} such in {n}), but must be finite; look for the image or the layer that broke")
+        raise GradKitError(f"scores[{bad[0]}] is {scores[bad[0]]} ({len(bad)} such in {n}), but must be finite; "
+                           "look for the image or the layer that broke")
     return scores
 
 # %% ../nbs/09_metrics.ipynb #45f48904
@@ -50,11 +61,13 @@ def image_auroc(
     labels,  # (N,) 0 normal, 1 anomalous
     scores,  # (N,) any finite numbers, higher is more anomalous
 ):
-    "Area under the ROC curve, in [0,1]; raises `GradKitError` for a NaN or infinite score, for unequal lengths and where one of the two classes is missing"
+    """Area under the ROC curve, in [0,1].
+    Raises `GradKitError` for a NaN or infinite score, for unequal lengths and where one class is missing"""
     labels = _labels(labels)
     scores = _scores(scores, len(labels))
     if labels.all() or not labels.any():
-        raise GradKitError(f"AUROC needs both normal and anomalous images; found {(~labels).sum()} normal and {labels.sum()} anomalous; add the missing ones")
+        raise GradKitError(f"AUROC needs both normal and anomalous images; found {(~labels).sum()} normal "
+                           f"and {labels.sum()} anomalous; add the missing ones")
     from sklearn.metrics import roc_auc_score
     return float(roc_auc_score(labels, scores))
 
@@ -63,7 +76,8 @@ def resize_map(
     amap,  # (h,w) floats
     size,  # (H,W) in pixels
 ):
-    "(H,W): the map drawn bilinearly over the whole image, outer edges on outer edges (not corner pixel on corner pixel)"
+    """(H,W): the map drawn bilinearly over the whole image.
+    Outer edges lie on outer edges, not corner pixels on corner pixels"""
     amap = torch.from_numpy(np.ascontiguousarray(as_array(amap)))[None, None]
     return F.interpolate(amap, size=tuple(size), mode="bilinear", align_corners=False)[0, 0].numpy()
 
@@ -71,94 +85,151 @@ def resize_map(
 def _pixels(masks, maps, i):
     "(map at its mask's size, mask) of image i, after checking both"
     mask, amap = masks[i], maps[i]
-    if mask is None: raise GradKitError(f"masks[{i}] is missing; give an all-False mask of the image's own size where there is no defect")
+    if mask is None:
+        raise GradKitError(f"masks[{i}] is missing; give an all-False mask of the image's own size "
+                           "where there is no defect")
     mask, amap = as_array(mask), as_array(amap)
     for name, x in ("masks", mask), ("maps", amap):
-        if x.ndim != 2 or not x.size: raise GradKitError(f"{name}[{i}] has the shape {x.shape}, but must be (rows, columns); drop the other axes")
+        if x.ndim != 2 or not x.size:
+            raise GradKitError(f"{name}[{i}] has the shape {x.shape}, but must be (rows, columns); drop the other axes")
     if mask.dtype != bool and not np.isin(mask, (0, 1, 255)).all():
-        raise GradKitError(f"masks[{i}] holds values other than 0, 1 and 255; masks must be unresized, so give the original as True and False")
+        raise GradKitError(f"masks[{i}] holds values other than 0, 1 and 255; masks must be unresized, "
+                           "so give the original as True and False")
     if amap.dtype not in (np.float32, np.float64): amap = amap.astype(np.float32)
-    if not np.isfinite(amap).all(): raise GradKitError(f"maps[{i}] holds NaN or infinity; look for the image or the layer that broke")
+    if not np.isfinite(amap).all():
+        raise GradKitError(f"maps[{i}] holds NaN or infinity; look for the image or the layer that broke")
     return (amap if amap.shape == mask.shape else resize_map(amap, mask.shape)), mask.astype(bool, copy=False)
 
-class PixelCurve:
-    """All pixels of a test set, gathered in two passes that hold one image a thread: for each different value v of a defect pixel, how many good pixels lie above v and at v.
-    Every pixel metric follows exactly, ties included, for between two such values only good pixels come in. Holds about 20 bytes a defect pixel, 8 more a thread, and no good pixel.
-    Raises `GradKitError` for NaN, missing or resized masks, other shapes, and where no pixel or every pixel is a defect"""
-    def __init__(self,
-        masks,         # list of (H,W) bool, each at its image's native size, True on the defect; all False for normal images
-        maps,          # (B,h,w) or list of (h,w) finite floats, higher is more anomalous; resized to each mask's size, never the mask to the map
-        weights=None,  # function (i, map, mask) -> (values, weights) of image i's defect pixels, for another weight than by region; a pixel may appear more than once
-        workers=None,  # threads; None: as many as torch uses, at most 4
-    ):
-        from concurrent.futures import ThreadPoolExecutor
-        if len(masks) != len(maps): raise GradKitError(f"there are {len(maps)} maps and {len(masks)} masks; give one for each image, all False where there is no defect")
-        workers = workers or min(4, torch.get_num_threads())
-        with ThreadPoolExecutor(workers) as pool:
-            def gather(i):
-                amap, mask = _pixels(masks, maps, i)
-                n = int(mask.sum())
-                return (mask.size - n, n, *((weights or _by_region)(i, amap, mask) if n else (np.empty(0, np.float32), np.empty(0))))
-            n_good, n_bad, values, w = zip(*pool.map(gather, range(len(masks)))) if len(masks) else ((), (), (), ())
-            self.n_good, self.n_bad = sum(n_good), sum(n_bad)
-            if not self.n_good or not self.n_bad: raise GradKitError(f"pixel metrics need both good and defect pixels; found {self.n_good} good and {self.n_bad} defect pixels; add images with masks")
-            values, w = np.concatenate(values), np.concatenate(w)
-            order = values.argsort()
-            values, w = values[order], w[order]
-            first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-            self.values, self.bad = values[first], np.diff(first, append=len(values))           # ascending; defect pixels at each
-            self.weight = np.add.reduceat(w, first) / w.sum()                                  # sums to 1
-            kind = np.int32 if self.n_good < 2**31 else np.int64
-            del order, values, w, first
-            def rank(part):
-                upto, at = np.zeros(len(self.values) + 1, kind), np.zeros(len(self.values), kind)
-                for i in part:
-                    amap, mask = _pixels(masks, maps, i)
-                    x = amap[~mask]
-                    x.sort()
-                    j = self.values.searchsorted(x)                                            # values[j-1] < x <= values[j]
-                    for total, k in (upto, j), (at, j[self.values.take(j, mode="clip") == x]):
-                        first = np.flatnonzero(np.concatenate([[True], k[1:] != k[:-1]])[:len(k)])   # k ascends: where each number begins
-                        total[k[first]] += np.diff(np.append(first, len(k)))
-                return upto, at
-            upto, at = (sum(x) for x in zip(*pool.map(rank, (range(i, len(masks), workers) for i in range(workers)))))
-        self.at, self.above = at, self.n_good - upto[:-1].cumsum()                             # good pixels equal to each value, and greater
+# %% ../nbs/09_metrics.ipynb #fd0278f4
+def _by_pixel(i, amap, mask):
+    "(values, weights) of image i's defect pixels: every pixel the same weight"
+    return amap[mask], np.ones(int(mask.sum()))
 
-    def area(self,
-        limit=1.,     # integrate to this false-positive rate
-        weight=None,  # (len(values),) share of the ordinate that each value brings, summing to 1; None: the curve's own
-    ):
-        "Area under the weighted share of defect pixels found over the false-positive rate from 0 to `limit`, divided by `limit`; trapezoids, as the benchmarks' own code"
-        w, a, b = self.weight if weight is None else weight, self.above / self.n_good, (self.above + self.at) / self.n_good   # at value v the rate goes from a to b
-        return float((w * np.where(b <= limit, limit - (a + b) / 2, np.maximum(limit - a, 0)**2 / np.maximum(2 * (b - a), 1e-300))).sum() / limit)
-
-    def auroc(self):
-        "Exact area under the ROC curve over all pixels, ties as scikit-learn counts them"
-        return self.area(1., self.bad / self.bad.sum())
-
-    def average_precision(self):
-        "scikit-learn's average precision over all pixels: the precision at each recall, no interpolation"
-        found = self.bad[::-1].cumsum()[::-1]
-        return float((self.bad / found[0] * (found / (found + self.above + self.at))).sum())
-
-    def oracle_f1(self):
-        "The greatest F1 that any threshold reaches: an oracle's number, for the threshold is chosen with the labels"
-        found = self.bad[::-1].cumsum()[::-1]
-        return float((2 * found / (found + self.above + self.at + found[0])).max())
-
+# %% ../nbs/09_metrics.ipynb #c261ea5e
 def _by_region(i, amap, mask):
-    "Every region of 8-connected defect pixels the same weight"
+    "(values, weights) of image i's defect pixels: every region of 8-connected ones the same weight"
     from scipy.ndimage import label
     regions, _ = label(mask, np.ones((3, 3)))
     regions = regions[mask]
     return amap[mask], 1 / np.bincount(regions)[regions]
 
+# %% ../nbs/09_metrics.ipynb #4345928e
+def _run_starts(
+    x,  # (n,) sorted
+):
+    "Where each run of equal values begins"
+    return np.flatnonzero(np.concatenate([[True], x[1:] != x[:-1]])[:len(x)])
+
+# %% ../nbs/09_metrics.ipynb #8e4e8568
+def _count_into(
+    total,   # (k,) counts, changed in place
+    places,  # (n,) whole numbers below k, ascending
+):
+    "Add 1 to `total` at each of the places; for ascending ones much faster than `np.add.at`"
+    first = _run_starts(places)
+    total[places[first]] += np.diff(first, append=len(places))
+
+# %% ../nbs/09_metrics.ipynb #3dfeabda
+class PixelCurve:
+    """All pixels of a test set, gathered in two passes that hold one image a thread.
+    For each different value v of a defect pixel: how many good pixels lie above v and at v.
+    Every pixel metric follows exactly, ties included, for between two such values only good pixels come in.
+    Holds about 20 bytes a defect pixel, 8 more a thread, and no good pixel. `weights` may name a pixel more than once.
+    Raises `GradKitError` for NaN, missing or resized masks, other shapes, and where no or every pixel is a defect"""
+    def __init__(self,
+        masks,         # list of (H,W) bool, each at its image's native size, True on the defect; False if normal
+        maps,          # (B,h,w) or list of (h,w) finite floats, higher is more anomalous; resized to each mask's size
+        weights=None,  # function (i, map, mask) -> (values, weights) of image i's defect pixels; None: by region
+        workers=None,  # threads; None: as many as torch uses, at most 4
+    ):
+        if len(masks) != len(maps):
+            raise GradKitError(f"there are {len(maps)} maps and {len(masks)} masks; give one for each image, "
+                               "all False where there is no defect")
+        workers = workers or min(4, torch.get_num_threads())
+        with ThreadPoolExecutor(workers) as pool:
+            self._gather_defects(pool, masks, maps, weights or _by_region)
+            parts = [range(i, len(masks), workers) for i in range(workers)]
+            counts = pool.map(lambda part: self._count_good(masks, maps, part), parts)
+            upto, self.at = (sum(x) for x in zip(*counts))
+        self.above = self.n_good - upto[:-1].cumsum()   # good pixels greater than each value; `at`: equal to it
+
+# %% ../nbs/09_metrics.ipynb #f499d941
+@patch
+def _gather_defects(self:PixelCurve, pool, masks, maps, weights):
+    "First pass: the different values of defect pixels, ascending, and how many pixels and what weight each has"
+    def one_image(i):
+        amap, mask = _pixels(masks, maps, i)
+        n = int(mask.sum())
+        found = weights(i, amap, mask) if n else (np.empty(0, np.float32), np.empty(0))
+        return mask.size - n, n, *found
+    n_good, n_bad, values, w = zip(*pool.map(one_image, range(len(masks)))) if len(masks) else ((), (), (), ())
+    self.n_good, self.n_bad = sum(n_good), sum(n_bad)
+    if not self.n_good or not self.n_bad:
+        raise GradKitError(f"pixel metrics need both good and defect pixels; found {self.n_good} good "
+                           f"and {self.n_bad} defect pixels; add images with masks")
+    values, w = np.concatenate(values), np.concatenate(w)
+    order = values.argsort()
+    values, w = values[order], w[order]
+    first = _run_starts(values)
+    self.values, self.bad = values[first], np.diff(first, append=len(values))
+    self.weight = np.add.reduceat(w, first) / w.sum()   # sums to 1
+
+# %% ../nbs/09_metrics.ipynb #5da185ce
+@patch
+def _count_good(self:PixelCurve, masks, maps, part):
+    "Second pass, over the images in `part`: good pixels (between the value before and each value, at each value)"
+    kind = np.int32 if self.n_good < 2**31 else np.int64
+    upto, at = np.zeros(len(self.values) + 1, kind), np.zeros(len(self.values), kind)
+    for i in part:
+        amap, mask = _pixels(masks, maps, i)
+        good = amap[~mask]
+        good.sort()
+        place = self.values.searchsorted(good)   # values[place - 1] < good <= values[place]
+        equal = self.values.take(place, mode="clip") == good
+        _count_into(upto, place)
+        _count_into(at, place[equal])
+    return upto, at
+
+# %% ../nbs/09_metrics.ipynb #5757b750
+@patch
+def area(self:PixelCurve,
+    limit=1.,     # integrate to this false-positive rate
+    weight=None,  # (len(values),) share of the ordinate that each value brings, summing to 1; None: the curve's own
+):
+    """Area under the weighted share of defect pixels found over the false-positive rate up to `limit`, over `limit`.
+    Trapezoids, as the benchmarks' own code"""
+    w = self.weight if weight is None else weight
+    a, b = self.above / self.n_good, (self.above + self.at) / self.n_good   # at value v the rate goes from a to b
+    whole, cut = limit - (a + b) / 2, np.maximum(limit - a, 0)**2 / np.maximum(2 * (b - a), 1e-300)
+    return float((w * np.where(b <= limit, whole, cut)).sum() / limit)
+
+# %% ../nbs/09_metrics.ipynb #806820c7
+@patch
+def auroc(self:PixelCurve):
+    "Exact area under the ROC curve over all pixels, ties as scikit-learn counts them"
+    return self.area(1., self.bad / self.bad.sum())
+
+# %% ../nbs/09_metrics.ipynb #60250783
+@patch
+def average_precision(self:PixelCurve):
+    "scikit-learn's average precision over all pixels: the precision at each recall, no interpolation"
+    found = self.bad[::-1].cumsum()[::-1]
+    return float((self.bad / found[0] * (found / (found + self.above + self.at))).sum())
+
+# %% ../nbs/09_metrics.ipynb #bc6f5ee7
+@patch
+def oracle_f1(self:PixelCurve):
+    "The greatest F1 that any threshold reaches: an oracle's number, for the threshold is chosen with the labels"
+    found = self.bad[::-1].cumsum()[::-1]
+    return float((2 * found / (found + self.above + self.at + found[0])).max())
+
+# %% ../nbs/09_metrics.ipynb #e59cc08e
 def pixel_auroc(
     masks,  # list of (H,W) bool, each at its image's native size, True on the defect; all False for normal images
-    maps,   # (B,h,w) or list of (h,w) finite floats, higher is more anomalous; resized to each mask's size, never the mask to the map
+    maps,   # (B,h,w) or list of (h,w) finite floats, higher is more anomalous; resized to each mask's size
 ):
     "Exact area under the ROC curve over all pixels, in [0,1]; raises `GradKitError` as `PixelCurve` does"
-    return PixelCurve(masks, maps, lambda i, amap, mask: (amap[mask], np.ones(int(mask.sum())))).auroc()
+    return PixelCurve(masks, maps, _by_pixel).auroc()
 
 # %% ../nbs/09_metrics.ipynb #e3c97405
 def aupro(
@@ -166,12 +237,40 @@ def aupro(
     maps,      # (B,h,w) or list of (h,w) finite floats
     limit=.3,  # greatest false-positive rate
 ):
-    "MVTec AD's area under the per-region-overlap curve up to `limit`, in [0,1]; raises `GradKitError` as `PixelCurve` does"
-    if not 0 < limit <= 1: raise GradKitError(f"limit is {limit!r}, but must be above 0 and at most 1; MVTec AD's is 0.3")
+    """MVTec AD's area under the per-region-overlap curve up to `limit`, in [0,1].
+    Raises `GradKitError` as `PixelCurve` does"""
+    if not 0 < limit <= 1:
+        raise GradKitError(f"limit is {limit!r}, but must be above 0 and at most 1; MVTec AD's is 0.3")
     return PixelCurve(masks, maps).area(limit)
 
+# %% ../nbs/09_metrics.ipynb #63cf52ee
 SPRO_LIMITS = .01, .05, .1, .3, 1.
 
+def _check_defects(defect_masks, saturation_areas, maps):
+    "Refuse unequal lengths, empty defects, and areas below one pixel"
+    for name, x in ("saturation_areas", saturation_areas), ("maps", maps):
+        if len(x) != len(defect_masks):
+            raise GradKitError(f"{name} has {len(x)} entries and defect_masks has {len(defect_masks)}; "
+                               "give one for each image")
+    for i, (defects, areas) in enumerate(zip(defect_masks, saturation_areas)):
+        if len(defects) != len(areas):
+            raise GradKitError(f"image {i} has {len(defects)} defects and {len(areas)} saturation areas; "
+                               "give one for each defect")
+        if any(not as_array(d).any() for d in defects):
+            raise GradKitError(f"image {i} has an empty defect mask; remove it, or mark the defect")
+        if any(n < 1 for n in areas):
+            raise GradKitError(f"image {i} has the saturation areas {list(areas)}, "
+                               "but each must be at least one pixel; correct defects_config.json")
+
+# %% ../nbs/09_metrics.ipynb #5fe4dafe
+def _saturating(amap, defects, areas):
+    "(values, weights) of an image's defect pixels: those that saturate a defect share a weight of 1"
+    values = [np.sort(amap[as_array(d).astype(bool)])[::-1] for d in defects]
+    enough = [min(int(n), len(v)) for v, n in zip(values, areas)]
+    weights = [np.where(np.arange(len(v)) < n, 1 / n, 0.) for v, n in zip(values, enough)]
+    return np.concatenate(values), np.concatenate(weights)
+
+# %% ../nbs/09_metrics.ipynb #f6ec99df
 def spro(
     defect_masks,      # for each image a list of (H,W) bool, one a defect, at native size; [] for normal images
     saturation_areas,  # for each image a list of numbers of pixels, one a defect
@@ -179,20 +278,17 @@ def spro(
     sizes=None,        # (H,W) of each image; None: of its masks, or for a normal image its map's
     limits=SPRO_LIMITS,
 ):
-    "{limit: MVTec LOCO AD's area under the saturated per-region-overlap curve up to it}, each in [0,1]; raises `GradKitError` as `PixelCurve` does"
-    for name, x in ("saturation_areas", saturation_areas), ("maps", maps):
-        if len(x) != len(defect_masks): raise GradKitError(f"{name} has {len(x)} entries and defect_masks has {len(defect_masks)}; give one for each image")
-    for i, (m, s) in enumerate(zip(defect_masks, saturation_areas)):
-        if len(m) != len(s): raise GradKitError(f"image {i} has {len(m)} defects and {len(s)} saturation areas; give one for each defect")
-        if any(not as_array(d).any() for d in m): raise GradKitError(f"image {i} has an empty defect mask; remove it, or mark the defect")
-        if any(n < 1 for n in s): raise GradKitError(f"image {i} has the saturation areas {list(s)}, but each must be at least one pixel; correct defects_config.json")
-    def weights(i, amap, mask):
-        parts = [(np.sort(amap[as_array(d).astype(bool)])[::-1], int(n)) for d, n in zip(defect_masks[i], saturation_areas[i])]
-        return np.concatenate([v for v, _ in parts]), np.concatenate([np.where(np.arange(len(v)) < n, 1 / min(n, len(v)), 0.) for v, n in parts])
-    whole = [np.logical_or.reduce([as_array(d).astype(bool) for d in m]) if len(m) else np.zeros(sizes[i] if sizes is not None else as_array(maps[i]).shape, bool) for i, m in enumerate(defect_masks)]
-    curve = PixelCurve(whole, maps, weights)
+    """{limit: MVTec LOCO AD's area under the saturated per-region-overlap curve up to it}, each in [0,1].
+    Raises `GradKitError` as `PixelCurve` does"""
+    _check_defects(defect_masks, saturation_areas, maps)
+    def whole_mask(i):
+        if len(defect_masks[i]): return np.logical_or.reduce([as_array(d).astype(bool) for d in defect_masks[i]])
+        return np.zeros(sizes[i] if sizes is not None else as_array(maps[i]).shape, bool)
+    def weights(i, amap, mask): return _saturating(amap, defect_masks[i], saturation_areas[i])
+    curve = PixelCurve([whole_mask(i) for i in range(len(defect_masks))], maps, weights)
     return {limit: curve.area(limit) for limit in limits}
 
+# %% ../nbs/09_metrics.ipynb #3ba53cc2
 def spro_table(
     defect_masks,      # as for `spro`
     saturation_areas,  # as for `spro`
@@ -201,12 +297,14 @@ def spro_table(
     sizes=None,        # as for `spro`
     limits=SPRO_LIMITS,
 ):
-    "{\"logical\", \"structural\", \"mean\": {limit: sPRO}}: each kind with all good images, then their mean where both are there (the official number of MVTec LOCO AD)"
+    """{"logical", "structural", "mean": {limit: sPRO}}: each kind with all good images, then their mean.
+    The mean is there where both kinds are, and is the official number of MVTec LOCO AD"""
     table = {}
     for kind in KINDS:
-        use = [i for i, (k, m) in enumerate(zip(kinds, defect_masks)) if k == kind or not len(m)]
-        if any(len(defect_masks[i]) for i in use):
-            table[kind] = spro(*([x[i] for i in use] for x in (defect_masks, saturation_areas, maps)), None if sizes is None else [sizes[i] for i in use], limits)
+        chosen = [i for i, (k, defects) in enumerate(zip(kinds, defect_masks)) if k == kind or not len(defects)]
+        if not any(len(defect_masks[i]) for i in chosen): continue
+        defects, areas, amaps = ([x[i] for i in chosen] for x in (defect_masks, saturation_areas, maps))
+        table[kind] = spro(defects, areas, amaps, None if sizes is None else [sizes[i] for i in chosen], limits)
     if len(table) == 2: table["mean"] = {l: (table["logical"][l] + table["structural"][l]) / 2 for l in limits}
     return table
 
@@ -216,50 +314,70 @@ def _groups(labels, kinds, defects):
     labels = _labels(labels)
     kinds, defects = ([None] * len(labels) if x is None else list(x) for x in (kinds, defects))
     for name, x in ("kinds", kinds), ("defects", defects):
-        if len(x) != len(labels): raise GradKitError(f"{name} has {len(x)} values and labels has {len(labels)}; give one for each image")
+        if len(x) != len(labels):
+            raise GradKitError(f"{name} has {len(x)} values and labels has {len(labels)}; give one for each image")
     return labels, np.array(kinds, object), np.array([str(d or "anomalous") for d in defects], object)
 
-def _mean(values): return float(np.mean(values)) if len(values) else None
-
+# %% ../nbs/09_metrics.ipynb #4dfced8b
 def auroc_table(
     scores,        # (N,) finite numbers, higher is more anomalous
     labels,        # (N,) 0 normal, 1 anomalous
-    kinds=None,    # (N,) "logical" or "structural" for anomalous images where the data tells them apart; anything else is ignored
+    kinds=None,    # (N,) "logical" or "structural" for anomalous images where known; anything else is ignored
     defects=None,  # (N,) name of the defect type of each anomalous image; None: one type, "anomalous"
 ):
     """Image AUROCs, each group of anomalies against all normal images, as a dict:
     `by_defect` {type: AUROC}; `logical` and `structural` where there are such images;
-    `mean`: of logical and structural where both exist (the official number of MVTec LOCO), otherwise over the defect types;
-    `pooled`: all anomalies at once (the official number of MVTec AD). `mean` and `pooled` are None where normal or anomalous images are missing."""
+    `mean`: of logical and structural where both exist (the official number of MVTec LOCO), else over the defect types;
+    `pooled`: all anomalies at once (the official number of MVTec AD).
+    `mean` and `pooled` are None where normal or anomalous images are missing."""
     labels, kinds, defects = _groups(labels, kinds, defects)
     scores = _scores(scores, len(labels))
-    def against_all_good(group):
-        use = ~labels | group
-        return image_auroc(labels[use], scores[use])
     if labels.all() or not labels.any(): return dict(by_defect={}, mean=None, pooled=None)
-    table = dict(by_defect={d: against_all_good(labels & (defects == d)) for d in sorted(set(defects[labels]))})
-    for kind in KINDS:
-        if (group := labels & (kinds == kind)).any(): table[kind] = against_all_good(group)
-    both = all(k in table for k in KINDS)
-    table["mean"] = _mean([table[k] for k in KINDS] if both else list(table["by_defect"].values()))
-    table["pooled"] = image_auroc(labels, scores)
-    return table
+    def against_all_good(group):
+        chosen = ~labels | group
+        return image_auroc(labels[chosen], scores[chosen])
+    by_defect = {d: against_all_good(labels & (defects == d)) for d in sorted(set(defects[labels]))}
+    by_kind = {k: against_all_good(labels & (kinds == k)) for k in KINDS if (labels & (kinds == k)).any()}
+    averaged = by_kind if len(by_kind) == len(KINDS) else by_defect
+    return dict(by_defect=by_defect, **by_kind,
+                mean=float(np.mean(list(averaged.values()))), pooled=image_auroc(labels, scores))
 
 # %% ../nbs/09_metrics.ipynb #b879465f
 def flat_auroc(
     table,  # what `auroc_table` gave
 ):
-    "One name for each group and each defect type; a type that is named like a group keeps its value under `defect NAME`"
+    "One name for each group and each defect type; a type that is named like a group stands under `defect NAME`"
     groups = {k: v for k, v in table.items() if k != "by_defect"}
-    return groups | {(d if groups.get(d, v) == v else f"defect {d}"): v for d, v in table["by_defect"].items()}
+    def name(defect, value): return defect if groups.get(defect, value) == value else f"defect {defect}"
+    return groups | {name(d, v): v for d, v in table["by_defect"].items()}
 
+# %% ../nbs/09_metrics.ipynb #fb2ee9e5
 def headline(
     table,  # what `auroc_table` or `flat_auroc` gave
 ):
-    "The one number of a table by its benchmark's custom: the mean of logical and structural where both exist (MVTec LOCO AD), else all anomalies at once (MVTec AD)"
+    """The one number of a table by its benchmark's custom.
+    The mean of logical and structural where both exist (MVTec LOCO AD), else all anomalies at once (MVTec AD)"""
     return table["mean"] if all(k in table for k in KINDS) else table["pooled"]
 
 # %% ../nbs/09_metrics.ipynb #f4666585
+def _drawn_again(n, draws, rng):
+    "(draws, n): how often each of n images is drawn, n times with replacement"
+    return rng.multinomial(n, [1 / n] * n, draws)
+
+# %% ../nbs/09_metrics.ipynb #3ff81f62
+def _redrawn_aurocs(
+    bad,    # (n,) scores of anomalous images
+    good,   # (m,) scores of normal images, ascending
+    below,  # (draws, m + 1) normal images drawn among the k lowest
+    rng,
+):
+    "(draws,) AUROCs of the images drawn again"
+    left, right = (np.searchsorted(good, bad, side) for side in ("left", "right"))   # normal images below, not above
+    drawn = _drawn_again(len(bad), len(below), rng)
+    pairs = [counts @ (lowest[left] + lowest[right]) for counts, lowest in zip(drawn, below)]   # twice: a tie is half
+    return np.array(pairs) / (2 * len(bad) * len(good))
+
+# %% ../nbs/09_metrics.ipynb #ea648ef0
 def auroc_intervals(
     scores,      # (N,) finite numbers
     labels,      # (N,) 0 normal, 1 anomalous
@@ -268,24 +386,22 @@ def auroc_intervals(
     draws=2000,  # of the bootstrap
     seed=0,
 ):
-    "{\"pooled\" and, where there are such images, \"logical\", \"structural\" and their \"mean\": [low, high]}: percentile bootstrap by image of `auroc_table`'s numbers; {} where one class is missing"
+    """{"pooled": [low, high]}, percentile bootstrap by image of `auroc_table`'s numbers; {} where one class is missing.
+    Also "logical", "structural" and their "mean", where there are such images"""
     labels, kinds, _ = _groups(labels, kinds, None)
     scores, rng = _scores(scores, len(labels)), np.random.default_rng(seed)
     if not 0 < level < 1: raise GradKitError(f"level is {level!r}, but must be between 0 and 1; 0.95 is usual")
     if labels.all() or not labels.any(): return {}
     good = scores[~labels]
-    again = rng.multinomial(len(good), [1 / len(good)] * len(good), draws)[:, np.argsort(good)]   # (draws, good), lowest first: how often each normal image is drawn
-    good = np.sort(good)
-    below = np.pad(again.cumsum(1), ((0, 0), (1, 0)))                                        # (draws, good + 1): normal images drawn among the k lowest
-    def auroc(group):
-        bad = scores[group]
-        left, right = (np.searchsorted(good, bad, side) for side in ("left", "right"))       # normal images below, and not above
-        drawn = rng.multinomial(len(bad), [1 / len(bad)] * len(bad), draws)                  # (draws, bad)
-        return np.array([d @ (b[left] + b[right]) for d, b in zip(drawn, below)]) / (2 * len(bad) * len(good))
-    values = {"pooled": auroc(labels)} | {k: auroc(labels & (kinds == k)) for k in KINDS if (labels & (kinds == k)).any()}
+    drawn = _drawn_again(len(good), draws, rng)[:, np.argsort(good)]   # lowest first
+    good, below = np.sort(good), np.pad(drawn.cumsum(1), ((0, 0), (1, 0)))
+    groups = {"pooled": labels} | {k: labels & (kinds == k) for k in KINDS if (labels & (kinds == k)).any()}
+    values = {name: _redrawn_aurocs(scores[group], good, below, rng) for name, group in groups.items()}
     if all(k in values for k in KINDS): values["mean"] = (values["logical"] + values["structural"]) / 2
-    return {k: [float(q) for q in np.quantile(v, [(1 - level) / 2, (1 + level) / 2])] for k, v in values.items()}
+    ends = (1 - level) / 2, (1 + level) / 2
+    return {name: [float(q) for q in np.quantile(v, ends)] for name, v in values.items()}
 
+# %% ../nbs/09_metrics.ipynb #43be59f1
 def oracle_f1(
     labels,  # (N,) 0 normal, 1 anomalous
     scores,  # (N,) finite numbers
@@ -297,6 +413,40 @@ def oracle_f1(
     from sklearn.metrics import precision_recall_curve
     precision, recall, _ = precision_recall_curve(labels, scores)
     return float((2 * precision * recall / np.maximum(precision + recall, 1e-300)).max())
+
+# %% ../nbs/09_metrics.ipynb #99354fb0
+def _alarm_rates(scores, labels, defects, threshold):
+    "Shares of images above the threshold, None where there is no threshold or no such image"
+    def rate(group): return None if threshold is None or not group.any() else float((scores > threshold)[group].mean())
+    return dict(false_alarm_rate=rate(~labels), detection_rate=rate(labels),
+                detection_rate_by_defect={d: rate(labels & (defects == d)) for d in sorted(set(defects[labels]))})
+
+# %% ../nbs/09_metrics.ipynb #a4795076
+def _marked_pixels(masks, labels):
+    "How many pixels each mask marks; a normal image with any is refused"
+    if len(masks) != len(labels):
+        raise GradKitError(f"masks has {len(masks)} values and labels has {len(labels)}; give one for each image")
+    marked = [int(np.count_nonzero(as_array(m))) if m is not None else 0 for m in masks]
+    if wrong := [i for i, n in enumerate(marked) if n and not labels[i]]:
+        raise GradKitError(f"image {wrong[0]} is labelled normal, but its mask marks {marked[wrong[0]]} pixels; "
+                           "correct the label or the mask")
+    return marked
+
+# %% ../nbs/09_metrics.ipynb #ca605928
+def _pixel_metrics(maps, labels, kinds, masks, defect_masks, saturation_areas):
+    "The numbers over pixels, all None where maps or marked pixels are missing"
+    if masks is None or maps is None or not any(_marked_pixels(masks, labels)):
+        return dict.fromkeys(["pixel_auroc", "pixel_ap", "aupro", "oracle_pixel_f1", "spro"])
+    curve, saturated = PixelCurve(masks, maps), None
+    if saturation_areas is not None:
+        table = spro_table(defect_masks, saturation_areas, maps, kinds, [as_array(m).shape for m in masks])
+        saturated = {k: {str(limit): v for limit, v in t.items()} for k, t in table.items()}   # JSON's keys are text
+    return dict(
+        pixel_auroc=curve.auroc(),
+        pixel_ap=curve.average_precision(),
+        aupro=curve.area(.3),
+        oracle_pixel_f1=curve.oracle_f1(),
+        spro=saturated or None)
 
 # %% ../nbs/09_metrics.ipynb #3b365f0d
 def evaluate(
@@ -310,28 +460,26 @@ def evaluate(
     saturation_areas=None,  # beside them, as for `spro`; None: no sPRO
     threshold=None,  # images that score above it (not equal) raise an alarm; in the unit of the scores
 ):
-    """One run's results as a plain dict ready for JSON; None stands for what cannot be measured (no threshold, no masks, one class only).
-    `image_auroc` is `auroc_table`'s, `image_auroc_95` `auroc_intervals`', `aupro` MVTec AD's up to 0.3, `spro` `spro_table`'s. What begins with `oracle_` chose its threshold with the labels. Raises `GradKitError` as the functions above do, and where a normal image's mask marks a defect."""
+    """One run's results as a plain dict ready for JSON.
+    None stands for what cannot be measured (no threshold, no masks, one class only).
+    `image_auroc` is `auroc_table`'s, `image_auroc_95` `auroc_intervals`', `spro` `spro_table`'s,
+    `aupro` MVTec AD's up to 0.3.
+    What begins with `oracle_` chose its threshold with the labels.
+    Raises `GradKitError` as the functions above do, and where a normal image's mask marks a defect."""
     labels, kinds, defects = _groups(labels, kinds, defects)
-    scores, curve, saturated = _scores(scores, len(labels)), None, None
-    if threshold is not None and not np.isfinite(threshold := float(threshold)): raise GradKitError(f"threshold is {threshold}, but must be a finite number; fit it anew on normal images")
-    if masks is not None and maps is not None:
-        if len(masks) != len(labels): raise GradKitError(f"masks has {len(masks)} values and labels has {len(labels)}; give one for each image")
-        marked = [int(np.count_nonzero(as_array(m))) if m is not None else 0 for m in masks]
-        if wrong := [i for i, n in enumerate(marked) if n and not labels[i]]:
-            raise GradKitError(f"image {wrong[0]} is labelled normal, but its mask marks {marked[wrong[0]]} pixels; correct the label or the mask")
-        if any(marked): curve = PixelCurve(masks, maps)
-        if any(marked) and saturation_areas is not None:
-            table = spro_table(defect_masks, saturation_areas, maps, kinds, [as_array(m).shape for m in masks])
-            saturated = {k: {str(l): v for l, v in t.items()} for k, t in table.items()} or None
-    alarm = None if threshold is None else scores > threshold
-    rate = lambda group: None if alarm is None or not group.any() else float(alarm[group].mean())
-    both = labels.any() and not labels.all()
-    return dict(image_auroc=auroc_table(scores, labels, kinds, defects), image_auroc_95=auroc_intervals(scores, labels, kinds), oracle_f1=oracle_f1(labels, scores) if both else None,
-                pixel_auroc=curve and curve.auroc(), pixel_ap=curve and curve.average_precision(), aupro=curve and curve.area(.3), oracle_pixel_f1=curve and curve.oracle_f1(), spro=saturated,
-                threshold=threshold, false_alarm_rate=rate(~labels), detection_rate=rate(labels),
-                detection_rate_by_defect={d: rate(labels & (defects == d)) for d in sorted(set(defects[labels]))},
-                n_normal=int((~labels).sum()), n_anomalous=int(labels.sum()))
+    scores = _scores(scores, len(labels))
+    if threshold is not None and not np.isfinite(threshold := float(threshold)):
+        raise GradKitError(f"threshold is {threshold}, but must be a finite number; fit it anew on normal images")
+    over_pixels = _pixel_metrics(maps, labels, kinds, masks, defect_masks, saturation_areas)
+    return dict(
+        image_auroc=auroc_table(scores, labels, kinds, defects),
+        image_auroc_95=auroc_intervals(scores, labels, kinds),
+        oracle_f1=oracle_f1(labels, scores) if labels.any() and not labels.all() else None,
+        **over_pixels,
+        threshold=threshold,
+        **_alarm_rates(scores, labels, defects, threshold),
+        n_normal=int((~labels).sum()),
+        n_anomalous=int(labels.sum()))
 
 # %% ../nbs/09_metrics.ipynb #8c118613
 def _small(images, side): return resize_images(images, side).float() / 255
@@ -341,62 +489,80 @@ def nearest_image(
     images,   # uint8 (B,3,S,S)
     side=32,  # pixels at which they are compared
 ):
-    "(maps (B,side,side), image scores (B,)): squared difference to the nearest normal image, and its root mean square"
-    a, b = _small(normal, side), _small(images, side)
-    near = a[torch.cdist(b.flatten(1), a.flatten(1)).argmin(1)]
-    maps = (b - near).square().mean(1)
+    """(maps (B,side,side), image scores (B,)) against the nearest normal image.
+    A map is the squared difference to it, the score its root mean"""
+    normal, images = _small(normal, side), _small(images, side)
+    nearest = normal[torch.cdist(images.flatten(1), normal.flatten(1)).argmin(1)]
+    maps = (images - nearest).square().mean(1)
     return maps, maps.mean((1, 2)).sqrt()
 
+# %% ../nbs/09_metrics.ipynb #1d3698ad
 def eigenimages(
     normal,   # uint8 (N,3,S,S)
     images,   # uint8 (B,3,S,S)
     side=64,
     components=32,  # principal components; at most half as many as there are images
 ):
-    "(maps (B,side,side), image scores (B,)): squared remainder, averaged over 5 x 5 pixels, and the mean of its highest 1 %"
+    """(maps (B,side,side), image scores (B,)) of what the principal components of normal images leave over.
+    A map is the squared remainder, averaged over 5 x 5 pixels, the score the mean of its highest 1 %"""
     from sklearn.decomposition import PCA
-    a, b = (_small(x, side).flatten(1).numpy() for x in (normal, images))
-    pca = PCA(max(1, min(components, len(a) // 2)), svd_solver="randomized", random_state=0).fit(a)
-    left = torch.from_numpy(b - pca.inverse_transform(pca.transform(b)).astype(np.float32))
-    maps = left.square().reshape(-1, 3, side, side).mean(1)
+    normal, images = (_small(x, side).flatten(1).numpy() for x in (normal, images))
+    pca = PCA(max(1, min(components, len(normal) // 2)), svd_solver="randomized", random_state=0).fit(normal)
+    projected = pca.inverse_transform(pca.transform(images)).astype(np.float32)
+    maps = torch.from_numpy(images - projected).square().reshape(-1, 3, side, side).mean(1)
     maps = F.avg_pool2d(F.pad(maps[:, None], (2,) * 4, "replicate"), 5, 1)[:, 0]
     flat = maps.flatten(1)
     return maps, flat.topk(max(1, flat.shape[1] // 100), 1).values.mean(1)
 
+# %% ../nbs/09_metrics.ipynb #d21394d3
 BASELINES = {"nearest image": nearest_image, "eigenimages": eigenimages}  # name -> function of (normal, images)
 
 # %% ../nbs/09_metrics.ipynb #e00f1d29
+def _cell_text(x, digits):
+    "A number, text, None or a mean with its spread, as it is printed"
+    if x is None: return "-"
+    if not isinstance(x, dict): return f"{x:.{digits}f}" if isinstance(x, (float, np.floating)) else str(x)
+    return _cell_text(x["mean"], digits) + (f" ± {x['std']:.{digits}f}" if x["std"] is not None else "")
+
+# %% ../nbs/09_metrics.ipynb #a434af69
 def format_table(
     rows,      # list of rows; a cell is text, a number, None (printed as "-") or `summarise`'s {"mean", "std", "n"}
     headers,   # list of column names
     digits=3,  # decimals of floats
 ):
-    "An aligned plain-text table: text to the left, numbers to the right; raises `GradKitError` for a row of another length than `headers`"
-    def text(x):
-        if x is None: return "-"
-        if isinstance(x, dict): return text(x["mean"]) + (f" ± {x['std']:.{digits}f}" if x["std"] is not None else "")
-        return f"{x:.{digits}f}" if isinstance(x, (float, np.floating)) else str(x)
+    """An aligned plain-text table: text to the left, numbers to the right.
+    Raises `GradKitError` for a row of another length than `headers`"""
     for i, r in enumerate(rows):
-        if len(r) != len(headers): raise GradKitError(f"row {i} of the table has {len(r)} cells and there are {len(headers)} headers; give one for each")
-    left = [all(isinstance(r[j], str) for r in rows) for j in range(len(headers))]
-    lines = [[str(h) for h in headers], *([text(x) for x in r] for r in rows)]
+        if len(r) != len(headers):
+            raise GradKitError(f"row {i} of the table has {len(r)} cells and there are {len(headers)} headers; "
+                               "give one for each")
+    lines = [[str(h) for h in headers], *([_cell_text(x, digits) for x in r] for r in rows)]
     width = [max(len(l[j]) for l in lines) for j in range(len(headers))]
+    left = [all(isinstance(r[j], str) for r in rows) for j in range(len(headers))]
     lines.insert(1, ["-" * w for w in width])
-    return "\n".join("  ".join(c.ljust(w) if at_left else c.rjust(w) for c, w, at_left in zip(l, width, left)).rstrip() for l in lines)
+    def aligned(line): return [c.ljust(w) if to_left else c.rjust(w) for c, w, to_left in zip(line, width, left)]
+    return "\n".join("  ".join(aligned(line)).rstrip() for line in lines)
 
 # %% ../nbs/09_metrics.ipynb #e33bf386
 def _is_number(x): return isinstance(x, (int, float, np.integer, np.floating)) and not isinstance(x, bool)
 
+def _spread(numbers):
+    "The mean of numbers and their sample's standard deviation (divided by n - 1), None for one number"
+    std = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
+    return dict(mean=float(np.mean(numbers)), std=std, n=len(numbers))
+
+# %% ../nbs/09_metrics.ipynb #0257da45
 def summarise(
     results,  # list of dicts of the same shape, e.g. of `evaluate`, one a seed
 ):
-    """The same nested dict with {"mean", "std", "n"} for each number, over the results that have it. `std` is the sample's (divided by n - 1), None for one result.
-    What is no number stays if all agree and becomes the list of all values otherwise. Raises `GradKitError` for an empty list."""
+    """The same nested dict with {"mean", "std", "n"} for each number, over the results that have it.
+    `std` is the sample's (divided by n - 1), None for one result.
+    What is no number stays if all agree and becomes the list of all values otherwise.
+    Raises `GradKitError` for an empty list."""
     if not results: raise GradKitError("there are no results to summarise; give at least one")
     if all(isinstance(r, dict) for r in results):
         keys = dict.fromkeys(k for r in results for k in r)  # in the order met
         return {k: summarise([r[k] for r in results if k in r]) for k in keys}
     known = [r for r in results if r is not None]
-    if known and all(_is_number(r) for r in known):
-        return dict(mean=float(np.mean(known)), std=float(np.std(known, ddof=1)) if len(known) > 1 else None, n=len(known))
+    if known and all(_is_number(r) for r in known): return _spread(known)
     return results[0] if all(r == results[0] for r in results) else list(results)

@@ -20,10 +20,20 @@ from .core import PATCH, GradKitError, atomic_write
 from .metrics import as_array, resize_map
 
 # %% ../nbs/10_plots.ipynb #8d696f0e
-_STYLE = {"figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 70, "figure.constrained_layout.use": True, "font.size": 10,
-          "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "image.interpolation": "nearest"}
-_INK, _NORMAL, _LINE = "0.15", "#3b6ea5", "#d62728"
+_STYLE = {
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.dpi": 70,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "image.interpolation": "nearest"}
+_INK, _NORMAL, _LINE, _TRUTH, _ANOMALOUS = "0.15", "#3b6ea5", "#d62728", "#00e5ff", "#e07b39"
 
+# %% ../nbs/10_plots.ipynb #6b4f8767
 def _figure(f):
     "Run `f` in the house's style and close what it made"
     @wraps(f)
@@ -33,72 +43,102 @@ def _figure(f):
             with plt.style.context(["default", _STYLE]): fig = f(*args, **kwargs)
         finally:
             for n in set(plt.get_fignums()) - before: plt.close(n)
-        for ax in fig.axes: ax.tick_params(which="both", colors=_INK)  # ticks are made when drawn, in the style of that moment
+        for ax in fig.axes: ax.tick_params(which="both", colors=_INK)  # ticks are made when drawn, in the style then
         return fig
     return wrapped
 
+# %% ../nbs/10_plots.ipynb #a06e7063
+def _same_length(n, name, x):
+    if len(x) != n: raise GradKitError(f"{name} has {len(x)} entries, but there are {n} images; give one for each")
+
+# %% ../nbs/10_plots.ipynb #b413e545
 def _images(images, name):
     "A list of (H,W,3) uint8 from an array or list of them in either order of axes"
     out = [as_array(x) for x in images]
     for i, x in enumerate(out):
         if x.dtype != np.uint8 or x.ndim != 3 or 3 not in (x.shape[0], x.shape[-1]):
-            raise GradKitError(f"{name}[{i}] is {x.dtype} of shape {x.shape}, but must be uint8 (H,W,3) or (3,H,W); bring it there with data.to_uint8")
+            raise GradKitError(f"{name}[{i}] is {x.dtype} of shape {x.shape}, but must be uint8 (H,W,3) or (3,H,W); "
+                               "bring it there with data.to_uint8")
         if x.shape[-1] != 3: out[i] = x.transpose(1, 2, 0)
     if not out: raise GradKitError(f"{name} is empty; give at least one image")
     return out
 
-def _same_length(n, name, x):
-    if len(x) != n: raise GradKitError(f"{name} has {len(x)} entries, but there are {n} images; give one for each")
-
+# %% ../nbs/10_plots.ipynb #2df54772
 def _planes(planes, name, n):
     "A list of (h,w) float arrays, one for each of `n` images"
     out = [as_array(x).astype(np.float64) for x in planes]
     _same_length(n, name, out)
     for i, x in enumerate(out):
-        if x.ndim != 2 or not x.size: raise GradKitError(f"{name}[{i}] has the shape {x.shape}, but must be (rows, columns); drop the other axes")
-        if not np.isfinite(x).all(): raise GradKitError(f"{name}[{i}] holds NaN or infinity; look for the layer that broke")
+        if x.ndim != 2 or not x.size:
+            raise GradKitError(f"{name}[{i}] has the shape {x.shape}, but must be (rows, columns); drop the other axes")
+        if not np.isfinite(x).all():
+            raise GradKitError(f"{name}[{i}] holds NaN or infinity; look for the layer that broke")
     return out
 
+# %% ../nbs/10_plots.ipynb #82f64030
 def _values(x, name, n=None):
     "`x` as (n,) floats"
     x = as_array(x)
-    if x.ndim != 1 or not len(x): raise GradKitError(f"{name} has the shape {x.shape}, but must be a list of one number or more; flatten it")
+    if x.ndim != 1 or not len(x):
+        raise GradKitError(f"{name} has the shape {x.shape}, but must be a list of one number or more; flatten it")
     if n is not None: _same_length(n, name, x)
     return x.astype(np.float64)
 
-def _full(image): return (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)  # imshow's own extent: pixel centres on whole numbers
+# %% ../nbs/10_plots.ipynb #81be322a
+def _full(image):
+    "imshow's own extent of an image: pixel centres on whole numbers"
+    return (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
 
-def _aspect(images): return float(np.clip(np.median([i.shape[0] / i.shape[1] for i in images]), 0.4, 2.5))  # height over width, for rows without gaps
+def _aspect(images):
+    "Height over width of the median image, for rows without gaps"
+    return float(np.clip(np.median([i.shape[0] / i.shape[1] for i in images]), 0.4, 2.5))
 
+# %% ../nbs/10_plots.ipynb #e775308b
 def _frame(ax, image, extent=None):
     "Show an image without ticks or frame, or leave the place empty for None"
     ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
     if image is not None: ax.imshow(image, extent=extent or _full(image))
 
+def _crop(ax, image):
+    "Show the whole image and nothing beyond, whatever was drawn over it"
+    ax.set(xlim=_full(image)[:2], ylim=_full(image)[2:])
+
+# %% ../nbs/10_plots.ipynb #0d0d76b8
 def _grey(image):
     "The image as a pale grey ground that colour can lie on"
     g = image @ np.array([0.299, 0.587, 0.114]) / 255
     return np.repeat((0.35 + 0.65 * g)[..., None], 3, axis=2)
 
+# %% ../nbs/10_plots.ipynb #733d7beb
+def _color_bar(fig, shown, ax, label, **kw):
+    "A colour bar with its label in the ink of the ticks"
+    bar = fig.colorbar(shown, ax=ax, label=label, **kw)
+    bar.ax.yaxis.label.set_color(_INK)
+    return bar
+
+# %% ../nbs/10_plots.ipynb #70e78268
+def _plain(text):
+    "Text as it stands: file names may hold dollars, which are no formulas, and bytes that are no letters"
+    return str(text).encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
+
+# %% ../nbs/10_plots.ipynb #3893b8f5
 def save_figure(
     fig,      # a matplotlib figure
     path,     # where to, ending in .png
     dpi=110,  # pixels an inch
 ):
-    "Write the figure as PNG, whole or not at all, close it and return its path; raises `GradKitError` for another suffix and where nothing can be written"
+    """Write the figure as PNG, whole or not at all, close it and return its path.
+    Raises `GradKitError` for another suffix and where nothing can be written"""
     path = Path(path)
-    if path.suffix.lower() != ".png": raise GradKitError(f"the figure's file is '{path.name}', but must end in .png; rename it")
+    if path.suffix.lower() != ".png":
+        raise GradKitError(f"the figure's file is '{path.name}', but must end in .png; rename it")
     with atomic_write(path) as tmp, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")   # names in scripts that the font lacks show as boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing")   # in scripts that the font lacks: boxes
         fig.savefig(tmp, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(fig)
     return path
 
 # %% ../nbs/10_plots.ipynb #d9013c85
-def _plain(text):
-    "Text as it stands: file names may hold dollars, which are no formulas, and bytes that are no letters"
-    return str(text).encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
-
 @_figure
 def plot_contrastive(
     images_by_level,  # {level n: (N,3,H,W) or (N,H,W,3) uint8}
@@ -106,12 +146,14 @@ def plot_contrastive(
     title=None,       # text above
     n_rows=4,         # rows at most
 ):
-    "Figs. 2 and 7: a column for each level, rows of samples, normal images first. Raises `GradKitError` for images that are not uint8"
+    """Figs. 2 and 7: a column for each level, rows of samples, normal images first.
+    Raises `GradKitError` for images that are not uint8"""
     columns = {"normal": _images(real, "real")} if real is not None else {}
     columns |= {f"n = {level}": _images(x, f"level {level}") for level, x in sorted(images_by_level.items())}
     if not columns: raise GradKitError("images_by_level is empty; give images of at least one level")
     rows = min(n_rows, max(map(len, columns.values())))
-    fig, axes = plt.subplots(rows, len(columns), figsize=(1.5 * len(columns), 1.5 * rows * _aspect(columns[next(iter(columns))]) + 0.3 + 0.3 * bool(title)), squeeze=False)
+    height = 1.5 * rows * _aspect(next(iter(columns.values()))) + 0.3 + 0.3 * bool(title)
+    fig, axes = plt.subplots(rows, len(columns), figsize=(1.5 * len(columns), height), squeeze=False)
     for column, (name, images) in zip(axes.T, columns.items()):
         for ax, image in zip(column, images[:rows] + [None] * rows): _frame(ax, image)
         column[0].set_title(name, fontsize=13)
@@ -125,18 +167,37 @@ def cell_extent(
     first=(PATCH - 1) / 2, # pixel at the centre of the first cell
     stride=4,              # pixels from cell to cell
 ):
-    "(left, right, bottom, top) in image pixels, as matplotlib's `extent` wants it, that puts each cell of a dense map on the centre of its window"
+    """(left, right, bottom, top) in image pixels, as matplotlib's `extent` wants it.
+    It puts each cell of a dense map on the centre of its window"""
     a = first - stride / 2
     return (a, a + stride * w, a + stride * h, a)
 
 # %% ../nbs/10_plots.ipynb #895a80a6
 def _log_ratio(weights, name, n):
     "log2(weight / mean of all), -inf for zero weights"
-    w = _planes(weights, name, n)
-    mean = np.mean(np.concatenate([x.ravel() for x in w]))
-    if min(x.min() for x in w) < 0 or mean <= 0: raise GradKitError(f"{name} has a weight below 0 or none above; give weights, not their logarithms")
-    with np.errstate(divide="ignore"): return [np.log2(x / mean) for x in w]
+    planes = _planes(weights, name, n)
+    mean = np.mean(np.concatenate([x.ravel() for x in planes]))
+    if min(x.min() for x in planes) < 0 or mean <= 0:
+        raise GradKitError(f"{name} has a weight below 0 or none above; give weights, not their logarithms")
+    with np.errstate(divide="ignore"): return [np.log2(x / mean) for x in planes]
 
+# %% ../nbs/10_plots.ipynb #de9f32b3
+def _scale_end(
+    x,  # (n,) absolute values of logarithms, infinite ones left aside
+):
+    "End of a colour scale around 0, in halves from 0.5 to 8"
+    return float(np.clip(np.ceil(2 * np.quantile(x[np.isfinite(x)], 0.98)) / 2, 0.5, 8))
+
+# %% ../nbs/10_plots.ipynb #4fac50ea
+def _overlay(ax, image, plane, limit, extent):
+    "The image in grey under one of its maps, blue below 0 and red above"
+    _frame(ax, _grey(image))
+    shown = ax.imshow(plane.clip(-limit, limit), cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.7,
+                      extent=extent or _full(image))
+    _crop(ax, image)
+    return shown
+
+# %% ../nbs/10_plots.ipynb #32ec3892
 @_figure
 def plot_weights(
     original,     # (N,3,H,W) or (N,H,W,3) uint8 normal images; None: no such row
@@ -146,31 +207,31 @@ def plot_weights(
     extent=None,  # (left, right, bottom, top) of the maps in pixels, see `cell_extent`; None: they span the image
     title=None,   # above all of it
 ):
-    """Fig. 5: originals, contrastive images and the two weights on each place of these, blue disregarded and red emphasised.
-    Colour is log2(weight / mean weight of the row), the same symmetric scale for both rows. Raises `GradKitError` for other shapes and negative weights"""
-    generated = _images(generated, "generated")
-    n = len(generated)
-    shown_images = {"generated": generated}
+    """Fig. 5: originals, contrastive images and the two weights on each place of these.
+    Blue is disregarded, red emphasised: colour is log2(weight / mean weight of the row), on one scale for both rows.
+    Raises `GradKitError` for other shapes and negative weights"""
+    rows = {"generated": _images(generated, "generated")}
+    generated, n = rows["generated"], len(rows["generated"])
     if original is not None:
-        original = _images(original, "original")
-        _same_length(n, "original", original)
-        shown_images = {"original": original, "generated": generated}
-    maps = {f"{name}\nweight": _log_ratio(w, name, n) for name, w in (("noisy", noisy), ("tail", tail)) if w is not None}
+        rows = {"original": _images(original, "original"), **rows}
+        _same_length(n, "original", rows["original"])
+    given = {name: w for name, w in (("noisy", noisy), ("tail", tail)) if w is not None}
+    maps = {f"{name}\nweight": _log_ratio(w, name, n) for name, w in given.items()}
     if not maps: raise GradKitError("noisy and tail are both None; give the weights of one of them at least")
-    finite = np.abs(np.concatenate([m.ravel() for row in maps.values() for m in row]))
-    limit = float(np.clip(np.ceil(2 * np.quantile(finite[np.isfinite(finite)], 0.98)) / 2, 0.5, 8))
-    names = [*shown_images, *maps]
-    fig, axes = plt.subplots(len(names), n, figsize=(1.7 * n + 1.6, 1.65 * len(names) * _aspect(generated)), squeeze=False)
+    strength = np.abs(np.concatenate([m.ravel() for row in maps.values() for m in row]))
+    limit = _scale_end(strength)
+    names = [*rows, *maps]
+    size = 1.7 * n + 1.6, 1.65 * len(names) * _aspect(generated)
+    fig, axes = plt.subplots(len(names), n, figsize=size, squeeze=False)
     if title: fig.suptitle(_plain(title), fontsize=11)
     for row, name in zip(axes, names): row[0].set_ylabel(name, fontsize=12)
-    for j in range(n):
-        for ax, row in zip(axes[:, j], shown_images.values()): _frame(ax, row[j])
-        for ax, row in zip(axes[len(shown_images):, j], maps.values()):
-            _frame(ax, _grey(generated[j]))
-            shown = ax.imshow(row[j].clip(-limit, limit), cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.7, extent=extent or _full(generated[j]))
-            ax.set(xlim=_full(generated[j])[:2], ylim=_full(generated[j])[2:])
-    bar = fig.colorbar(shown, ax=axes, shrink=0.96 * len(maps) / len(names), anchor=(0, 0), label="weight relative to uniform (log2)", extend="both" if finite.max() > limit else "neither")
-    bar.ax.yaxis.label.set_color(_INK)
+    for row, images in zip(axes, rows.values()):
+        for ax, image in zip(row, images): _frame(ax, image)
+    for row, planes in zip(axes[len(rows):], maps.values()):
+        for ax, image, plane in zip(row, generated, planes): shown = _overlay(ax, image, plane, limit, extent)
+    extend = "both" if strength.max() > limit else "neither"
+    _color_bar(fig, shown, axes, "weight relative to uniform (log2)", extend=extend,
+               shrink=0.96 * len(maps) / len(names), anchor=(0, 0))
     return fig
 
 # %% ../nbs/10_plots.ipynb #5e350a9b
@@ -179,26 +240,31 @@ def plot_detail(
     kept,         # {PatchDiff level: (octaves,h,w) ratios above 0, as `density.detail_kept` gives them}
     title=None,   # above all of it
 ):
-    "A row for each level, a column for each octave; log2 of the ratio on one scale. Raises `GradKitError` for other shapes and ratios"
+    """A row for each level, a column for each octave; log2 of the ratio on one scale.
+    Raises `GradKitError` for other shapes and ratios"""
     kept = {n: _planes(k, f"kept of level {n}", len(k)) for n, k in kept.items()}
     if not kept: raise GradKitError("there are no levels to show; give {level: ratios}")
-    if any((plane <= 0).any() for k in kept.values() for plane in k): raise GradKitError("ratios of energies must be above 0; give what detail_kept returned")
+    if any((plane <= 0).any() for octaves in kept.values() for plane in octaves):
+        raise GradKitError("ratios of energies must be above 0; give what detail_kept returned")
     columns = len(next(iter(kept.values())))
-    fig, axes = plt.subplots(len(kept), columns, figsize=(1.7 * columns + 1.2, 1.75 * len(kept) + .4), squeeze=False)
+    size = 1.7 * columns + 1.2, 1.75 * len(kept) + .4
+    fig, axes = plt.subplots(len(kept), columns, figsize=size, squeeze=False)
     if title: fig.suptitle(_plain(title), fontsize=11)
-    for o, ax in enumerate(axes[0]): ax.set_title(f"{3.5 * 2**o:g} px", fontsize=10)
-    for row, (n, k) in zip(axes, kept.items()):
+    for octave, ax in enumerate(axes[0]): ax.set_title(f"{3.5 * 2**octave:g} px", fontsize=10)
+    for row, (n, octaves) in zip(axes, kept.items()):
         row[0].set_ylabel(f"level {n}", fontsize=12)
-        for ax, plane in zip(row, k):
+        for ax, plane in zip(row, octaves):
             _frame(ax, None)
-            shown = ax.imshow(np.log2(plane).clip(-3, 3), cmap="RdBu_r", vmin=-3, vmax=3, interpolation="nearest")
-    bar = fig.colorbar(shown, ax=axes, shrink=.9, label="energy kept (log2)", extend="both")
-    bar.ax.yaxis.label.set_color(_INK)
+            log = np.log2(plane).clip(-3, 3)
+            shown = ax.imshow(log, cmap="RdBu_r", vmin=-3, vmax=3, interpolation="nearest")
+    _color_bar(fig, shown, axes, "energy kept (log2)", shrink=.9, extend="both")
     return fig
 
-# %% ../nbs/10_plots.ipynb #0cacc5b2
-_HEAT = mpl.colors.ListedColormap(np.column_stack([mpl.colormaps["turbo"](np.linspace(0.1, 1, 256))[:, :3], np.linspace(0.15, 0.85, 256)]), "heat")
+# %% ../nbs/10_plots.ipynb #d077f919
+_HEAT = mpl.colors.ListedColormap(
+    np.column_stack([mpl.colormaps["turbo"](np.linspace(0.1, 1, 256))[:, :3], np.linspace(0.15, 0.85, 256)]), "heat")
 
+# %% ../nbs/10_plots.ipynb #f6ea3705
 def _outline(ax, mask, image, color):
     "Draw the border of a mask of any size over an image"
     if mask is None or not mask.any() or mask.all(): return
@@ -206,6 +272,44 @@ def _outline(ax, mask, image, color):
     x, y = (np.arange(w) + 0.5) * W / w - 0.5, (np.arange(h) + 0.5) * H / h - 0.5
     ax.contour(x, y, mask, [0.5], colors=color, linewidths=1.5)
 
+# %% ../nbs/10_plots.ipynb #e8b1d41f
+def _bool_masks(masks, n):
+    "A list of (H,W) bool or None, one for each of `n` images"
+    masks = [None if m is None else as_array(m).astype(bool) for m in masks]
+    _same_length(n, "masks", masks)
+    for i, m in enumerate(masks):
+        if m is not None and m.ndim != 2:
+            raise GradKitError(f"masks[{i}] has the shape {m.shape}, but must be (rows, columns); drop the other axes")
+    return masks
+
+# %% ../nbs/10_plots.ipynb #b6092442
+def _map_block(
+    block,      # axes from top to bottom: image, ground truth where there is some, map
+    image,
+    amap,
+    mask,       # bool or None
+    threshold,
+    vmin,
+    vmax,
+):
+    "Draw one image's block and return what its colours stand on"
+    for ax in block[:-1]: _frame(ax, image)
+    _outline(block[1], mask, image, _TRUTH)
+    _frame(block[-1], _grey(image))
+    shown = block[-1].imshow(amap, cmap=_HEAT, vmin=vmin, vmax=vmax, extent=_full(image))
+    if threshold is not None: _outline(block[-1], amap > threshold, image, _INK)
+    return shown
+
+# %% ../nbs/10_plots.ipynb #461709ae
+def _map_bar(fig, shown, axes, threshold, **kw):
+    "The colour bar of all maps, with the threshold marked where it lies within"
+    bar = fig.colorbar(shown, ax=axes, label="anomaly score (one scale for all)", **kw)
+    if threshold is None or not shown.norm.vmin < threshold < shown.norm.vmax: return
+    bar.ax.axhline(threshold, color=_INK, lw=2)
+    bar.ax.text(-0.2, threshold, "threshold", rotation=90, va="center", ha="right", fontsize=9, color=_INK,
+                transform=bar.ax.get_yaxis_transform())
+
+# %% ../nbs/10_plots.ipynb #0cacc5b2
 @_figure
 def plot_maps(
     images,          # (N,3,H,W), (N,H,W,3) or list of uint8 images
@@ -217,75 +321,86 @@ def plot_maps(
     vmax=None,       # value of the highest colour; None: the highest over all maps given
     columns=6,       # images side by side before a new line begins
 ):
-    "Figs. 6 and 8: images, ground truth outlined, anomaly maps on one common colour scale, never one an image. Raises `GradKitError` for other shapes and unequal numbers"
+    """Figs. 6 and 8: images, ground truth outlined, anomaly maps on one common colour scale, never one an image.
+    Raises `GradKitError` for other shapes and unequal numbers"""
     images = _images(images, "images"); n = len(images)
     maps = [resize_map(m, i.shape[:2]) for m, i in zip(_planes(maps, "maps", n), images)]
-    if masks is not None:
-        masks = [None if m is None else as_array(m).astype(bool) for m in masks]
-        _same_length(n, "masks", masks)
-        for i, m in enumerate(masks):
-            if m is not None and m.ndim != 2: raise GradKitError(f"masks[{i}] has the shape {m.shape}, but must be (rows, columns); drop the other axes")
+    names = ["image"] + ["ground\ntruth"] * (masks is not None) + ["anomaly\nmap"]
+    masks = [None] * n if masks is None else _bool_masks(masks, n)
     titles = [f"max {m.max():.3g}" for m in maps] if titles is None else list(titles)
     _same_length(n, "titles", titles)
     vmin = float(min(m.min() for m in maps)) if vmin is None else vmin
     vmax = float(max(m.max() for m in maps)) if vmax is None else vmax
     if not vmin < vmax: vmax = vmin + 1  # constant maps
-    names = ["image"] + ["ground\ntruth"] * (masks is not None) + ["anomaly\nmap"]
     columns = min(columns, n); blocks = -(-n // columns); rows = len(names)
-    fig, axes = plt.subplots(blocks * rows, columns, squeeze=False, figsize=(1.6 * columns + 1.4, blocks * (1.6 * rows * _aspect(images) + 0.3)))
+    size = 1.6 * columns + 1.4, blocks * (1.6 * rows * _aspect(images) + 0.3)
+    fig, axes = plt.subplots(blocks * rows, columns, squeeze=False, figsize=size)
     for ax in axes.flat: _frame(ax, None)
     for i, (image, amap) in enumerate(zip(images, maps)):
         block = axes[i // columns * rows:, i % columns][:rows]
         block[0].set_title(_plain(titles[i]))
-        for ax in block[:-1]: _frame(ax, image)
-        if masks is not None: _outline(block[1], masks[i], image, "#00e5ff")
-        _frame(block[-1], _grey(image))
-        shown = block[-1].imshow(amap, cmap=_HEAT, vmin=vmin, vmax=vmax, extent=_full(image))
-        if threshold is not None: _outline(block[-1], amap > threshold, image, _INK)
+        shown = _map_block(block, image, amap, masks[i], threshold, vmin, vmax)
         if i % columns == 0:
             for ax, name in zip(block, names): ax.set_ylabel(name, fontsize=12)
-    bar = fig.colorbar(shown, ax=axes, label="anomaly score (one scale for all)", shrink=0.8 if blocks == 1 else 0.5, extend="both" if any(m.min() < vmin or m.max() > vmax for m in maps) else "neither")
-    if threshold is not None and vmin < threshold < vmax:
-        bar.ax.axhline(threshold, color=_INK, lw=2)
-        bar.ax.text(-0.2, threshold, "threshold", rotation=90, va="center", ha="right", fontsize=9, color=_INK, transform=bar.ax.get_yaxis_transform())
+    clipped = any(m.min() < vmin or m.max() > vmax for m in maps)
+    _map_bar(fig, shown, axes, threshold, shrink=0.8 if blocks == 1 else 0.5, extend="both" if clipped else "neither")
     return fig
 
 # %% ../nbs/10_plots.ipynb #5d25c34b
 def _running_mean(y, width):
     "Centred mean over `width` values, over fewer at the ends"
+    if width > len(y): return y
     kernel = np.ones(width)
-    return np.convolve(y, kernel, "same") / np.convolve(np.ones(len(y)), kernel, "same") if width <= len(y) else y
+    return np.convolve(y, kernel, "same") / np.convolve(np.ones(len(y)), kernel, "same")
 
+# %% ../nbs/10_plots.ipynb #543f377f
+def _draw_curve(ax, x, y, smooth):
+    "Values under their running mean; dots where there are only a few"
+    width = round(smooth * len(y)) | 1  # odd, so that the mean is centred
+    if width > 1:
+        ax.plot(x, y, color=_NORMAL, lw=0.8, alpha=0.35)
+        ax.plot(x, _running_mean(y, width), color=_NORMAL, lw=1.8)
+    else: ax.plot(x, y, color=_NORMAL, lw=1.8, marker="o" if len(y) < 20 else "", ms=3)
+    if len(y) and y.min() > 0 and y.max() > 30 * y.min(): ax.set_yscale("log")
+    ax.grid(alpha=0.25); ax.locator_params(axis="x", nbins=4)
+
+# %% ../nbs/10_plots.ipynb #bbd214a0
 @_figure
 def plot_history(
-    history,      # {name: list of numbers}, all equally long; "step" (or else the place in the list) is the x axis. None and NaN mark values not recorded
+    history,      # {name: numbers}, all equally long, None or NaN where not recorded; "step" (else the place) is x
     smooth=0.03,  # width of the running mean as a share of the list
     columns=4,    # panels side by side
 ):
-    "Small multiples of what a training loop recorded. Raises `GradKitError` for an empty history and for lists of unequal length"
+    """Small multiples of what a training loop recorded.
+    Raises `GradKitError` for an empty history and for lists of unequal length"""
     history = {k: np.asarray(as_array(v), dtype=np.float64) for k, v in history.items()}  # None becomes NaN
-    if not (names := [k for k in history if k != "step"]): raise GradKitError("the history has no lists of values; train at least one step")
+    names = [k for k in history if k != "step"]
+    if not names: raise GradKitError("the history has no lists of values; train at least one step")
     n = len(history[names[0]])
     for k, v in history.items():
-        if v.shape != (n,): raise GradKitError(f"history '{k}' has the shape {v.shape} and '{names[0]}' has {n} values; record all at the same steps")
+        if v.shape != (n,):
+            raise GradKitError(f"history '{k}' has the shape {v.shape} and '{names[0]}' has {n} values; "
+                               "record all at the same steps")
     steps = history.get("step", np.arange(n))
     columns = min(columns, len(names)); rows = -(-len(names) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 1.8 * rows + 0.3), squeeze=False, sharex=True)
     for ax, name in zip(axes.flat, names):
-        ok = np.isfinite(history[name]); x, y = steps[ok], history[name][ok]
+        ok = np.isfinite(history[name])
         ax.set_title(name if ok.all() else f"{name} ({ok.sum()} of {n} finite)")
-        width = round(smooth * len(y)) | 1  # odd, so that the mean is centred
-        if width > 1:
-            ax.plot(x, y, color=_NORMAL, lw=0.8, alpha=0.35)
-            ax.plot(x, _running_mean(y, width), color=_NORMAL, lw=1.8)
-        else: ax.plot(x, y, color=_NORMAL, lw=1.8, marker="o" if len(y) < 20 else "", ms=3)
-        if len(y) and y.min() > 0 and y.max() > 30 * y.min(): ax.set_yscale("log")
-        ax.grid(alpha=0.25); ax.locator_params(axis="x", nbins=4)
+        _draw_curve(ax, steps[ok], history[name][ok], smooth)
     for ax in axes.flat[len(names):]: ax.set_axis_off()
-    for j in range(columns):
-        last = [ax for ax in axes[:, j] if ax.axison][-1]
+    for column in axes.T:
+        last = [ax for ax in column if ax.axison][-1]
         last.set_xlabel("step" if "step" in history else "record"); last.tick_params(labelbottom=True)
     return fig
+
+# %% ../nbs/10_plots.ipynb #66640aef
+_KIND_COLORS = mpl.colormaps["tab20"](np.linspace(0, 1, 20))[[2, 4, 6, 8, 10, 12, 16, 18, 3, 5, 7, 9, 11, 13, 17, 19]]
+
+def _group_label(name, scores, threshold):
+    "A group's name, its size and how much of it lies above the threshold"
+    above = f": {(scores > threshold).mean():.0%} above" if threshold is not None and len(scores) else ""
+    return f"{_plain(name)} ({len(scores)})" + above
 
 # %% ../nbs/10_plots.ipynb #75a73ce9
 @_figure
@@ -296,27 +411,37 @@ def plot_scores(
     defects=None,    # (N,) name of each anomalous image's defect type or kind; None: "anomalous"
     bins=30,         # bars over the range of the scores
 ):
-    "Histograms of the image scores of normal and anomalous images, by defect type, with the shares above the threshold. Raises `GradKitError` for unequal lengths and scores that are not finite"
+    """Histograms of the scores of normal and anomalous images, by defect type, with the shares above the threshold.
+    Raises `GradKitError` for unequal lengths and scores that are not finite"""
     scores = _values(scores, "scores"); n = len(scores)
-    if not np.isfinite(scores).all(): raise GradKitError(f"scores[{np.flatnonzero(~np.isfinite(scores))[0]}] is not finite; look for the image that broke")
+    if len(bad := np.flatnonzero(~np.isfinite(scores))):
+        raise GradKitError(f"scores[{bad[0]}] is not finite; look for the image that broke")
     labels = _values(labels, "labels", n).astype(bool)
     defects = ["anomalous"] * n if defects is None else [str(d) for d in defects]
     _same_length(n, "defects", defects)
-    kinds = sorted({d for d, l in zip(defects, labels) if l})
-    groups = {d: scores[labels & (np.array(defects) == d)] for d in kinds}
-    low, high = (min(scores.min(), threshold), max(scores.max(), threshold)) if threshold is not None else (scores.min(), scores.max())
+    groups = {d: scores[labels & (np.array(defects) == d)] for d in sorted({d for d, l in zip(defects, labels) if l})}
+    shown = scores if threshold is None else np.append(scores, threshold)
+    low, high = shown.min(), shown.max()
     edges = np.linspace(low, high if high > low else low + 1, bins + 1)
-    def label(name, x): return f"{_plain(name)} ({len(x)})" + (f": {(x > threshold).mean():.0%} above" if threshold is not None and len(x) else "")
-    fig, axes = plt.subplots(2, 1, sharex=True, figsize=(7.6, 4))
-    axes[0].hist(scores[~labels], edges, color=_NORMAL, label=label("normal", scores[~labels]))
-    colors = mpl.colormaps["tab20"](np.linspace(0, 1, 20))[[2, 4, 6, 8, 10, 12, 16, 18, 3, 5, 7, 9, 11, 13, 17, 19]]
-    if groups: axes[1].hist(list(groups.values()), edges, stacked=True, color=[colors[i % 16] for i in range(len(groups))], label=[label(d, x) for d, x in groups.items()])
-    for ax in axes:
+    fig, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(7.6, 4))
+    above.hist(scores[~labels], edges, color=_NORMAL, label=_group_label("normal", scores[~labels], threshold))
+    if groups:
+        colors = [_KIND_COLORS[i % 16] for i in range(len(groups))]
+        below.hist(list(groups.values()), edges, stacked=True, color=colors,
+                   label=[_group_label(d, x, threshold) for d, x in groups.items()])
+    if threshold is not None:
+        for ax, label in (above, f"threshold {threshold:.3g}"), (below, None):
+            ax.axvline(threshold, color=_INK, lw=1.5, ls="--", label=label)
+    for ax in above, below:
         ax.set_ylabel("images"); ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
-        if threshold is not None: ax.axvline(threshold, color=_INK, lw=1.5, ls="--", label=f"threshold {threshold:.3g}" if ax is axes[0] else None)
         if ax.get_legend_handles_labels()[0]: ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=10)
-    axes[1].set_xlabel("image score")
+    below.set_xlabel("image score")
     return fig
+
+# %% ../nbs/10_plots.ipynb #441112aa
+def _box(ax, y, x, side, **kw):
+    "A square of `side` pixels around (y, x)"
+    ax.add_patch(mpl.patches.Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **kw))
 
 # %% ../nbs/10_plots.ipynb #e3982d1d
 @_figure
@@ -325,43 +450,60 @@ def plot_receptive_field(
     level,        # n: the side in pixels of the box that it should stay in
     centre=None,  # (row, column) of the output pixel; None: (H // 2, W // 2)
 ):
-    "The gradient of one output pixel with the n x n box around it; the title counts the pixels that touch it inside and outside. Raises `GradKitError` for another shape"
-    s, = _planes([support], "support", 1)
-    s = np.abs(s); cy, cx = centre if centre is not None else (s.shape[0] // 2, s.shape[1] // 2)
+    """The gradient of one output pixel with the n x n box around it.
+    The title counts the pixels that touch it inside and outside. Raises `GradKitError` for another shape"""
+    s = np.abs(_planes([support], "support", 1)[0])
+    cy, cx = centre if centre is not None else (s.shape[0] // 2, s.shape[1] // 2)
     y, x = np.indices(s.shape)
     inside = (np.abs(y - cy) < level / 2) & (np.abs(x - cx) < level / 2)
     n_in, n_out = int((s[inside] > 0).sum()), int((s[~inside] > 0).sum())
     with np.errstate(divide="ignore"): log = np.log10(s)
     top = log.max() if n_in + n_out else 0.0
+    fainter = n_in + n_out > 0 and log[s > 0].min() < top - 6   # than the scale shows
     fig, ax = plt.subplots(figsize=(4.4, 3.6))
     _frame(ax, None)
     shown = ax.imshow(np.ma.masked_where(s == 0, log), cmap="viridis_r", vmin=top - 6, vmax=top)
     ax.spines[:].set(visible=True, color="0.8")
-    ax.add_patch(mpl.patches.Rectangle((cx - level / 2, cy - level / 2), level, level, fill=False, color=_LINE, lw=2))
+    _box(ax, cy, cx, level, color=_LINE, lw=2)
     ax.set_title(f"level {level}: {n_in} of {inside.sum()} pixels inside, {n_out} outside")
-    bar = fig.colorbar(shown, ax=ax, label="|gradient| (log10)", extend="min" if n_in + n_out and log[s > 0].min() < top - 6 else "neither")
-    bar.ax.yaxis.label.set_color(_INK)
+    _color_bar(fig, shown, ax, "|gradient| (log10)", extend="min" if fainter else "neither")
     return fig
+
+# %% ../nbs/10_plots.ipynb #777941e4
+def _draw_seeds(
+    ax,
+    x,  # (variants, seeds), NaN where not measured
+):
+    "A line through each seed's dots, and each variant's mean with its standard deviation"
+    y = np.arange(len(x))
+    for seed in x.T: ax.plot(seed, y, color="0.75", lw=0.8, marker="o", ms=3)
+    for place, row in zip(y, x):
+        row = row[np.isfinite(row)]
+        if not len(row): continue
+        std = row.std(ddof=1) if len(row) > 1 else None
+        ax.errorbar(row.mean(), place, xerr=std, fmt="D", color=_NORMAL, ms=6, lw=1.6, capsize=3)
+    ax.grid(alpha=0.25); ax.locator_params(axis="x", nbins=4)
 
 # %% ../nbs/10_plots.ipynb #046d33b4
 @_figure
 def plot_ablation(
     values,  # {variant: {column: list of one number a seed, None where not measured}}
 ):
-    "A panel for each column: the mean over seeds of each variant with its standard deviation, and every seed as a dot; lines join a seed's dots. Raises `GradKitError` for an empty or uneven table"
-    if not values or not (columns := list(next(iter(values.values())))): raise GradKitError("there are no values to plot; run at least one cell")
+    """A panel for each column: each variant's mean over seeds with its standard deviation, and every seed as a dot.
+    Lines join a seed's dots. Raises `GradKitError` for an empty or uneven table"""
+    if not values or not (columns := list(next(iter(values.values())))):
+        raise GradKitError("there are no values to plot; run at least one cell")
     for v, row in values.items():
-        if list(row) != columns: raise GradKitError(f"variant '{v}' has the columns {list(row)}, but the first has {columns}; measure the same for all")
-    names = list(values)
-    fig, axes = plt.subplots(1, len(columns), figsize=(2.3 * len(columns) + 1.8, 0.42 * len(names) + 1.1), sharey=True, squeeze=False)
-    y = np.arange(len(names))
+        if list(row) != columns:
+            raise GradKitError(f"variant '{v}' has the columns {list(row)}, but the first has {columns}; "
+                               "measure the same for all")
+    size = 2.3 * len(columns) + 1.8, 0.42 * len(values) + 1.1
+    fig, axes = plt.subplots(1, len(columns), figsize=size, sharey=True, squeeze=False)
     for ax, column in zip(axes[0], columns):
-        x = np.array([[np.nan if v is None else v for v in values[n][column]] for n in names], dtype=np.float64)   # (variants, seeds)
-        for seed in x.T: ax.plot(seed, y, color="0.75", lw=0.8, marker="o", ms=3)
-        for place, row in zip(y, x):
-            if len(row := row[np.isfinite(row)]): ax.errorbar(row.mean(), place, xerr=row.std(ddof=1) if len(row) > 1 else None, fmt="D", color=_NORMAL, ms=6, lw=1.6, capsize=3)
-        ax.set_title(column); ax.grid(alpha=0.25); ax.locator_params(axis="x", nbins=4)
-    axes[0, 0].set_yticks(y, [_plain(v) for v in names]); axes[0, 0].invert_yaxis()
+        table = [[np.nan if v is None else v for v in row[column]] for row in values.values()]
+        _draw_seeds(ax, np.array(table, dtype=np.float64))
+        ax.set_title(column)
+    axes[0, 0].set_yticks(np.arange(len(values)), [_plain(v) for v in values]); axes[0, 0].invert_yaxis()
     return fig
 
 # %% ../nbs/10_plots.ipynb #8805c732
@@ -372,8 +514,10 @@ def plot_bands(
     ylabel="",
     legend="",       # its title
 ):
-    "A line through the means of each curve, in a band from its lowest to its highest seed. Raises `GradKitError` where nothing is to be drawn"
-    if not curves or not all(curves.values()): raise GradKitError("there are no values to plot; run at least one cell for each curve")
+    """A line through the means of each curve, in a band from its lowest to its highest seed.
+    Raises `GradKitError` where nothing is to be drawn"""
+    if not curves or not all(curves.values()):
+        raise GradKitError("there are no values to plot; run at least one cell for each curve")
     fig, ax = plt.subplots(figsize=(4.6, 3.2))
     for i, (name, points) in enumerate(curves.items()):
         x, y = list(points), [np.asarray(v, dtype=np.float64) for v in points.values()]
@@ -384,43 +528,54 @@ def plot_bands(
     ax.legend(title=legend or None)
     return fig
 
-# %% ../nbs/10_plots.ipynb #38fb8067
-def _box(ax, y, x, side, **kw): ax.add_patch(mpl.patches.Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **kw))
+# %% ../nbs/10_plots.ipynb #bb318f98
+def _draw_windows(ax, image, y, x, level, windows):
+    "The image with PatchDiff's window around (y, x) and the detectors', dashed"
+    _frame(ax, image)
+    _box(ax, y, x, level, lw=3, color=_LINE, label=f"PatchDiff: {level} x {level}")
+    for k, (name, size) in enumerate(windows.items()):
+        color = ("#111111", "#00796b", "#6a1b9a")[k % 3]
+        _box(ax, y, x, size, ls=(0, (4, 3)), lw=1.5, color=color, label=name)
+    _crop(ax, image)
+    ax.legend(loc="upper center", bbox_to_anchor=(.5, 0), fontsize=10, ncols=2 if len(windows) > 1 else 1,
+              handlelength=1.2)
+    ax.set_title("a normal image", fontsize=11)
 
+# %% ../nbs/10_plots.ipynb #d501b83c
+def _draw_seen(ax, image, y, x, level):
+    "All of the image that PatchDiff sees at once around (y, x)"
+    half = level // 2
+    _frame(ax, image[max(0, y - half):y + half + 1, max(0, x - half):x + half + 1])
+    ax.spines[:].set(visible=True, color=_LINE, lw=2)
+    ax.set_title(f"what level {level}\nsees at once", fontsize=11)
+
+# %% ../nbs/10_plots.ipynb #38fb8067
 @_figure
 def plot_level(
     image,         # (3,H,W) or (H,W,3) uint8 normal image
     level,         # n: side in pixels of PatchDiff's window on it
     painted,       # (N,3,H,W) or (N,H,W,3) uint8 contrastive images of that level
-    windows=None,  # {name: side in pixels on this image} of detectors' windows, drawn around the same place; None: none
+    windows=None,  # {name: side in pixels on this image} of detectors' windows around the same place; None: none
     at=None,       # (row, column) of that place; None: the middle
     columns=3,     # contrastive images side by side
 ):
-    "One level: PatchDiff's n x n window and the detectors' windows on a normal image, all that PatchDiff sees of it, and what it paints. Raises `GradKitError` for images that are not uint8"
+    """One level: PatchDiff's window and the detectors' on a normal image, all that it sees of it, and what it paints.
+    Raises `GradKitError` for images that are not uint8"""
     (image,), painted = _images([image], "image"), _images(painted, "painted")
     h, w = image.shape[:2]
     y, x = at if at is not None else (h // 2, w // 2)
-    rows = -(-len(painted) // columns)
-    side = 1.75
-    fig = plt.figure(figsize=(side * (columns + 2.6) + .2, side * max(rows, 2) * _aspect([image]) + .45))
-    grid = fig.add_gridspec(max(rows, 2), columns + 2, width_ratios=[1.9, .7, *[1] * columns])
-    whole, seen = fig.add_subplot(grid[:, 0]), fig.add_subplot(grid[:, 1])
-    _frame(whole, image)
-    _box(whole, y, x, level, lw=3, color=_LINE, label=f"PatchDiff: {level} x {level}")
-    for k, (name, size) in enumerate((windows or {}).items()):
-        _box(whole, y, x, size, ls=(0, (4, 3)), lw=1.5, color=("#111111", "#00796b", "#6a1b9a")[k % 3], label=name)
-    whole.set(xlim=_full(image)[:2], ylim=_full(image)[2:])
-    whole.legend(loc="upper center", bbox_to_anchor=(.5, 0), fontsize=10, ncols=2 if windows and len(windows) > 1 else 1, handlelength=1.2)
-    whole.set_title("a normal image", fontsize=11)
-    half = level // 2
-    _frame(seen, image[max(0, y - half):y + half + 1, max(0, x - half):x + half + 1])
-    seen.spines[:].set(visible=True, color=_LINE, lw=2)
-    seen.set_title(f"what level {level}\nsees at once", fontsize=11)
-    for i in range(max(rows, 2) * columns):
+    rows, side = max(2, -(-len(painted) // columns)), 1.75
+    fig = plt.figure(figsize=(side * (columns + 2.6) + .2, side * rows * _aspect([image]) + .45))
+    grid = fig.add_gridspec(rows, columns + 2, width_ratios=[1.9, .7, *[1] * columns])
+    _draw_windows(fig.add_subplot(grid[:, 0]), image, y, x, level, windows or {})
+    _draw_seen(fig.add_subplot(grid[:, 1]), image, y, x, level)
+    for i in range(rows * columns):
         ax = fig.add_subplot(grid[i // columns, 2 + i % columns])
         _frame(ax, painted[i] if i < len(painted) else None)
         if i == columns // 2: ax.set_title("what it paints", fontsize=11)
-        if i == 0: _box(ax, y, x, level, lw=1.8, color=_LINE); ax.set(xlim=_full(painted[0])[:2], ylim=_full(painted[0])[2:])
+        if i == 0:
+            _box(ax, y, x, level, lw=1.8, color=_LINE)
+            _crop(ax, painted[0])
     return fig
 
 # %% ../nbs/10_plots.ipynb #c058b265
@@ -431,18 +586,60 @@ def plot_denoising(
     x_0,  # (N,3,H,W) float: the clean images that this leaves, shown clipped to [-1,1]
     t,    # step, 0 to T
 ):
-    "One step of the way from noise to image: x_t, the predicted noise and the predicted clean image. Raises `GradKitError` for unequal shapes"
+    """One step of the way from noise to image: x_t, the predicted noise and the predicted clean image.
+    Raises `GradKitError` for unequal shapes"""
     rows = {"x_t": as_array(x_t), "predicted\nnoise": as_array(eps), "predicted\nx_0": as_array(x_0)}
-    shapes = {r.shape for r in rows.values()}
-    if len(shapes) != 1 or rows["x_t"].ndim != 4 or rows["x_t"].shape[1] != 3: raise GradKitError(f"x_t, eps and x_0 have the shapes {[r.shape for r in rows.values()]}, but must all be (N,3,H,W); give one step's")
-    n = len(rows["x_t"])
-    fig, axes = plt.subplots(3, n, figsize=(1.75 * n + .7, 5.3 * rows["x_t"].shape[2] / rows["x_t"].shape[3] + .3), squeeze=False)
+    shapes = [r.shape for r in rows.values()]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3:
+        raise GradKitError(f"x_t, eps and x_0 have the shapes {shapes}, but must all be (N,3,H,W); give one step's")
+    n, _, h, w = shapes[0]
+    fig, axes = plt.subplots(3, n, figsize=(1.75 * n + .7, 5.3 * h / w + .3), squeeze=False)
     for row, (name, values) in zip(axes, rows.items()):
-        scale = 1 if name.endswith("x_0") else 3   # noise of unit variance: three standard deviations from black to white
+        scale = 1 if name.endswith("x_0") else 3   # noise of unit variance: three standard deviations, black to white
         for ax, v in zip(row, values): _frame(ax, (v.transpose(1, 2, 0) / scale).clip(-1, 1) / 2 + .5)
         row[0].set_ylabel(name, fontsize=12)
     fig.suptitle(f"t = {t}", fontsize=13)
     return fig
+
+# %% ../nbs/10_plots.ipynb #83dcb969
+def _draw_score(
+    ax,
+    scores,     # (N,) floats
+    labels,     # (N,) bool, or None where not known
+    index,      # which of the N is marked
+    threshold,
+    name,       # of the scores
+):
+    "One score among the histogram of all, with the threshold"
+    normal = scores if labels is None or labels.all() else scores[~labels]
+    low, high = min(scores.min(), threshold), max(scores.max(), threshold) + 1e-6
+    top = min(high, threshold + 3 * max(threshold - np.median(normal), 1e-6))
+    groups = {"all images": (scores, _NORMAL)}
+    if labels is not None:
+        groups = {"normal": (scores[~labels], _NORMAL), "anomalous": (scores[labels], _ANOMALOUS)}
+    ax.hist([x.clip(max=top) for x, _ in groups.values()], np.linspace(low, top, 31), stacked=True,
+            color=[color for _, color in groups.values()], label=list(groups))
+    ax.axvline(threshold, color=_INK, ls="--", lw=1.5, label="threshold")
+    ax.axvline(min(scores[index], top), color=_LINE, lw=2.2, label="this image")
+    ax.set(xlabel=name if top == high else f"{name} (higher ones in the last bar)", ylabel="images")
+    ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(.5, 1), ncols=4, handlelength=1, columnspacing=1)
+    ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
+
+# %% ../nbs/10_plots.ipynb #0767f755
+def _draw_map(ax, image, amap, vmin, vmax, opacity):
+    "The map in colours over an image that stays clear where the map is low"
+    vmin, vmax = amap.min() if vmin is None else vmin, amap.max() if vmax is None else vmax
+    norm = mpl.colors.Normalize(vmin, vmax if vmax > vmin else vmin + 1, clip=True)
+    ax.imshow(amap, cmap="turbo", norm=norm, alpha=opacity * np.clip(norm(amap), .15, 1), extent=_full(image))
+    return mpl.cm.ScalarMappable(norm, "turbo")
+
+# %% ../nbs/10_plots.ipynb #d45983a3
+def _draw_changed(fig, changed, title):
+    "A row of up to eight small images with their names"
+    fig.suptitle(title, fontsize=10, x=.01, ha="left")
+    for ax, (small, text) in zip(fig.subplots(1, 8), changed + [(None, "")] * 8):
+        _frame(ax, None if small is None else _images([small], "changed")[0])
+        ax.set_title(_plain(text), fontsize=8)
 
 # %% ../nbs/10_plots.ipynb #eb378fd0
 @_figure
@@ -461,32 +658,24 @@ def plot_decision(
     name="image score",  # of the scores
     changed_title="on another side than at the model's own threshold",
 ):
-    "One image with its map, and its score among the histogram of all with the threshold. Raises `GradKitError` for other shapes"
+    """One image with its map, and its score among the histogram of all with the threshold.
+    Raises `GradKitError` for other shapes"""
     (image,), (amap,) = _images([image], "image"), _planes([anomaly_map], "anomaly_map", 1)
-    scores = _values(scores, "scores"); known = labels is not None
-    labels = _values(labels, "labels", len(scores)).astype(bool) if known else np.zeros(len(scores), bool)
-    amap = resize_map(amap, image.shape[:2])
-    vmin, vmax = amap.min() if vmin is None else vmin, amap.max() if vmax is None else vmax
-    changed = list(changed)[:8]
-    fig = plt.figure(figsize=(10.4, 3.2 + 1.5 * bool(changed)))
-    parts = fig.subfigures(1 + bool(changed), 1, height_ratios=[3.2, 1.5][:1 + bool(changed)], squeeze=False)[:, 0]
+    scores = _values(scores, "scores")
+    if labels is not None: labels = _values(labels, "labels", len(scores)).astype(bool)
+    if mask is not None: mask = as_array(mask).astype(bool)
+    amap, changed = resize_map(amap, image.shape[:2]), list(changed)[:8]
+    heights = [3.2, 1.5] if changed else [3.2]
+    fig = plt.figure(figsize=(10.4, sum(heights)))
+    parts = fig.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     left, middle, right = parts[0].subplots(1, 3, width_ratios=[1, 1.25, 1.5])
-    _frame(left, image); _frame(middle, image)
-    if mask is not None: _outline(left, as_array(mask).astype(bool), image, "#00e5ff"); _outline(middle, as_array(mask).astype(bool), image, "#00e5ff")
-    norm = mpl.colors.Normalize(vmin, vmax if vmax > vmin else vmin + 1, clip=True)
-    middle.imshow(amap, cmap="turbo", norm=norm, alpha=opacity * np.clip(norm(amap), .15, 1), extent=_full(image))   # the image stays clear where the map is low
-    parts[0].colorbar(mpl.cm.ScalarMappable(norm, "turbo"), ax=middle, shrink=.85, label="anomaly score").ax.yaxis.label.set_color(_INK)
-    left.set_title("image" + (", ground truth outlined" if mask is not None and as_array(mask).any() else ""), fontsize=11); middle.set_title("anomaly map", fontsize=11)
-    low, high = min(scores.min(), threshold), max(scores.max(), threshold) + 1e-6
-    top = min(high, threshold + 3 * max(threshold - np.median(scores[~labels] if (~labels).any() else scores), 1e-6))   # a few very high scores must not squeeze the rest
-    edges = np.linspace(low, top, 31)
-    groups = {"normal": (scores[~labels], _NORMAL), "anomalous": (scores[labels], "#e07b39")} if known else {"all images": (scores, _NORMAL)}
-    right.hist([x.clip(max=top) for x, _ in groups.values()], edges, stacked=True, color=[c for _, c in groups.values()], label=list(groups))
-    right.axvline(threshold, color=_INK, ls="--", lw=1.5, label="threshold")
-    right.axvline(min(scores[index], top), color=_LINE, lw=2.2, label="this image")
-    right.set(xlabel=name if top == high else f"{name} (higher ones in the last bar)", ylabel="images"); right.legend(fontsize=9, loc="lower center", bbox_to_anchor=(.5, 1), ncols=4, handlelength=1, columnspacing=1); right.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
-    if changed:
-        parts[1].suptitle(changed_title, fontsize=10, x=.01, ha="left")
-        for ax, (small, text) in zip(parts[1].subplots(1, 8), changed + [(None, "")] * 8):
-            _frame(ax, None if small is None else _images([small], "changed")[0]); ax.set_title(_plain(text), fontsize=8)
+    for ax in left, middle:
+        _frame(ax, image)
+        _outline(ax, mask, image, _TRUTH)
+    outlined = ", ground truth outlined" if mask is not None and mask.any() else ""
+    left.set_title(f"image{outlined}", fontsize=11); middle.set_title("anomaly map", fontsize=11)
+    colors = _draw_map(middle, image, amap, vmin, vmax, opacity)
+    _color_bar(parts[0], colors, middle, "anomaly score", shrink=.85)
+    _draw_score(right, scores, labels, index, threshold, name)
+    if changed: _draw_changed(parts[1], changed, changed_title)
     return fig

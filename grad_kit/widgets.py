@@ -7,12 +7,13 @@ __all__ = ['Explorer', 'denoising_steps', 'explore_levels', 'explore_denoising',
            'label_tour']
 
 # %% ../nbs/11_widgets.ipynb #d9242a6c
-import asyncio, html, io, os, threading, time
+import asyncio, html, io, math, os, threading, time
 
 import ipywidgets as w
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from fastcore.basics import patch
 
 from . import plots
 from .analytic import AnalyticPatchDiff
@@ -25,132 +26,217 @@ from .patchmatch import sample_patchmatch
 from .reweight import choose_beta, effective_sample_size
 
 # %% ../nbs/11_widgets.ipynb #37fceeaa
-class _Overtaken(Exception): "A newer request arrived, or Stop was pressed"
+def _row(children):
+    "Widgets side by side, on as many lines as they need"
+    return w.HBox(children, layout=w.Layout(flex_flow="row wrap", align_items="center"))
 
+# %% ../nbs/11_widgets.ipynb #7c586926
 class Explorer(w.VBox):
-    """Controls above one picture. `compute` makes what takes long, in a background thread, once for each setting of the controls it needs; `draw` makes the figure from it.
-    For code: `controls[name].value = ...` moves one, `wait()` until its picture is there, `picture.value` is the PNG, `message` what stands under it"""
+    """Controls above one picture.
+    `compute` makes what takes long, in a background thread, once for each setting of the controls it needs;
+    `draw` makes the figure from it.
+    For code: `controls[name].value = ...` moves one, `wait()` until its picture is there,
+    `picture.value` is the PNG, `message` what stands under it"""
     def __init__(self,
         controls,      # {name: ipywidgets control}, in their order on the page; the values reach `draw` by these names
         draw,          # draw(made, **values) -> (matplotlib figure, text below it)
-        compute=None,  # compute(check, **needed values) -> made; calls check(share done) often, which ends it when it is overtaken; None: nothing takes long
+        compute=None,  # compute(check, **needed values) -> made; check(share done) ends it if overtaken; None: none
         needs=(),      # names of the controls that `compute` depends on
         buttons=(),    # further widgets for the row of controls, e.g. buttons that move a control
     ):
         self.controls, self._draw, self._compute, self._needs = controls, draw, compute, tuple(needs)
-        self._kept, self._wanted, self._done, self._thread, self._lock = {}, None, None, None, threading.Lock()
+        self._kept, self._lock, self._thread = {}, threading.Lock(), None   # what was made, by the needed values
+        self._wanted, self._made = None, None   # values still to be computed; (values, made) still to be shown
         try: self._loop = asyncio.get_running_loop()  # a notebook's kernel; plain Python has none, and `wait` draws
         except RuntimeError: self._loop = None
         self.picture = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
         self._bar = w.FloatProgress(min=0, max=1, layout=w.Layout(width="10em", visibility="hidden"))
-        self._stop = w.Button(description="Stop", tooltip="Stop the work in progress", layout=w.Layout(width="5em", visibility="hidden"))
+        self._stop = w.Button(description="Stop", tooltip="Stop the work in progress",
+                              layout=w.Layout(width="5em", visibility="hidden"))
         self._stop.on_click(lambda _: self.stop())
         self._text = w.HTML()
         for c in controls.values(): c.observe(lambda _: self.refresh(), "value")
-        row = w.Layout(flex_flow="row wrap", align_items="center")
-        super().__init__([w.HBox([*controls.values(), *buttons], layout=row), w.HBox([self._text, self._bar, self._stop], layout=row), self.picture])
+        above, below = _row([*controls.values(), *buttons]), _row([self._text, self._bar, self._stop])
+        super().__init__([above, below, self.picture])
         self.refresh()
 
     @property
     def message(self): return self._text.value
 
-    def _values(self): return {name: c.value for name, c in self.controls.items()}
-    def _key(self): return tuple(self.controls[n].value for n in self._needs)
+# %% ../nbs/11_widgets.ipynb #081322e2
+@patch
+def _values(self:Explorer): return {name: c.value for name, c in self.controls.items()}
 
-    def _working(self, on):
-        for x in (self._bar, self._stop): x.layout.visibility = "visible" if on else "hidden"
+@patch
+def _key(self:Explorer): return tuple(self.controls[n].value for n in self._needs)
 
-    def refresh(self):
-        "Ask for the picture of the controls' present values"
-        if self._compute is None: return self._show(None)
-        with self._lock:
-            key = self._key()
-            if key not in self._kept:
-                self._wanted = key
-                if self._thread is None: self._thread = threading.Thread(target=self._work, daemon=True); self._thread.start()
-                self._text.value, self._bar.value = "working ...", 0
-                return self._working(True)
-            self._wanted, made = None, self._kept[key]   # what runs is overtaken
-        self._show(made)
+# %% ../nbs/11_widgets.ipynb #7c0d365f
+@patch
+def _working(self:Explorer, on):
+    "Show or hide the progress bar and the Stop button"
+    for x in (self._bar, self._stop): x.layout.visibility = "visible" if on else "hidden"
 
-    def _work(self):
-        while True:
-            with self._lock:
-                if (key := self._wanted) is None:
-                    self._thread = None
-                    return
-            def check(share, key=key):
-                if self._wanted != key: raise _Overtaken
-                self._bar.value = share
-            try: made = self._compute(check, **dict(zip(self._needs, key)))
-            except _Overtaken: continue
-            except Exception as e: made = e  # shown in the widget: a thread's own traceback reaches nobody
-            with self._lock:
-                if not isinstance(made, Exception):
-                    self._kept[key] = made
-                    if len(self._kept) > 100: del self._kept[next(iter(self._kept))]   # the oldest
-                if self._wanted != key: continue
-                self._wanted = None
-            self._done = key, made
-            if self._loop is not None: self._loop.call_soon_threadsafe(self._finished)
+# %% ../nbs/11_widgets.ipynb #9af766ba
+@patch
+def refresh(self:Explorer):
+    "Ask for the picture of the controls' present values"
+    if self._compute is None: return self._show(None)
+    with self._lock:
+        key = self._key()
+        if key not in self._kept:
+            self._wanted = key
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True)
+                self._thread.start()
+            self._text.value, self._bar.value = "working ...", 0
+            return self._working(True)
+        self._wanted, made = None, self._kept[key]   # what runs is overtaken
+    self._show(made)
 
-    def _finished(self):
-        (key, made), self._done = self._done or (None, None), None
-        if key == self._key(): self._show(made)  # else a control has moved on, and its own picture comes
+# %% ../nbs/11_widgets.ipynb #d539a35a
+@patch
+def _next_key(self:Explorer):
+    "What the thread makes next; None: nothing, and the thread ends"
+    with self._lock:
+        if self._wanted is None: self._thread = None
+        return self._wanted
 
-    def _show(self, made):
-        self._working(False)
-        try:
-            if isinstance(made, Exception): raise made
-            fig, text = self._draw(made, **self._values())
-        except GradKitError as e:
-            self._text.value = f"<b style='color:#d62728'>{html.escape(str(e))}</b>"
-            return
-        except Exception as e:
-            self._text.value = f"<b style='color:#d62728'>{type(e).__name__}: {html.escape(str(e))}</b>"
-            raise
-        file = io.BytesIO()
-        fig.savefig(file, format="png", dpi=100, bbox_inches="tight")
-        plt.close(fig)
-        self.picture.value, self._text.value = file.getvalue(), text
+# %% ../nbs/11_widgets.ipynb #223d7b55
+class _Overtaken(Exception): "A newer request arrived, or Stop was pressed"
 
-    def stop(self):
-        "Stop the work in progress; the picture stays as it was"
-        with self._lock: self._wanted = None
-        self._working(False)
-        self._text.value = "stopped; move a control to go on"
+@patch
+def _make(self:Explorer, key):
+    "What `compute` makes of these values, or the error in which it ends; `_Overtaken` passes through"
+    def check(share):
+        if self._wanted != key: raise _Overtaken
+        self._bar.value = share
+    try: return self._compute(check, **dict(zip(self._needs, key)))
+    except _Overtaken: raise
+    except Exception as e: return e  # shown in the widget: a thread's own traceback reaches nobody
 
-    def wait(self,
-        seconds=60,  # at most
-    ):
-        "Until the picture of the present values is there; for code, as a page shows it by itself. Raises `TimeoutError`"
-        end = time.monotonic() + seconds
-        while (thread := self._thread) is not None:
-            thread.join(max(0, end - time.monotonic()))
-            if thread.is_alive(): raise TimeoutError(f"no picture after {seconds} s")
-        self._finished()
-        return self
+# %% ../nbs/11_widgets.ipynb #64f8c3a4
+@patch
+def _keep(self:Explorer, key, made):
+    "Keep what was made for the next time, if it is no error; True if its picture is still wanted"
+    with self._lock:
+        if not isinstance(made, Exception):
+            self._kept[key] = made
+            if len(self._kept) > 100: del self._kept[next(iter(self._kept))]   # the oldest
+        if self._wanted != key: return False
+        self._wanted = None
+    return True
 
-    def still(self,
-        quality=60,  # of the JPEG
-    ):
-        "The present picture as a JPEG, for pages without a kernel, where no slider moves: shown where GRAD_KIT_STILLS is set, as tools/execute.py does; elsewhere the widget itself lives, and this shows nothing"
-        if not os.environ.get("GRAD_KIT_STILLS"): return None
-        from IPython.display import Image
-        from PIL import Image as pillow
-        file = io.BytesIO()
-        image = pillow.open(io.BytesIO(self.wait().picture.value)).convert("RGB")
-        image.thumbnail((800, 800))
-        image.save(file, "jpeg", quality=quality)
-        return Image(file.getvalue(), format="jpeg")
+# %% ../nbs/11_widgets.ipynb #912c1e86
+@patch
+def _work(self:Explorer):
+    "The background thread: make what is wanted, and have it shown by the kernel's own thread"
+    while (key := self._next_key()) is not None:
+        try: made = self._make(key)
+        except _Overtaken: continue
+        if not self._keep(key, made): continue
+        self._made = key, made
+        if self._loop is not None: self._loop.call_soon_threadsafe(self._finished)
 
-def _slider(kind, label, value, low, high, step, tip, wait=True, width="24em", **more):
-    return kind(value=value, min=low, max=high, step=step, description=label, tooltip=tip, continuous_update=not wait, style=dict(description_width="initial"), layout=w.Layout(width=width), **more)
+# %% ../nbs/11_widgets.ipynb #b15a7438
+@patch
+def _finished(self:Explorer):
+    "Show what the thread made last, if it is what the controls ask for"
+    (key, made), self._made = self._made or (None, None), None
+    if key == self._key(): self._show(made)  # else a control has moved on, and its own picture comes
 
+# %% ../nbs/11_widgets.ipynb #2aedbc16
+def _in_red(text): return f"<b style='color:#d62728'>{html.escape(text)}</b>"
+
+def _png(fig):
+    "A figure as the bytes of a PNG; it is closed"
+    file = io.BytesIO()
+    fig.savefig(file, format="png", dpi=100, bbox_inches="tight")
+    plt.close(fig)
+    return file.getvalue()
+
+# %% ../nbs/11_widgets.ipynb #81c0fe2e
+@patch
+def _show(self:Explorer, made):
+    "Draw what was made, or say the error that it is"
+    self._working(False)
+    try:
+        if isinstance(made, Exception): raise made
+        fig, text = self._draw(made, **self._values())
+    except GradKitError as e:
+        self._text.value = _in_red(str(e))
+        return
+    except Exception as e:
+        self._text.value = _in_red(f"{type(e).__name__}: {e}")
+        raise
+    self.picture.value, self._text.value = _png(fig), text
+
+# %% ../nbs/11_widgets.ipynb #9c2e7cfa
+@patch
+def stop(self:Explorer):
+    "Stop the work in progress; the picture stays as it was"
+    with self._lock: self._wanted = None
+    self._working(False)
+    self._text.value = "stopped; move a control to go on"
+
+# %% ../nbs/11_widgets.ipynb #3a379521
+@patch
+def wait(self:Explorer,
+    seconds=60,  # at most
+):
+    "Until the picture of the present values is there; for code, as a page shows it by itself. Raises `TimeoutError`"
+    end = time.monotonic() + seconds
+    while (thread := self._thread) is not None:
+        thread.join(max(0, end - time.monotonic()))
+        if thread.is_alive(): raise TimeoutError(f"no picture after {seconds} s")
+    self._finished()
+    return self
+
+# %% ../nbs/11_widgets.ipynb #796e8a3e
+@patch
+def still(self:Explorer,
+    quality=60,  # of the JPEG
+):
+    """The present picture as a JPEG, for pages without a kernel, where no slider moves.
+    Shown where GRAD_KIT_STILLS is set, as tools/execute.py does.
+    Elsewhere the widget itself lives, and this shows nothing"""
+    if not os.environ.get("GRAD_KIT_STILLS"): return None
+    from IPython.display import Image
+    from PIL import Image as pillow
+    file = io.BytesIO()
+    image = pillow.open(io.BytesIO(self.wait().picture.value)).convert("RGB")
+    image.thumbnail((800, 800))
+    image.save(file, "jpeg", quality=quality)
+    return Image(file.getvalue(), format="jpeg")
+
+# %% ../nbs/11_widgets.ipynb #39849a7d
+def _slider(
+    kind,        # class of the slider
+    label,
+    value,
+    low,
+    high,
+    step,
+    tip,
+    wait=True,   # until it is let go, before its value counts
+    width="24em",
+    **more,
+):
+    "A slider of that kind, wide enough for its label"
+    return kind(value=value, min=low, max=high, step=step, description=label, tooltip=tip, continuous_update=not wait,
+                style=dict(description_width="initial"), layout=w.Layout(width=width), **more)
+
+# %% ../nbs/11_widgets.ipynb #b0ce670c
 def _choice(label, options, value, tip, width="16em"):
-    return w.Dropdown(options=options, value=value, description=label, tooltip=tip, style=dict(description_width="initial"), layout=w.Layout(width=width))
+    "A drop-down list"
+    return w.Dropdown(options=options, value=value, description=label, tooltip=tip,
+                      style=dict(description_width="initial"), layout=w.Layout(width=width))
 
 # %% ../nbs/11_widgets.ipynb #937180d3
+def _times(schedule, steps):
+    "The noise levels at which DDIM stops, from T down to 0"
+    return torch.linspace(schedule.timesteps, 0, steps + 1).round().int().tolist()
+
+# %% ../nbs/11_widgets.ipynb #e5d2bdbf
 @torch.no_grad()
 def denoising_steps(
     model,     # model(x_t, t) -> eps
@@ -161,16 +247,18 @@ def denoising_steps(
     seed=0,
     device="cpu",
 ):
-    "Yield (t, x_t, eps, x_0) for t from T down to the last step, then (0, x, 0, x), each (n,3,H,W) float; stochastic DDIM (eta = 1)"
+    """Yield (t, x_t, eps, x_0) for t from T down to the last step, then (0, x, 0, x), each (n,3,H,W) float.
+    Stochastic DDIM (eta = 1)"""
     g = torch.Generator().manual_seed(seed)
     def noise(): return torch.randn(n, 3, *shape, generator=g).to(device)
-    x, times = noise(), torch.linspace(schedule.timesteps, 0, steps + 1).round().int().tolist()
+    x, times = noise(), _times(schedule, steps)
     for t, t_prev in zip(times, times[1:]):
         eps = model(x, torch.full((n,), t, device=device)).float()
         yield t, x, eps, predict_x0(x, eps, t, schedule)
         x = ddim_step(x, eps, t, t_prev, schedule, noise())
     yield 0, x, torch.zeros_like(x), x
 
+# %% ../nbs/11_widgets.ipynb #aa145904
 def _normal(images, size, n):
     "(up to n,3,size,size) uint8 normal images of anything `as_dataset` takes; None: trays"
     if images is None:
@@ -181,13 +269,52 @@ def _normal(images, size, n):
     if not len(train): raise GradKitError(f"'{ds.name}' has no normal training images; give some")
     return resize_images(train.images(size), size)[:n]
 
+# %% ../nbs/11_widgets.ipynb #f9befa60
 def _engine(model, size):
     "(side in pixels, noise schedule, levels of the trained PatchDiffs for that side) of a fitted GRAD, or of none"
     if model is None: return size, noise_schedule(), []
     model.check_fitted()
     c = model.config
     size = c.contrast_size(c.detector_levels[0])
-    return size, noise_schedule(c.timesteps, c.beta_start, c.beta_end), sorted(k for k, s in model.patchdiffs_ if s == size)
+    trained = sorted(k for k, s in model.patchdiffs_ if s == size)
+    return size, noise_schedule(c.timesteps, c.beta_start, c.beta_end), trained
+
+# %% ../nbs/11_widgets.ipynb #a8559031
+def _liveliest(normal):
+    "(row, column) at which normal images (N,3,S,S) differ most, not too near the rim"
+    size = normal.shape[-1]
+    near, far = size // 4, 3 * size // 4
+    contrast = normal.float().std(0).mean(0)[near:far, near:far]
+    return tuple(int(v) + near for v in np.unravel_index(int(contrast.argmax()), contrast.shape))
+
+# %% ../nbs/11_widgets.ipynb #409f7a6b
+def _paint_by_steps(check, net, n, size, schedule, steps, seed, device):
+    "(n,3,S,S) uint8 of a PatchDiff"
+    way = denoising_steps(net, n, (size, size), schedule, steps, seed, device)
+    for i, (_, x, _, _) in enumerate(way): check(i / steps)  # noqa: B007 the last one counts
+    return to_uint8(x).cpu()
+
+# %% ../nbs/11_widgets.ipynb #dafbc203
+def _paint_by_copying(check, normal, level, n, config, draw):
+    "(n,3,S,S) uint8 of patchmatch, which copies windows"
+    painted = []
+    for i in range(n):
+        check(i / n)
+        seed = derive_seed(draw, i)
+        painted.append(sample_patchmatch(normal, level, 1, config.copy_reach, config.copy_rounds, seed=seed))
+    return torch.cat(painted)
+
+# %% ../nbs/11_widgets.ipynb #3adaf2bd
+def _level_controls(size, trained):
+    "Slider over the level, choice of the engine, number of the draw"
+    engines = ["training-free", "patchmatch"] + ["trained"] * bool(trained)
+    first = "training-free" if size <= 128 else "patchmatch"
+    about = "which PatchDiff paints; patchmatch copies windows (level 5 and above)"
+    return dict(
+        level=_slider(w.IntSlider, "level n (pixels)", 9, 1, 33, 4, "side of the window that PatchDiff sees",
+                      wait=False),
+        engine=_choice("engine", engines, first, about),
+        draw=w.BoundedIntText(value=0, min=0, max=9999, description="draw no.", layout=w.Layout(width="11em")))
 
 # %% ../nbs/11_widgets.ipynb #3b3f6829
 def explore_levels(
@@ -198,35 +325,34 @@ def explore_levels(
     normals=32,   # normal images behind the training-free engine
     steps=20,     # DDIM steps
 ):
-    "Slider over level 1 to 33: PatchDiff's window and the detectors' on a normal image, and contrastive images of that level. Above 128 pixels the engine is patchmatch at first, which takes seconds there"
-    if model is not None and images is None: raise GradKitError("a model keeps no normal images; give some as images=, of those that it was fitted on")
+    """Slider over level 1 to 33: PatchDiff's window and the detectors' on a normal image, and images of that level.
+    Above 128 pixels the engine is patchmatch at first, which takes seconds there"""
+    if model is not None and images is None:
+        raise GradKitError("a model keeps no normal images; give some as images=, of those that it was fitted on")
     size, schedule, trained = _engine(model, size)
-    normal, copies = _normal(images, size, normals), Config() if model is None else model.config
-    full, detectors = (256, (34, 68, 136)) if model is None else (model.config.image_size, model.config.detector_levels)
-    windows = {f"detector {k}": k * size / full for k in detectors}
-    contrast = normal.float().std(0).mean(0)[size // 4:3 * size // 4, size // 4:3 * size // 4]   # a place where normal images differ has something to show
-    at = tuple(int(v) + size // 4 for v in np.unravel_index(int(contrast.argmax()), contrast.shape))
+    normal, config = _normal(images, size, normals), Config() if model is None else model.config
+    full, detectors = (256, (34, 68, 136)) if model is None else (config.image_size, config.detector_levels)
+    windows, at = {f"detector {k}": k * size / full for k in detectors}, _liveliest(normal)
+    def patchdiff(level, engine):
+        if engine != "trained": return AnalyticPatchDiff(to_float(normal), level, schedule), "cpu"
+        if level in trained: return model.patchdiffs_[level, size], model.device
+        raise GradKitError(f"the model has no trained PatchDiff of level {level}; it has "
+                           f"{', '.join(map(str, trained))}: choose one of them, or the training-free engine")
     def compute(check, level, engine, draw):
         start = time.monotonic()
-        if engine == "patchmatch":
-            done = []
-            for i in range(n):
-                check(i / n)
-                done.append(sample_patchmatch(normal, max(level, 5), 1, copies.copy_reach, copies.copy_rounds, seed=derive_seed(draw, i)))
-            return torch.cat(done), time.monotonic() - start
-        if engine == "trained":
-            if level not in trained: raise GradKitError(f"the model has no trained PatchDiff of level {level}; it has {', '.join(map(str, trained))}: choose one of them, or the training-free engine")
-            net, device = model.patchdiffs_[level, size], model.device
-        else: net, device = AnalyticPatchDiff(to_float(normal), level, schedule), "cpu"
-        for i, (t, x, _, _) in enumerate(denoising_steps(net, n, (size, size), schedule, steps, draw, device)): check(i / steps)
-        return to_uint8(x).cpu(), time.monotonic() - start
+        if engine == "patchmatch": painted = _paint_by_copying(check, normal, max(level, 5), n, config, draw)
+        else:
+            net, device = patchdiff(level, engine)
+            painted = _paint_by_steps(check, net, n, size, schedule, steps, draw, device)
+        return painted, time.monotonic() - start
     def show(made, level, engine, draw):
         painted, seconds = made
-        if engine == "patchmatch": level = max(level, 5)   # it has none below
-        return plots.plot_level(normal[0], level, painted, windows, at), f"level {level}, {engine}: {n} images of {size} px in {f'{copies.copy_rounds} rounds' if engine == 'patchmatch' else f'{steps} steps'}, {seconds:.1f} s"
-    controls = dict(level=_slider(w.IntSlider, "level n (pixels)", 9, 1, 33, 4, "side of the window that PatchDiff sees", wait=False),
-                    engine=_choice("engine", ["training-free", "patchmatch"] + ["trained"] * bool(trained), "training-free" if size <= 128 else "patchmatch", "which PatchDiff paints; patchmatch copies windows (level 5 and above)"), draw=w.BoundedIntText(value=0, min=0, max=9999, description="draw no.", layout=w.Layout(width="11em")))
-    return Explorer(controls, show, compute, ["level", "engine", "draw"])
+        copies = engine == "patchmatch"
+        if copies: level = max(level, 5)   # it has none below
+        effort = f"{config.copy_rounds} rounds" if copies else f"{steps} steps"
+        text = f"level {level}, {engine}: {n} images of {size} px in {effort}, {seconds:.1f} s"
+        return plots.plot_level(normal[0], level, painted, windows, at), text
+    return Explorer(_level_controls(size, trained), show, compute, ["level", "engine", "draw"])
 
 # %% ../nbs/11_widgets.ipynb #2b1e4dd2
 def explore_denoising(
@@ -240,58 +366,95 @@ def explore_denoising(
     "Slider over the step t from 1000 to 0: x_t, the predicted noise, the predicted x_0"
     size, schedule, trained = _engine(model, size)
     if model is None: normal = _normal(images, size, normals)
-    elif not trained: raise GradKitError("the model has no trained PatchDiff (its generator is training-free); leave model out")
+    elif not trained:
+        raise GradKitError("the model has no trained PatchDiff (its generator is training-free); leave model out")
     def compute(check, level):
-        net, device = (model.patchdiffs_[level, size], model.device) if trained else (AnalyticPatchDiff(to_float(normal), level, schedule), "cpu")
+        if trained: net, device = model.patchdiffs_[level, size], model.device
+        else: net, device = AnalyticPatchDiff(to_float(normal), level, schedule), "cpu"
         way = {}
         for i, (t, *state) in enumerate(denoising_steps(net, n, (size, size), schedule, steps, 0, device)):
             check(i / steps)
             way[t] = [v.cpu() for v in state]
         return way
-    times = torch.linspace(schedule.timesteps, 0, steps + 1).round().int().tolist()
     def show(way, level, t):
         a = float(schedule.alpha_bar[t]) if t else 1.
-        return plots.plot_denoising(*way[t], t), f"level {level}, t = {t}: {a**.5:.2f} of the image and {(1 - a)**.5:.2f} of noise"
-    levels = trained or list(range(1, 34, 4))
-    return Explorer(dict(level=_choice("level n (pixels)", levels, 9 if 9 in levels else levels[0], "side of the window that PatchDiff sees"),
-                         t=w.SelectionSlider(options=times, value=times[steps // 2], description="step t", continuous_update=False, layout=w.Layout(width="30em"))), show, compute, ["level"])
+        text = f"level {level}, t = {t}: {a**.5:.2f} of the image and {(1 - a)**.5:.2f} of noise"
+        return plots.plot_denoising(*way[t], t), text
+    levels, times = trained or list(range(1, 34, 4)), _times(schedule, steps)
+    first = 9 if 9 in levels else levels[0]
+    controls = dict(
+        level=_choice("level n (pixels)", levels, first, "side of the window that PatchDiff sees"),
+        t=w.SelectionSlider(options=times, value=times[steps // 2], description="step t", continuous_update=False,
+                            layout=w.Layout(width="30em")))
+    return Explorer(controls, show, compute, ["level"])
+
+# %% ../nbs/11_widgets.ipynb #62fd6cea
+def _evenly(x, n):
+    "Up to n of the images, from all through them"
+    return x[::max(1, len(x) // n)][:n]
+
+# %% ../nbs/11_widgets.ipynb #4ce78867
+def _similarities(check, model, level, x):
+    "((n,h,w), cosine similarities of the n h w windows of images to the features of M+ and to those of M-)"
+    f = dense_features(model.detectors_[level], x)                                          # (n,d,h,w)
+    z = torch.nn.functional.normalize(f.permute(0, 2, 3, 1).flatten(0, 2), dim=1)           # (n h w,d), of unit length
+    check(.5)
+    return (len(x), *f.shape[-2:]), [(z @ b.features.T).cpu() for b in model.banks_[level]]
+
+# %% ../nbs/11_widgets.ipynb #82a773ff
+def _weight_maps(log_w, shape, size):
+    "(n,size,size): weights over their mean, from logarithms of the windows' weights, laid on the image"
+    relative = torch.log_softmax(log_w, 0) + np.log(len(log_w))
+    return 2. ** align_map(relative.reshape(shape) / np.log(2), size, size)
+
+# %% ../nbs/11_widgets.ipynb #9c9083a8
+def _rule(model, level):
+    "What the model's own rule for beta_density found and takes, in words; empty where it was not asked"
+    shares = list(model.fakes_.get(level, {}).values())
+    if not shares: return ""
+    share = sum(shares) / len(shares)
+    return f"; {share:.0%} of the painted patches are in fact normal, for which the rule takes {choose_beta(share):g}"
+
+# %% ../nbs/11_widgets.ipynb #87b384e3
+def _weight_controls(model):
+    "Choices of detector level and equation, slider over beta_density"
+    levels = list(model.config.detector_levels)
+    equations = {"noisy (Eq. 1)": "noisy", "long-tail (Eq. 2)": "tail", "both": "both"}
+    beta = float(max(model.beta_[levels[0]], .1))
+    return dict(
+        level=_choice("detector level (pixels)", levels, levels[0], "side of the window that the detector sees"),
+        equation=_choice("weight", equations, "both", "which density divides"),
+        beta=_slider(w.FloatLogSlider, "beta_density (no unit)", beta, -1, 2, .05, "kernel sharpness; no unit",
+                     readout_format=".2g"))
 
 # %% ../nbs/11_widgets.ipynb #3169026b
 def explore_weights(
     model,        # fitted GRAD
-    images=None,  # uint8 (N,3,H,W) contrastive images to weigh; None: the model's own, where it was fitted in this session
+    images=None,  # uint8 (N,3,H,W) contrastive images to weigh; None: the model's own, where it was fitted here
     n=5,          # images at most
 ):
-    "Slider over beta_density and choice of the equation: the weight of each window of contrastive images, with the effective sample size"
+    "Slider over beta_density and choice of the equation: each window's weight, with the effective sample size"
     model.check_fitted()
-    if not model.detectors_: raise GradKitError("this model has no trained detector, whose patches would have weights; fit one with 'detector' among Config.scorers")
-    levels = list(model.config.detector_levels)
-    if images is None and not all(model.contrastive_.get(k) for k in levels): raise GradKitError("a loaded model holds no contrastive images; give some as images=, uint8 (N,3,H,W)")
+    if not model.detectors_:
+        raise GradKitError("this model has no trained detector, whose patches would have weights; "
+                           "fit one with 'detector' among Config.scorers")
+    if images is None and not all(model.contrastive_.get(k) for k in model.config.detector_levels):
+        raise GradKitError("a loaded model holds no contrastive images; give some as images=, uint8 (N,3,H,W)")
     def compute(check, level):
-        size = model.config.input_size(level)
-        x = images if images is not None else torch.cat([v[:: max(1, len(v) // n)][:n] for v in model.contrastive_[level].values()])
-        x = resize_images(x, size)[:: max(1, len(x) // n)][:n]
-        f = dense_features(model.detectors_[level], x)                                          # (n,d,h,w)
-        z = torch.nn.functional.normalize(f.permute(0, 2, 3, 1).flatten(0, 2), dim=1)           # (n h w,d), of unit length
-        check(.5)
-        return x, (len(x), *f.shape[-2:]), [(z @ b.features.T).cpu() for b in model.banks_[level]]  # cosine similarities to M+ and to M-
-    def rule(level):
-        shares = list(model.fakes_.get(level, {}).values())
-        if not shares: return ""
-        share = sum(shares) / len(shares)
-        return f"; {share:.0%} of the painted patches are in fact normal, for which the rule takes {choose_beta(share):g}"
+        x = images
+        if x is None: x = torch.cat([_evenly(v, n) for v in model.contrastive_[level].values()])
+        x = _evenly(resize_images(x, model.config.input_size(level)), n)
+        return x, *_similarities(check, model, level, x)
     def show(made, level, equation, beta):
         x, shape, similar = made
-        use = dict(zip(("noisy", "tail"), similar))
-        if equation != "both": use = {equation: use[equation]}
-        log_w = {k: -torch.logsumexp(beta * s, 1) for k, s in use.items()}
+        chosen = {k: s for k, s in zip(("noisy", "tail"), similar) if equation in (k, "both")}
+        log_w = {k: -torch.logsumexp(beta * s, 1) for k, s in chosen.items()}
         share = effective_sample_size(torch.softmax(sum(log_w.values()), 0))
-        size = x.shape[-1]
-        maps = {k: 2. ** align_map((torch.log_softmax(v, 0) + np.log(len(v))).reshape(shape) / np.log(2), size, size) for k, v in log_w.items()}
-        return plots.plot_weights(None, x, maps.get("noisy"), maps.get("tail")), f"beta_density {beta:.2g}: effective sample size {share:.0%} of {len(x) * shape[1] * shape[2]} windows" + (" (both weights together)" if len(use) > 1 else "") + rule(level)
-    return Explorer(dict(level=_choice("detector level (pixels)", levels, levels[0], "side of the window that the detector sees"),
-                         equation=_choice("weight", {"noisy (Eq. 1)": "noisy", "long-tail (Eq. 2)": "tail", "both": "both"}, "both", "which density divides"),
-                         beta=_slider(w.FloatLogSlider, "beta_density (no unit)", float(max(model.beta_[levels[0]], .1)), -1, 2, .05, "kernel sharpness; no unit", readout_format=".2g")), show, compute, ["level"])
+        maps = {k: _weight_maps(v, shape, x.shape[-1]) for k, v in log_w.items()}
+        text = f"beta_density {beta:.2g}: effective sample size {share:.0%} of {math.prod(shape)} windows"
+        if len(log_w) > 1: text += " (both weights together)"
+        return plots.plot_weights(None, x, maps.get("noisy"), maps.get("tail")), text + _rule(model, level)
+    return Explorer(_weight_controls(model), show, compute, ["level"])
 
 # %% ../nbs/11_widgets.ipynb #29c9723c
 def _scored(model, images):
@@ -300,58 +463,116 @@ def _scored(model, images):
     if len(ds.split("test")) and ds.split("test").labels.any(): return test_items(ds)[0], True
     return ds, False
 
+# %% ../nbs/11_widgets.ipynb #44e4f7f7
+def _result(check, model, ds, result):
+    "The scores of the images: `result` if it is given, as many as they are, or the model's"
+    if result is None: result = model.score(ds)
+    if len(result.image_score) != len(ds):
+        raise GradKitError(f"the result holds {len(result.image_score)} scores, but there are {len(ds)} images; "
+                           "give the result of model.score for the same images")
+    check(1.)
+    return result
+
+# %% ../nbs/11_widgets.ipynb #6725ffc2
+def _masks(ds):
+    "The ground truth of each image, all defects in one mask; None where there is none"
+    def mask(i, item): return np.logical_or.reduce(ds.defect_masks(i)) if item.label and item.masks else None
+    return [mask(i, item) for i, item in enumerate(ds.items)]
+
+# %% ../nbs/11_widgets.ipynb #853efe8b
 def _in_units(model, image, name):
     "(S,S): one scorer's blurred map of one image, with its zero and spread among normal images"
     zero, spread, _ = model.units_[name]
     return ((model.score_each(image)[name][0][0] - zero) / spread).numpy()
 
-def _masks(ds): return [np.logical_or.reduce(ds.defect_masks(i)) if it.label and it.masks else None for i, it in enumerate(ds.items)]
+# %% ../nbs/11_widgets.ipynb #4b888add
+def _level_map(model, image, level):
+    "(S,S): one detector level's map of one image before fusion and blur, with its mean and spread among normal images"
+    size, (mean, std) = model.config.image_size, model.stats_[level]
+    scores = score_map(model.detectors_[level], resize_images(image, model.config.input_size(level)))
+    return align_map((scores - mean) / std, size, size)[0].cpu()
 
+# %% ../nbs/11_widgets.ipynb #0402b7a7
+def _map_choices(model):
+    "{label: \"fused\", a scorer's name or a detector's level}"
+    scorers = model.config.scorers if len(model.config.scorers) > 1 else ()
+    levels = model.config.detector_levels if model.detectors_ else ()
+    return {"fused": "fused", **{name: name for name in scorers}, **{f"level {k}": k for k in levels}}
+
+# %% ../nbs/11_widgets.ipynb #88b40157
+def _chosen_map(model, result, pixels, i, which):
+    "(S,S) tensor: the map of image i that was chosen"
+    if which == "fused": return result.anomaly_map[i]
+    if isinstance(which, str): return torch.from_numpy(_in_units(model, pixels[i:i + 1], which))
+    return _level_map(model, pixels[i:i + 1], which)
+
+# %% ../nbs/11_widgets.ipynb #0a9ccc14
+def _counts(
+    alarm,   # (N,) bool
+    labels,  # (N,) bool, or None where not known
+):
+    "How many alarms there are, and how many of them are right, in words"
+    if labels is None: return f"{int(alarm.sum())} of {len(alarm)} images raise an alarm. "
+    found, false = int((alarm & labels).sum()), int((alarm & ~labels).sum())
+    anomalous, normal = int(labels.sum()), int((~labels).sum())
+    return (f"Of {anomalous} anomalous images {found} found, {anomalous - found} missed; "
+            f"of {normal} normal ones {false} false alarms, {normal - false} passed. ")
+
+# %% ../nbs/11_widgets.ipynb #dcf781db
+def _score_controls(n, maps, rate):
+    "Sliders over the image, the map's opacity and the rate of false alarms, choice of the map"
+    about = ("the fused map, one scorer's in units of its scores among normal images, "
+             "or one detector level's before fusion and blur")
+    return dict(
+        image=_slider(w.IntSlider, "image (number)", 0, 0, n - 1, 1, "position among the scored images"),
+        which=_choice("map", maps, "fused", about),
+        opacity=_slider(w.FloatSlider, "opacity (0 to 1)", .6, 0, 1, .05, "of the map over the image", width="19em"),
+        rate_asked=_slider(w.FloatLogSlider, "false alarms (%)", 100 * rate, -1, 1.7, .05,
+                           "share of normal images that may raise an alarm", readout_format=".2g"))
+
+# %% ../nbs/11_widgets.ipynb #269b5d4c
 def explore_scores(
     model,        # fitted GRAD
     images,       # a Dataset, a folder, or uint8 (N,H,W,3)
     result=None,  # what `model.score` gave for its test images, so that they are not scored again
 ):
-    "Image by image: map, opacity, ground truth; the threshold as a false-alarm rate, with confusion counts, histogram and the images that change sides"
+    """Image by image: map, opacity, ground truth; the threshold as a false-alarm rate.
+    With confusion counts, histogram and the images that change sides"""
     model.check_fitted()
     ds, labelled = _scored(model, images)
-    size, labels = model.config.image_size, ds.labels
-    pixels, masks = ds.images(size), _masks(ds)
-    rate, n = model.config.false_alarm_rate, len(model.holdout_scores_)
-    first = np.sort(np.asarray(model.holdout_scores_))
-    def compute(check):
-        r = result if result is not None else model.score(ds)
-        if len(r.image_score) != len(ds): raise GradKitError(f"the result holds {len(r.image_score)} scores, but there are {len(ds)} images; give the result of model.score for the same images")
-        check(1.)
-        return r
-    parts = {**({name: name for name in model.config.scorers} if len(model.config.scorers) > 1 else {}), **{f"level {k}": k for k in (model.config.detector_levels if model.detectors_ else ())}}
-    def part_map(i, part):
-        if isinstance(part, str): return torch.from_numpy(_in_units(model, pixels[i:i + 1], part))
-        return level_map(i, part)
-    def level_map(i, level):
-        side = model.config.input_size(level)
-        mean, std = model.stats_[level]
-        return align_map((score_map(model.detectors_[level], resize_images(pixels[i:i + 1], side)) - mean) / std, side, size)[0].cpu()
+    labels, pixels, masks = ds.labels if labelled else None, ds.images(model.config.image_size), _masks(ds)
+    holdout, own_rate = np.sort(np.asarray(model.holdout_scores_)), model.config.false_alarm_rate
+    lowest = 1 / (len(holdout) + 1)   # rate that so many images support
+    def threshold_at(rate): return threshold_for(holdout, max(rate, lowest)) + model.tolerance()
+    def kind(i):   # a plain folder's images are not known to be good
+        return ds.items[i].defect if labelled else ds.items[i].where.rsplit("/", 1)[-1]
+    def name(i): return f"{ds.items[i].name or ds.items[i].where} ({kind(i)})" if labelled else kind(i)
     def show(r, image, which, opacity, rate_asked):
-        scores = r.image_score.numpy()
-        threshold, own = (threshold_for(first, max(v, 1 / (n + 1))) + model.tolerance() for v in (rate_asked / 100, rate))
+        scores, threshold = r.image_score.numpy(), threshold_at(rate_asked / 100)
         alarm = scores > threshold
-        amap = r.anomaly_map[image] if which == "fused" else part_map(image, which)
-        top = max(threshold, float(amap.max()))
-        moved = [i for i in np.flatnonzero(alarm != (scores > own))]
-        def called(i): return ds.items[i].defect if labelled else ds.items[i].where.rsplit("/", 1)[-1]   # a plain folder's images are not known to be good
-        changed = [(pixels[i], f"{called(i)}: {'alarm' if alarm[i] else 'no alarm'}") for i in moved]
-        fig = plots.plot_decision(pixels[image], amap, scores, labels if labelled else None, image, threshold, masks[image], opacity, 0, top, changed)
-        it = ds.items[image]
-        text = f"<b>{html.escape(f'{it.name or it.where} ({it.defect})' if labelled else called(image))}</b>: score {scores[image]:.2f}, threshold {threshold:.2f}, {'alarm' if alarm[image] else 'no alarm'}. "
-        if labelled: text += f"Of {labels.sum()} anomalous images {int((alarm & labels).sum())} found, {int((~alarm & labels).sum())} missed; of {(~labels).sum()} normal ones {int((alarm & ~labels).sum())} false alarms, {int((~alarm & ~labels).sum())} passed. "
-        else: text += f"{int(alarm.sum())} of {len(ds)} images raise an alarm. "
-        if rate_asked / 100 < 1 / (n + 1): text += f"<b>{n} held-out normal images support no rate below {100 / (n + 1):.1f} %; the highest of their scores is the threshold.</b>"
-        return fig, text + (f" {len(moved)} change sides against {100 * rate:g} %." if moved else "")
-    return Explorer(dict(image=_slider(w.IntSlider, "image (number)", 0, 0, len(ds) - 1, 1, "position among the scored images"),
-                         which=_choice("map", {"fused": "fused", **parts}, "fused", "the fused map, one scorer's in units of its scores among normal images, or one detector level's before fusion and blur"),
-                         opacity=_slider(w.FloatSlider, "opacity (0 to 1)", .6, 0, 1, .05, "of the map over the image", width="19em"),
-                         rate_asked=_slider(w.FloatLogSlider, "false alarms (%)", 100 * rate, -1, 1.7, .05, "share of normal images that may raise an alarm", readout_format=".2g")), show, compute, [])
+        def outcome(i): return "alarm" if alarm[i] else "no alarm"
+        moved = np.flatnonzero(alarm != (scores > threshold_at(own_rate)))
+        changed = [(pixels[i], f"{kind(i)}: {outcome(i)}") for i in moved]
+        amap = _chosen_map(model, r, pixels, image, which)
+        fig = plots.plot_decision(pixels[image], amap, scores, labels, image, threshold, masks[image], opacity,
+                                  0, max(threshold, float(amap.max())), changed)
+        text = (f"<b>{html.escape(name(image))}</b>: score {scores[image]:.2f}, threshold {threshold:.2f}, "
+                f"{outcome(image)}. {_counts(alarm, labels)}")
+        if rate_asked / 100 < lowest:
+            text += (f"<b>{len(holdout)} held-out normal images support no rate below {100 * lowest:.1f} %; "
+                     "the highest of their scores is the threshold.</b>")
+        return fig, text + (f" {len(moved)} change sides against {100 * own_rate:g} %." if len(moved) else "")
+    controls = _score_controls(len(ds), _map_choices(model), own_rate)
+    return Explorer(controls, show, lambda check: _result(check, model, ds, result), [])
+
+# %% ../nbs/11_widgets.ipynb #102f679e
+def _page_buttons(page, pages):
+    "Buttons that turn the pages of a slider"
+    def button(label, by):
+        b = w.Button(description=label, layout=w.Layout(width="6em"))
+        b.on_click(lambda _: setattr(page, "value", min(max(page.value + by, 1), pages)))
+        return b
+    return [button("previous", -1), button("next", 1)]
 
 # %% ../nbs/11_widgets.ipynb #51422654
 def label_tour(
@@ -365,22 +586,20 @@ def label_tour(
     if not labelled: raise GradKitError(f"'{ds.name}' has no labelled test images to tour; use explore_scores")
     pixels, masks, labels = ds.images(model.config.image_size), _masks(ds), ds.labels
     def compute(check):
-        r = result if result is not None else model.score(ds)
-        if len(r.image_score) != len(ds): raise GradKitError(f"the result holds {len(r.image_score)} scores, but there are {len(ds)} images; give the result of model.score for the same images")
-        check(1.)
+        r = _result(check, model, ds, result)
         order = np.argsort(r.image_score.numpy(), kind="stable")
         return r, [i for i in order if labels[i]], [i for i in order[::-1] if not labels[i]]
     def show(made, page):
         r, misses, alarms = made
-        some = misses[3 * (page - 1):3 * page] + alarms[3 * (page - 1):3 * page]
-        scores = r.image_score.numpy()
-        titles = [f"{ds.items[i].defect}\nscore {scores[i]:.2f}" for i in some]
-        fig = plots.plot_maps(pixels[some], r.anomaly_map[some], [masks[i] for i in some], titles, r.threshold, 0, max(2 * r.threshold, 1e-6))
+        here = slice(3 * (page - 1), 3 * page)
+        shown, scores = misses[here] + alarms[here], r.image_score.numpy()
+        titles = [f"{ds.items[i].defect}\nscore {scores[i]:.2f}" for i in shown]
+        fig = plots.plot_maps(pixels[shown], r.anomaly_map[shown], [masks[i] for i in shown], titles,
+                              r.threshold, 0, max(2 * r.threshold, 1e-6))
         missed, false = int((scores[misses] <= r.threshold).sum()), int((scores[alarms] > r.threshold).sum())
-        return fig, f"page {page}: left, the anomalous images that score lowest ({missed} of {len(misses)} missed at threshold {r.threshold:.2f}); right, the normal ones that score highest ({false} of {len(alarms)} false alarms)"
+        return fig, (f"page {page}: left, the anomalous images that score lowest ({missed} of {len(misses)} missed "
+                     f"at threshold {r.threshold:.2f}); right, the normal ones that score highest "
+                     f"({false} of {len(alarms)} false alarms)")
     pages = -(-max(int(labels.sum()), int((~labels).sum())) // 3)
     page = _slider(w.IntSlider, "page (worst first)", 1, 1, pages, 1, "three of each a page")
-    def turn(by): page.value = min(max(page.value + by, 1), pages)
-    back, on = w.Button(description="previous", layout=w.Layout(width="6em")), w.Button(description="next", layout=w.Layout(width="6em"))
-    back.on_click(lambda _: turn(-1)); on.on_click(lambda _: turn(1))
-    return Explorer(dict(page=page), show, compute, [], [back, on])
+    return Explorer(dict(page=page), show, compute, [], _page_buttons(page, pages))

@@ -79,9 +79,11 @@ def test_pixel_auroc_against_sklearn():
     rng = np.random.default_rng(0)
     sizes = [(40, 30), (64, 64), (33, 70), (20, 20)]
     masks = [rng.random(s) < p for s, p in zip(sizes, (0.1, 0.4, 0, 1))]
+    def enlarged(m, size):
+        return F.interpolate(torch.from_numpy(m)[None, None], size=size, mode="bilinear", align_corners=False).numpy()
     for values in (3, 10**6):
         maps = (rng.integers(values, size=(4, 16, 16)) / values).astype(np.float32)
-        big = [F.interpolate(torch.from_numpy(m)[None, None], size=s, mode="bilinear", align_corners=False).numpy() for m, s in zip(maps, sizes)]
+        big = [enlarged(m, s) for m, s in zip(maps, sizes)]
         want = roc_auc_score(np.concatenate([m.ravel() for m in masks]), np.concatenate([b.ravel() for b in big]))
         test_close(pixel_auroc(masks, maps), want, 1e-12)
         test_close(pixel_auroc([torch.from_numpy(m) for m in masks], torch.from_numpy(maps)), want, 1e-12)
@@ -92,7 +94,8 @@ def test_pixel_auroc_keeps_the_order_and_nothing_else():
     rng = np.random.default_rng(1)
     masks, maps = rng.random((3, 24, 24)) < 0.2, rng.random((3, 24, 24))
     a = pixel_auroc(masks, maps)
-    for f in (lambda x: 8 * x - 100, lambda x: 1 - 1e-8 * (1 - x), np.exp, lambda x: x**3): test_close(pixel_auroc(masks, f(maps)), a, 1e-12)
+    rising = [lambda x: 8 * x - 100, lambda x: 1 - 1e-8 * (1 - x), np.exp, lambda x: x**3]
+    for f in rising: test_close(pixel_auroc(masks, f(maps)), a, 1e-12)
     test_close(pixel_auroc(masks, -maps), 1 - a, 1e-12)
     # near 1, float32 has no room for different values: float64 maps stay float64
     assert len(np.unique(np.float32(1 - 1e-8 * (1 - maps)))) == 1
@@ -134,8 +137,9 @@ def test_pixel_metrics_against_slow_definitions():
         regions = [flood(m) for m in masks]
         pro = lambda hit: np.mean([h[r].mean() for h, rs in zip(hit, regions) for r in rs])
         points = slow_curve(masks, maps, pro)
-        curve, y, s = PixelCurve(masks, maps, workers=2), np.concatenate([m.ravel() for m in masks]), np.concatenate([a.ravel() for a in maps])
+        curve = PixelCurve(masks, maps, workers=2)
         for limit in (.05, .3, 1.): test_close(curve.area(limit), slow_area(points, limit), 1e-9)
+        y, s = np.concatenate([m.ravel() for m in masks]), np.concatenate([a.ravel() for a in maps])
         test_close(curve.auroc(), roc_auc_score(y, s), 1e-12)
         test_close(curve.average_precision(), average_precision_score(y, s), 1e-12)
         p, r, _ = precision_recall_curve(y, s)
@@ -143,22 +147,26 @@ def test_pixel_metrics_against_slow_definitions():
 
 
 def test_spro_by_hand_and_against_the_slow_definition():
-    # one defect of three pixels (values 9, 6, 1) that is whole with two of them; good pixels 7 and 5, and a normal image with 8
+    # one defect of three pixels (values 9, 6, 1) that is whole with two of them
+    # good pixels 7 and 5, and a normal image with 8
     d, a = np.array([[1, 1, 1, 0, 0]], bool), np.array([[9., 6, 1, 7, 5]])
     got = spro([[d], []], [[2], []], [a, np.array([[8.]])], limits=(1/3, 2/3, 1.))
     test_close(got[1/3], .5, 1e-12); test_close(got[2/3], .5, 1e-12); test_close(got[1.], (.5 * 2 + 1) / 3, 1e-12)
     rng = np.random.default_rng(1)
     for values in (5, 10**6):
-        defects = [[rng.random((9, 11)) < p for p in ps] for ps in ((.1, .3), (.2,), ())]                # two defects that overlap, one, none
+        # two defects that overlap, one, none
+        defects = [[rng.random((9, 11)) < p for p in ps] for ps in ((.1, .3), (.2,), ())]
         areas = [[max(1, int(q * m.sum())) for m, q in zip(ms, (.5, .2))] for ms in defects]
-        maps = [np.round(rng.random((9, 11)) * values) / values + .2 * sum(ms, np.zeros((9, 11))) for ms in defects]
-        masks = [sum(ms, np.zeros((9, 11))) > 0 for ms in defects]
-        share = lambda hit: np.mean([min(h[m].sum() / n, 1) for h, ms, ns in zip(hit, defects, areas) for m, n in zip(ms, ns)])
-        points = slow_curve(masks, maps, share)
+        count = [sum(ms, np.zeros((9, 11))) for ms in defects]
+        maps = [np.round(rng.random((9, 11)) * values) / values + .2 * n for n in count]
+        def share(hit):
+            return np.mean([min(h[m].sum() / n, 1) for h, ms, ns in zip(hit, defects, areas) for m, n in zip(ms, ns)])
+        points = slow_curve([n > 0 for n in count], maps, share)
         got = spro(defects, areas, maps)
         for limit in SPRO_LIMITS: test_close(got[limit], slow_area(points, limit), 1e-9)
         table = spro_table(defects, areas, maps, ["logical", "structural", "good"])
-        test_eq(table["logical"], spro(defects[::2], areas[::2], maps[::2])); test_close(table["mean"][.05], (table["logical"][.05] + table["structural"][.05]) / 2, 1e-12)
+        test_eq(table["logical"], spro(defects[::2], areas[::2], maps[::2]))
+        test_close(table["mean"][.05], (table["logical"][.05] + table["structural"][.05]) / 2, 1e-12)
     test_fail(lambda: spro([[d], []], [[2], [1]], [a, a]), exc=GradKitError, contains="image 1 has 0 defects and 1")
     test_fail(lambda: spro([[d & False]], [[2]], [a]), exc=GradKitError, contains="empty defect mask")
     test_fail(lambda: spro([[d]], [[0]], [a]), exc=GradKitError, contains="at least one pixel")
@@ -178,12 +186,15 @@ def test_headline_follows_the_benchmark():
     test_eq(headline(loco), (loco["logical"] + loco["structural"]) / 2); test_eq(headline(flat_auroc(loco)), headline(loco))
     ad = auroc_table([0., 1, 2, 3, 4], [0, 1, 0, 1, 1], None, ["", "a", "", "b", "b"])
     test_eq(headline(ad), ad["pooled"]); assert ad["pooled"] != ad["mean"]
-    test_eq(flat_auroc(dict(by_defect=dict(logical=.5, a=1.), logical=.5, mean=.75, pooled=.7)), dict(logical=.5, mean=.75, pooled=.7, a=1.))
-    test_eq(flat_auroc(dict(by_defect=dict(mean=.5), mean=.75, pooled=.7)), {"mean": .75, "pooled": .7, "defect mean": .5})
+    same = dict(by_defect=dict(logical=.5, a=1.), logical=.5, mean=.75, pooled=.7)
+    test_eq(flat_auroc(same), dict(logical=.5, mean=.75, pooled=.7, a=1.))
+    other = dict(by_defect=dict(mean=.5), mean=.75, pooled=.7)
+    test_eq(flat_auroc(other), {"mean": .75, "pooled": .7, "defect mean": .5})
 
 
 def test_auroc_table_by_hand():
-    kinds, defects = ["good"] * 2 + ["logical"] * 3 + ["structural"], ["good"] * 2 + ["missing"] * 2 + ["swapped", "scratch"]
+    kinds = ["good"] * 2 + ["logical"] * 3 + ["structural"]
+    defects = ["good"] * 2 + ["missing"] * 2 + ["swapped", "scratch"]
     scores, labels = [1.0, 2.0, 3.0, 3.0, 1.5, 0.5], [0, 0, 1, 1, 1, 1]
     t = auroc_table(scores, labels, kinds, defects)
     test_eq(t["by_defect"], dict(missing=1.0, scratch=0.0, swapped=0.5))
@@ -201,9 +212,11 @@ def test_auroc_table_by_hand():
 
 
 def test_auroc_table_without_one_class():
-    test_eq(auroc_table([1, 2], [0, 0], ["good"] * 2, ["good"] * 2), dict(by_defect={}, mean=None, pooled=None))
-    test_eq(auroc_table([1, 2], [1, 1]), dict(by_defect={}, mean=None, pooled=None))
-    test_fail(lambda: auroc_table([1, 2], [0, 1], ["good"], None), exc=GradKitError, contains="kinds has 1 values and labels has 2")
+    nothing = dict(by_defect={}, mean=None, pooled=None)
+    test_eq(auroc_table([1, 2], [0, 0], ["good"] * 2, ["good"] * 2), nothing)
+    test_eq(auroc_table([1, 2], [1, 1]), nothing)
+    test_fail(lambda: auroc_table([1, 2], [0, 1], ["good"], None),
+              exc=GradKitError, contains="kinds has 1 values and labels has 2")
     test_fail(lambda: auroc_table([np.nan, 2], [0, 0]), exc=GradKitError, contains="scores[0] is nan")
 
 
@@ -212,13 +225,16 @@ def test_intervals_hold_what_they_promise():
     truth, rng = NormalDist().cdf(1.5 / 2**.5), np.random.default_rng(0)   # of two normal distributions 1.5 apart
     y, held = np.repeat([0, 1], 60), 0
     for _ in range(300):
-        low, high = auroc_intervals(rng.normal(size=120) + np.repeat([0, 1.5], 60), y, draws=400, seed=int(rng.integers(10**9)))["pooled"]
+        s = rng.normal(size=120) + np.repeat([0, 1.5], 60)
+        low, high = auroc_intervals(s, y, draws=400, seed=int(rng.integers(10**9)))["pooled"]
         held += low <= truth <= high
     assert .90 <= held / 300 <= .985, held   # 0.95, less the bootstrap's known optimism, within three standard errors
     s = rng.normal(size=120)
-    a = auroc_intervals(s, y, ["good"] * 60 + ["logical"] * 30 + ["structural"] * 30)
-    test_eq(sorted(a), ["logical", "mean", "pooled", "structural"]); assert a == auroc_intervals(s, y, ["good"] * 60 + ["logical"] * 30 + ["structural"] * 30)
-    assert a["pooled"][0] < image_auroc(y, s) < a["pooled"][1] and a["logical"][1] - a["logical"][0] > a["pooled"][1] - a["pooled"][0]
+    kinds = ["good"] * 60 + ["logical"] * 30 + ["structural"] * 30
+    a = auroc_intervals(s, y, kinds)
+    test_eq(sorted(a), ["logical", "mean", "pooled", "structural"]); assert a == auroc_intervals(s, y, kinds)
+    def width(name): return a[name][1] - a[name][0]
+    assert a["pooled"][0] < image_auroc(y, s) < a["pooled"][1] and width("logical") > width("pooled")
     test_eq(auroc_intervals([1, 2], [0, 0]), {}); test_eq(auroc_intervals([0, 1.], [0, 1])["pooled"], [1., 1.])
     test_fail(lambda: auroc_intervals([0, 1.], [0, 1], level=95), exc=GradKitError, contains="level is 95")
 
@@ -235,27 +251,36 @@ def test_evaluate_by_hand():
     masks = [np.zeros((4, 6), bool) for _ in scores]; maps = np.zeros((6, 2, 3))
     for i in range(2, 6): masks[i][:2, :2] = True; maps[i, 0, 0] = 1
     r = evaluate(scores, maps, labels, None, defects, masks, threshold=1.5)  # an image at the threshold raises no alarm
-    test_eq((r["false_alarm_rate"], r["detection_rate"], r["n_normal"], r["n_anomalous"], r["threshold"]), (0.5, 0.5, 2, 4, 1.5))
+    test_eq((r["false_alarm_rate"], r["detection_rate"]), (0.5, 0.5))
+    test_eq((r["n_normal"], r["n_anomalous"], r["threshold"]), (2, 4, 1.5))
     test_eq(r["detection_rate_by_defect"], dict(missing=1.0, scratch=0.0, swapped=0.0))
-    test_eq(r["pixel_auroc"], pixel_auroc(masks, maps)); test_eq(r["aupro"], aupro(masks, maps)); test_eq(r["image_auroc_95"], auroc_intervals(scores, labels)); assert r["pixel_auroc"] > 0.9
+    test_eq(r["pixel_auroc"], pixel_auroc(masks, maps)); assert r["pixel_auroc"] > 0.9
+    test_eq(r["aupro"], aupro(masks, maps))
+    test_eq(r["image_auroc_95"], auroc_intervals(scores, labels))
     test_eq(r["image_auroc"], auroc_table(scores, labels, None, defects))
     test_eq(json.loads(json.dumps(r, allow_nan=False)), r)
-    r = evaluate(torch.tensor(scores), torch.tensor(maps), torch.tensor(labels), None, defects, masks, threshold=torch.tensor(1.5))
+    as_tensors = torch.tensor(scores), torch.tensor(maps), torch.tensor(labels)
+    r = evaluate(*as_tensors, None, defects, masks, threshold=torch.tensor(1.5))
     test_eq(json.loads(json.dumps(r, allow_nan=False)), r)
 
 
 def test_evaluate_says_none_where_it_cannot_measure():
-    r = evaluate([1, 2], np.zeros((2, 4, 4)), [0, 0], masks=np.zeros((2, 8, 8), bool), threshold=1)
-    test_eq((r["pixel_auroc"], r["false_alarm_rate"], r["detection_rate"], r["detection_rate_by_defect"], r["image_auroc"]["mean"]), (None, 0.5, None, {}, None))
+    maps = np.zeros((2, 4, 4))
+    r = evaluate([1, 2], maps, [0, 0], masks=np.zeros((2, 8, 8), bool), threshold=1)
+    test_eq((r["pixel_auroc"], r["false_alarm_rate"], r["detection_rate"]), (None, 0.5, None))
+    test_eq((r["detection_rate_by_defect"], r["image_auroc"]["mean"]), ({}, None))
     r = evaluate([1, 2], None, [0, 1])
-    test_eq((r["threshold"], r["false_alarm_rate"], r["detection_rate"], r["detection_rate_by_defect"]), (None, None, None, dict(anomalous=None)))
-    test_fail(lambda: evaluate([1, 2], np.zeros((2, 4, 4)), [0, 1], masks=np.ones((2, 8, 8), bool)), exc=GradKitError, contains="image 0 is labelled normal, but its mask marks 64")
+    test_eq((r["threshold"], r["false_alarm_rate"], r["detection_rate"]), (None, None, None))
+    test_eq(r["detection_rate_by_defect"], dict(anomalous=None))
+    test_fail(lambda: evaluate([1, 2], maps, [0, 1], masks=np.ones((2, 8, 8), bool)),
+              exc=GradKitError, contains="image 0 is labelled normal, but its mask marks 64")
     test_fail(lambda: evaluate([1, 2], None, [0, 1], threshold=np.nan), exc=GradKitError, contains="threshold is nan")
 
 
 def test_baselines_find_the_image_and_the_square():
     rng = np.random.default_rng(0)
-    normal = torch.from_numpy((rng.random((20, 1, 1, 1)) * 100 + 60 + rng.normal(0, 2, (20, 3, 64, 64))).clip(0, 255).astype(np.uint8))   # brightness varies from image to image
+    brightness = rng.random((20, 1, 1, 1)) * 100 + 60   # varies from image to image
+    normal = torch.from_numpy((brightness + rng.normal(0, 2, (20, 3, 64, 64))).clip(0, 255).astype(np.uint8))
     fresh = normal[:4].clone(); fresh[2:, :, 20:30, 40:50] = 255
     for f in BASELINES.values():
         maps, scores = f(normal, fresh)
@@ -267,7 +292,8 @@ def test_baselines_find_the_image_and_the_square():
 
 
 def test_format_table_aligns():
-    t = format_table([["a", 1, 0.5], ["long name", None, dict(mean=0.25, std=0.125, n=2)]], ["defect", "n", "AUROC"], digits=2).split("\n")
+    rows = [["a", 1, 0.5], ["long name", None, dict(mean=0.25, std=0.125, n=2)]]
+    t = format_table(rows, ["defect", "n", "AUROC"], digits=2).split("\n")
     test_eq(t[0], "defect     n        AUROC")
     test_eq(t[2:], ["a          1         0.50", "long name  -  0.25 ± 0.12"])
     test_eq(format_table([], ["a", "b"]), "a  b\n-  -")

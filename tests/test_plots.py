@@ -6,15 +6,18 @@ import tempfile
 from pathlib import Path
 import matplotlib as mpl, matplotlib.pyplot as plt, numpy as np, torch
 from grad_kit.core import GradKitError
+PINS = (0.85, 0.2, 0.2), (0.95, 0.8, 0.2), (0.2, 0.5, 0.8), (0.3, 0.7, 0.35)
+
 def draw_tray(seed, missing=(), size=64):
     "uint8 (size,size,3): four compartments, a pin in each but the missing ones"
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     im = np.full((size, size, 3), (0.62, 0.55, 0.45)) + 0.04 * np.sign(np.sin(40 * y))[..., None]
-    im[(np.abs(x - 0.5) < 0.02) | (np.abs(y - 0.5) < 0.02) | (np.minimum(x, y) < 0.04) | (np.maximum(x, y) > 0.96)] = (0.3, 0.24, 0.18)
+    cross, rim = np.minimum(abs(x - 0.5), abs(y - 0.5)) < 0.02, (np.minimum(x, y) < 0.04) | (np.maximum(x, y) > 0.96)
+    im[cross | rim] = (0.3, 0.24, 0.18)
     for k in range(4):
         cx, cy = 0.27 + 0.46 * (k % 2) + rng.normal() * 0.02, 0.27 + 0.46 * (k // 2) + rng.normal() * 0.02
-        if k not in missing: im[(x - cx)**2 + (y - cy)**2 < 0.09**2] = [(0.85, 0.2, 0.2), (0.95, 0.8, 0.2), (0.2, 0.5, 0.8), (0.3, 0.7, 0.35)][k]
+        if k not in missing: im[(x - cx)**2 + (y - cy)**2 < 0.09**2] = PINS[k]
     return (255 * im * rng.uniform(0.85, 1)).astype(np.uint8)
 
 def draw_blob(cx, cy, size=64, width=0.1):
@@ -39,20 +42,23 @@ def test_plot_contrastive_layout():
 
 
 def test_figures_leave_no_trace():
+    tray = draw_tray(0)[None]
     plt.close("all"); size = mpl.rcParams["font.size"]
-    with plt.style.context("dark_background"): fig = plot_contrastive({9: draw_tray(0)[None]}, title="t")
+    with plt.style.context("dark_background"): fig = plot_contrastive({9: tray}, title="t")
     test_eq((plt.get_fignums(), mpl.rcParams["font.size"]), ([], size))
     test_eq(fig.get_facecolor(), (1, 1, 1, 1)); test_eq(fig.axes[0].title.get_color(), "black")
-    test_fail(lambda: plot_contrastive({9: 0 * draw_tray(0)[None].astype(float)})); test_eq(plt.get_fignums(), [])
-    other = plt.figure(); plot_contrastive({9: draw_tray(0)[None]}); test_eq(plt.get_fignums(), [other.number]); plt.close(other)
+    test_fail(lambda: plot_contrastive({9: 0 * tray.astype(float)})); test_eq(plt.get_fignums(), [])
+    other = plt.figure(); plot_contrastive({9: tray}); test_eq(plt.get_fignums(), [other.number]); plt.close(other)
 
 
 def test_save_figure_writes_png():
     d = Path(tempfile.mkdtemp())
     p = save_figure(plot_contrastive({9: draw_tray(0)[None]}), d/"sub"/"a.png", dpi=50)
-    test_eq(p.read_bytes()[:8], bytes([137, 80, 78, 71, 13, 10, 26, 10])); test_eq([f.name for f in p.parent.iterdir()], ["a.png"])
-    test_fail(lambda: save_figure(plt.figure(), d/"a.jpg"), exc=GradKitError, contains="must end in .png"); plt.close("all")
-    test_fail(lambda: save_figure(plt.figure(), "/proc/nowhere/a.png"), exc=GradKitError, contains="cannot write"); plt.close("all")
+    test_eq(p.read_bytes()[:8], bytes([137, 80, 78, 71, 13, 10, 26, 10]))
+    test_eq([f.name for f in p.parent.iterdir()], ["a.png"])
+    test_fail(lambda: save_figure(plt.figure(), d/"a.jpg"), exc=GradKitError, contains="must end in .png")
+    test_fail(lambda: save_figure(plt.figure(), "/proc/nowhere/a.png"), exc=GradKitError, contains="cannot write")
+    plt.close("all")
 
 
 def test_cell_extent_centres_cells():
@@ -68,7 +74,9 @@ def test_plot_weights_scale_is_symmetric_and_common():
     test_eq(len(fig.axes), 4 * 2 + 1)
     limits = {a.images[-1].get_clim() for a in fig.axes[4:8]}
     test_eq(len(limits), 1); lo, hi = limits.pop(); test_eq(lo, -hi)
-    test_eq(tuple(fig.axes[4].images[1].get_extent()), (14.5, 46.5, 46.5, 14.5)); test_eq(fig.axes[4].get_xlim(), (-0.5, 63.5)); test_eq(fig.axes[4].get_ylim(), (63.5, -0.5))
+    a = fig.axes[4]
+    test_eq(tuple(a.images[1].get_extent()), (14.5, 46.5, 46.5, 14.5))
+    test_eq(a.get_xlim(), (-0.5, 63.5)); test_eq(a.get_ylim(), (63.5, -0.5))
     test_eq(fig.axes[-1].get_ylabel(), "weight relative to uniform (log2)")
 
 
@@ -93,7 +101,9 @@ def test_plot_weights_refuses():
 
 def test_plot_detail_shows_every_level_and_octave():
     fig = plot_detail({5: np.ones((4, 8, 8)), 9: np.full((4, 8, 8), .5)})
-    test_eq(len(fig.axes), 2 * 4 + 1); test_eq([ax.get_title() for ax in fig.axes[:4]], ["3.5 px", "7 px", "14 px", "28 px"]); test_eq(fig.axes[4].images[0].get_array().max(), -1)
+    test_eq(len(fig.axes), 2 * 4 + 1)
+    test_eq([ax.get_title() for ax in fig.axes[:4]], ["3.5 px", "7 px", "14 px", "28 px"])
+    test_eq(fig.axes[4].images[0].get_array().max(), -1)
     test_fail(lambda: plot_detail({}), exc=GradKitError, contains="no levels")
     test_fail(lambda: plot_detail({5: np.zeros((4, 8, 8))}), exc=GradKitError, contains="above 0")
 
@@ -101,19 +111,22 @@ def test_plot_detail_shows_every_level_and_octave():
 def test_plot_maps_one_scale_for_all():
     x = np.stack([draw_tray(s) for s in range(5)])
     maps = np.stack([k * draw_blob(0.3, 0.6, 16) for k in range(5)])
-    masks = [None, np.eye(100, dtype=bool), np.zeros((64, 64), bool), np.ones((64, 64), bool), np.eye(64, dtype=bool)]
+    nowhere = np.zeros((64, 64), bool)
+    masks = [None, np.eye(100, dtype=bool), nowhere, ~nowhere, np.eye(64, dtype=bool)]
     fig = plot_maps(x, maps, masks, threshold=2.0, columns=3)
     test_eq(len(fig.axes), 2 * 3 * 3 + 1)
     shown = [a.images[1] for a in fig.axes if len(a.images) == 2]
-    test_eq(len(shown), 5); test_eq({s.get_clim() for s in shown}, {shown[0].get_clim()}); test_eq(shown[0].get_clim()[0], 0)
-    assert 3.5 < shown[0].get_clim()[1] <= 4
+    low, high = shown[0].get_clim()
+    test_eq(len(shown), 5); test_eq({s.get_clim() for s in shown}, {(low, high)})
+    test_eq(low, 0); assert 3.5 < high <= 4
     test_eq([bool(a.collections) for a in fig.axes[3:6]], [False, True, False])  # outlines of masks
     test_eq([a.get_title() for a in fig.axes[:3]][0], "max 0")
 
 
 def test_plot_maps_one_image_no_mask():
     x = draw_tray(0)
-    for im, m in (x[None], np.zeros((1, 8, 8))), (torch.from_numpy(x).permute(2, 0, 1)[None], torch.rand(1, 64, 64)), ([x[:, :40]], [np.eye(5)]):
+    as_tensor = torch.from_numpy(x).permute(2, 0, 1)[None]
+    for im, m in (x[None], np.zeros((1, 8, 8))), (as_tensor, torch.rand(1, 64, 64)), ([x[:, :40]], [np.eye(5)]):
         fig = plot_maps(im, m)
         test_eq(len(fig.axes), 3); fig.canvas.draw()
     test_eq(plot_maps([x], [np.eye(5)], vmin=-1, vmax=9).axes[1].images[1].get_clim(), (-1, 9))
@@ -146,21 +159,25 @@ def test_plot_history_panels():
     test_eq([a.get_title() for a in fig.axes[:3]], ["loss", "lr", "val (1 of 3 finite)"])
     test_eq(fig.axes[0].lines[0].get_xdata().tolist(), [0, 10, 20]); test_eq(fig.axes[2].get_xlabel(), "step")
     fig = plot_history(dict(loss=np.arange(500.)))  # the running mean of a straight line is that line, ends apart
-    y = fig.axes[0].lines[1].get_ydata(); test_close(y[20:480], np.arange(20, 480), 1e-9); test_eq(fig.axes[0].get_xlabel(), "record")
+    y = fig.axes[0].lines[1].get_ydata()
+    test_close(y[20:480], np.arange(20, 480), 1e-9); test_eq(fig.axes[0].get_xlabel(), "record")
     plot_history(dict(loss=torch.ones(1)))
     plot_history(dict(loss=[float("nan")] * 3)).canvas.draw()
-    test_fail(lambda: plot_history(dict(step=[1, 2], loss=[1])), exc=GradKitError, contains="history 'step' has the shape (2,) and 'loss' has 1")
+    test_fail(lambda: plot_history(dict(step=[1, 2], loss=[1])),
+              exc=GradKitError, contains="history 'step' has the shape (2,) and 'loss' has 1")
     test_fail(lambda: plot_history({}), exc=GradKitError, contains="no lists of values")
 
 
 def test_plot_scores_counts():
     fig = plot_scores([1, 2, 3, 4, 4, 5], [0, 0, 1, 1, 1, 1], threshold=3, defects=["good", "good", "b", "b", "a", "a"])
+    def legend(ax): return [t.get_text() for t in ax.get_legend().get_texts()]
     test_eq(len(fig.axes), 2)
-    test_eq([t.get_text() for t in fig.axes[0].get_legend().get_texts()], ["normal (2): 0% above", "threshold 3"])
-    test_eq([t.get_text() for t in fig.axes[1].get_legend().get_texts()], ["a (2): 100% above", "b (2): 50% above"])
+    test_eq(legend(fig.axes[0]), ["normal (2): 0% above", "threshold 3"])
+    test_eq(legend(fig.axes[1]), ["a (2): 100% above", "b (2): 50% above"])
     test_eq(sum(p.get_height() for p in fig.axes[0].patches), 2)
-    test_eq([t.get_text() for t in plot_scores([1, 2], [0, 1]).axes[1].get_legend().get_texts()], ["anomalous (1)"])
-    for args in ([1.0], [0]), ([1.0], [1]), ([2, 2], [0, 1]): plot_scores(*args, threshold=5.0).canvas.draw()  # one image, one class, equal scores
+    test_eq(legend(plot_scores([1, 2], [0, 1]).axes[1]), ["anomalous (1)"])
+    # one image, one class, equal scores
+    for args in ([1.0], [0]), ([1.0], [1]), ([2, 2], [0, 1]): plot_scores(*args, threshold=5.0).canvas.draw()
     plot_scores(torch.arange(30.), torch.ones(30), defects=[f"type {i}" for i in range(30)]).canvas.draw()
     test_fail(lambda: plot_scores([1, 2], [1]), exc=GradKitError, contains="labels has 1 entries")
     test_fail(lambda: plot_scores([1, np.nan], [0, 1]), exc=GradKitError, contains="scores[1] is not finite")
@@ -170,13 +187,14 @@ def test_plot_scores_counts():
 
 def test_plot_receptive_field_counts():
     s = np.zeros((21, 31)); s[6:15, 11:20] = 1e-3; s[10, 15] = 1
+    def title(*args, **kw): return plot_receptive_field(*args, **kw).axes[0].get_title()
     fig = plot_receptive_field(s, 9)
-    test_eq(fig.axes[0].get_title(), "level 9: 81 of 81 pixels inside, 0 outside")
+    test_eq(title(s, 9), "level 9: 81 of 81 pixels inside, 0 outside")
     box = fig.axes[0].patches[0]; test_eq((box.get_xy(), box.get_width()), ((10.5, 5.5), 9))
     s[0, 0] = 1e-30  # however small, it counts
-    test_eq(plot_receptive_field(s, 9).axes[0].get_title(), "level 9: 81 of 81 pixels inside, 1 outside")
-    test_eq(plot_receptive_field(s, 5).axes[0].get_title(), "level 5: 25 of 25 pixels inside, 57 outside")
-    test_eq(plot_receptive_field(np.ones((34, 34)), 34, centre=(16.5, 16.5)).axes[0].get_title(), "level 34: 1156 of 1156 pixels inside, 0 outside")
+    test_eq(title(s, 9), "level 9: 81 of 81 pixels inside, 1 outside")
+    test_eq(title(s, 5), "level 5: 25 of 25 pixels inside, 57 outside")
+    test_eq(title(np.ones((34, 34)), 34, centre=(16.5, 16.5)), "level 34: 1156 of 1156 pixels inside, 0 outside")
     plot_receptive_field(np.zeros((5, 5)), 3).canvas.draw()
     test_fail(lambda: plot_receptive_field(s[0], 9), exc=GradKitError, contains="support[0] has the shape (31,)")
 

@@ -2,12 +2,15 @@
 
 from fastcore.test import *
 from grad_kit.widgets import *
-import functools, time, numpy as np, torch
+import functools, os, threading, time
+import ipywidgets as w, matplotlib.pyplot as plt, numpy as np, torch
 from grad_kit.core import Config, GradKitError
 from grad_kit.grad import GRAD
+from grad_kit.patchdiff import noise_schedule
 from grad_kit.trays import tray_dataset
-from grad_kit.widgets import _Overtaken
-TINY = Config.preset("quick", image_size=64, generator="both", contrastive_levels=((5, 9),), n_contrastive=8, generator_steps=4, generator_width=8, sample_steps=4, analytic_images=4, detector_steps=20, detector_width=.125, patches=4, bank_size=32, negative_bank_size=32)
+small = dict(image_size=64, contrastive_levels=((5, 9),), n_contrastive=8, generator_width=8, analytic_images=4,
+             detector_width=.125, patches=4, bank_size=32, negative_bank_size=32)
+TINY = Config.preset("quick", generator="both", generator_steps=4, sample_steps=4, detector_steps=20, **small)
 @functools.cache
 def fitted():
     "(model, trays), once for all tests"
@@ -16,8 +19,6 @@ def fitted():
 
 
 def test_newest_request_wins_and_old_work_is_stopped():
-    import matplotlib.pyplot as plt, ipywidgets as w, threading
-    from grad_kit.widgets import Explorer
     log, gate = [], threading.Event()
     def compute(check, n):
         log.append(("start", n))
@@ -39,13 +40,12 @@ def test_newest_request_wins_and_old_work_is_stopped():
 
 
 def test_stop_and_errors_are_said_in_the_widget():
-    import matplotlib.pyplot as plt, ipywidgets as w
-    from grad_kit.widgets import Explorer
     def endless(check, n):
         if n == 7: raise GradKitError("7 has no picture; choose another")
         while n == 5: check(0); time.sleep(.001)
         return n
-    e = Explorer(dict(n=w.IntSlider(5, 1, 9)), lambda made, n: (plt.figure(figsize=(1, 1)), f"made {made}"), endless, ["n"])
+    def draw(made, n): return plt.figure(figsize=(1, 1)), f"made {made}"
+    e = Explorer(dict(n=w.IntSlider(5, 1, 9)), draw, endless, ["n"])
     e.stop(); e.wait(20)
     assert "stopped" in e.message and not e.picture.value
     e.controls["n"].value = 6; e.wait(20); test_eq(e.message, "made 6"); kept = e.picture.value
@@ -53,35 +53,40 @@ def test_stop_and_errors_are_said_in_the_widget():
     e.controls["n"].value = 6; e.wait(20); test_eq(e.message, "made 6")
     e.controls["n"].value = 5
     test_fail(lambda: e.wait(.05), exc=TimeoutError); e.stop(); e.wait(20)
-    import os
     old = os.environ.pop("GRAD_KIT_STILLS", None)
     test_eq(e.still(), None); os.environ["GRAD_KIT_STILLS"] = "1"; test_eq(e.still().data[:2], b"\xff\xd8")
     if old is None: del os.environ["GRAD_KIT_STILLS"]
 
 
 def test_memory_holds_the_last_hundred_settings():
-    import matplotlib.pyplot as plt, ipywidgets as w
-    from grad_kit.widgets import Explorer
     made = []
-    e = Explorer(dict(n=w.IntSlider(1, 1, 200)), lambda x, n: (plt.figure(figsize=(.2, .2)), str(x)), lambda check, n: made.append(n) or n, ["n"]).wait()
+    def compute(check, n):
+        made.append(n)
+        return n
+    def draw(x, n): return plt.figure(figsize=(.2, .2)), str(x)
+    e = Explorer(dict(n=w.IntSlider(1, 1, 200)), draw, compute, ["n"]).wait()
     for n in range(2, 105): e.controls["n"].value = n; e.wait()
     for n in (104, 5): e.controls["n"].value = n; e.wait(); test_eq(e.message, str(n))
     test_eq(made, list(range(1, 105)))
     e.controls["n"].value = 4; e.wait(); test_eq((e.message, made[-1]), ("4", 4))   # forgotten, made again
 
 
+def test_messages_are_text_and_not_html():
+    def refuse(made, n): raise GradKitError("'<img src=x>' is no image")
+    e = Explorer(dict(n=w.IntSlider(1, 1, 9)), refuse)
+    assert "&lt;img" in e.message and "<img" not in e.message
+
+
 def test_denoising_steps_leave_the_global_generator_alone_and_repeat():
-    from grad_kit.widgets import denoising_steps
-    from grad_kit.patchdiff import noise_schedule
     model = lambda x, t: x
     torch.manual_seed(0); a = torch.rand(1); torch.manual_seed(0)
-    one, two = ([x.clone() for _, x, _, _ in denoising_steps(model, 2, (8, 8), noise_schedule(), 5, seed=3)] for _ in range(2))
+    def walk(): return [x.clone() for _, x, _, _ in denoising_steps(model, 2, (8, 8), noise_schedule(), 5, seed=3)]
+    one, two = walk(), walk()
     test_eq(torch.rand(1), a)
     test_eq(len(one), 6); assert all(torch.equal(p, q) for p, q in zip(one, two))
 
 
 def test_levels_differ_and_are_kept():
-    from grad_kit.widgets import explore_levels
     e = explore_levels(size=32, n=2, normals=8, steps=4).wait()
     nine = e.picture.value
     for level in (1, 17, 33):
@@ -95,7 +100,6 @@ def test_levels_differ_and_are_kept():
 
 
 def test_denoising_ends_in_the_image_that_the_level_paints():
-    from grad_kit.widgets import explore_denoising
     e = explore_denoising(size=32, n=2, normals=8, steps=6).wait()
     middle = e.picture.value
     for t in (1000, 0):
@@ -107,8 +111,7 @@ def test_denoising_ends_in_the_image_that_the_level_paints():
 
 
 def test_a_fitted_model_paints_with_its_own_patchdiffs_and_schedule():
-    from grad_kit.patchdiff import noise_schedule
-    from grad_kit.widgets import _engine, explore_denoising, explore_levels
+    from grad_kit.widgets import _engine
     model, trays = fitted()
     e = explore_levels(trays, model, n=2, normals=8, steps=3)
     e.controls["level"].value = 5; e.wait()
@@ -121,22 +124,14 @@ def test_a_fitted_model_paints_with_its_own_patchdiffs_and_schedule():
     assert "no trained PatchDiff of level 13; it has 5, 9" in e.message, e.message
     way = explore_denoising(model=model, n=2, steps=3).wait()
     test_eq(way.controls["level"].options, (5, 9)); assert "level 9" in way.message, way.message
-    other = GRAD(TINY.replace(timesteps=500, sample_steps=4)); other.__dict__.update({k: v for k, v in vars(model).items() if k != "config"})
+    other = GRAD(TINY.replace(timesteps=500, sample_steps=4))
+    other.__dict__.update({k: v for k, v in vars(model).items() if k != "config"})
     test_eq(_engine(other, 64)[1].timesteps, 500)
     test_fail(lambda: explore_levels(model=model), exc=GradKitError, contains="images=")
     test_fail(lambda: explore_levels(trays, GRAD(TINY)), exc=GradKitError, contains="not fitted")
 
 
-def test_messages_are_text_and_not_html():
-    import matplotlib.pyplot as plt, ipywidgets as w
-    from grad_kit.widgets import Explorer
-    def refuse(made, n): raise GradKitError("'<img src=x>' is no image")
-    e = Explorer(dict(n=w.IntSlider(1, 1, 9)), refuse)
-    assert "&lt;img" in e.message and "<img" not in e.message
-
-
 def test_weights_follow_beta_and_agree_with_the_reweighting():
-    from grad_kit.widgets import explore_weights
     from grad_kit.reweight import patch_weights, effective_sample_size
     from grad_kit.detector import dense_features
     model, _ = fitted()
@@ -156,7 +151,6 @@ def test_weights_follow_beta_and_agree_with_the_reweighting():
 
 
 def test_scores_counts_agree_with_predict_and_rates_move_them():
-    from grad_kit.widgets import explore_scores
     model, trays = fitted()
     test = trays.split("test")
     e = explore_scores(model, trays).wait()
@@ -179,7 +173,6 @@ def test_scores_counts_agree_with_predict_and_rates_move_them():
 
 
 def test_the_tour_begins_with_the_worst_and_turns_pages():
-    from grad_kit.widgets import label_tour
     model, trays = fitted()
     e = label_tour(model, trays).wait()
     r, misses, alarms = e._kept[()]
@@ -192,4 +185,5 @@ def test_the_tour_begins_with_the_worst_and_turns_pages():
     for _ in range(9): on.click()
     e.wait(); test_eq(e.controls["page"].value, 4)
     back.click(); e.wait(); test_eq(e.controls["page"].value, 3)
-    test_fail(lambda: label_tour(model, np.zeros((2, 64, 64, 3), np.uint8)), exc=GradKitError, contains="explore_scores")
+    unlabelled = np.zeros((2, 64, 64, 3), np.uint8)
+    test_fail(lambda: label_tour(model, unlabelled), exc=GradKitError, contains="explore_scores")
