@@ -14,7 +14,7 @@ help:
 	@echo "make test-slow  the slow cells inside the notebooks, the slow tests, and the GPU tests where there is a GPU"
 	@echo "make test-machines  the tests as other processors run them: capped instruction sets, one and four threads, bfloat16 (an hour)"
 	@echo "make test-browser  the tutorials in a real JupyterLab and Chromium, every slider moved (installs Debian's Chromium where there is none)"
-	@echo "make lab        open the tutorials in JupyterLab"
+	@echo "make lab        open the start page in JupyterLab: the embedded set, your own folder, the paper"
 	@echo "make export     write modules, tests and README anew from the notebooks (seconds)"
 	@echo "make nb NB=07_  export, then run the notebooks whose names begin so, and their tests (seconds)"
 	@echo "make hooks      let git merge and clean notebooks in this clone"
@@ -73,7 +73,7 @@ test-browser: env
 
 lab: env
 	@echo "Starting JupyterLab; Ctrl-C twice ends it ..."
-	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/tutorials/1_a_first_run.ipynb $(LAB_FLAGS)
+	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/nbs/start.ipynb $(LAB_FLAGS)
 
 # what was out of step is said the first time; the second time nothing may be
 export: env

@@ -208,6 +208,39 @@ def still(self:Explorer,
     image.save(file, "jpeg", quality=quality)
     return Image(file.getvalue(), format="jpeg")
 
+# %% ../nbs/11_widgets.ipynb #7111192d
+def _values_of(control, most):
+    "At most so many of a control's values, evenly spaced, and the present one"
+    if hasattr(control, "options"): every = [v[1] if isinstance(v, tuple) else v for v in control.options]
+    elif hasattr(control, "base"):
+        exponents = np.arange(control.min, control.max + control.step / 2, control.step)
+        every = [float(control.base**e) for e in exponents]
+    else: every = np.arange(control.min, control.max + control.step / 2, control.step).tolist()
+    at = np.unique(np.linspace(0, len(every) - 1, min(most, len(every))).round().astype(int))
+    return [every[i] for i in at]
+
+@patch
+def frames(self:Explorer,
+    name,       # the control that moves, a key of `controls`
+    most=24,    # values at most, evenly spaced
+    width=800,  # of the pictures in pixels, at most
+    quality=45, # of the WebP
+):
+    "[(value, message, WebP bytes)]: the picture at each value of one control, the others as they are; the control ends where it was"
+    from PIL import Image as pillow
+    control, out = self.controls[name], []
+    before = control.value
+    for value in _values_of(control, most):
+        control.value = value
+        image = pillow.open(io.BytesIO(self.wait().picture.value)).convert("RGB")
+        image.thumbnail((width, 4 * width))
+        file = io.BytesIO()
+        image.save(file, "webp", quality=quality)
+        out.append((value, self.message, file.getvalue()))
+    control.value = before
+    self.wait()
+    return out
+
 # %% ../nbs/11_widgets.ipynb #39849a7d
 def _slider(
     kind,        # class of the slider

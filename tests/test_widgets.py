@@ -18,6 +18,16 @@ def fitted():
     return GRAD(TINY, device="cpu").fit(trays, progress=False), trays
 
 
+def test_frames_are_the_pictures_at_each_value():
+    import ipywidgets, matplotlib.pyplot as plt
+    def draw(made, n, scale): return plt.figure(figsize=(n, 1)), f"{n} wide, {scale:.1f}"
+    e = Explorer(dict(n=ipywidgets.IntSlider(3, 1, 5, 2), scale=ipywidgets.FloatLogSlider(1., min=-1, max=1, step=.5)), draw)
+    frames = e.frames("n")
+    test_eq([(v, said) for v, said, _ in frames], [(1, "1 wide, 1.0"), (3, "3 wide, 1.0"), (5, "5 wide, 1.0")])
+    test_eq(e.controls["n"].value, 3); assert all(data[:4] == b"RIFF" and data[8:12] == b"WEBP" for *_, data in frames)
+    test_eq([round(v, 2) for v, *_ in e.frames("scale", 3)], [.1, 1., 10.])
+
+
 def test_newest_request_wins_and_old_work_is_stopped():
     log, gate = [], threading.Event()
     def compute(check, n):

@@ -1,5 +1,9 @@
-"""Build the documentation site from the stored notebooks into _docs/: `make docs`. Nothing is executed; a broken link or any other warning is an error."""
-import re, shutil, subprocess, sys, tempfile
+"""Build the documentation site from the stored notebooks into _docs/: `make docs`. A broken link or any other warning is an error.
+
+No page is executed. But where a page shows the still picture of an explorer, the site shows its frames with a slider that moves without
+Python, made here by the cells of notebook 11; and tutorial 8 shows a report instead of the view that needs a kernel.
+"""
+import base64, html, json, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 import nbformat
@@ -10,13 +14,68 @@ project, html_title, html_theme = "grad_kit", "grad_kit", "furo"
 copyright = "2026 onwards, grad_kit contributors"
 extensions, root_doc = ["myst_nb"], "contents"
 nb_execution_mode, nb_merge_streams = "off", True
+html_static_path = ["_static"]
 """
-PARTS = {"Tutorials": "tutorials/*.ipynb", "Promises": "promises.ipynb", "Components": "[0-9]*.ipynb", "Experiments": "experiments/*.ipynb"}
+PARTS = {"Start": "start.ipynb", "Tutorials": "tutorials/*.ipynb", "Promises": "promises.ipynb", "Components": "[0-9]*.ipynb", "Experiments": "experiments/*.ipynb"}
 
 
-def page(path):
-    "A notebook as a reader wants it: without cells marked `#| hide`, and without nbdev's own lines in the others"
+MOVES = dict(levels="level", denoising="t", weights="beta", scores="image", tour="page")   # explorer -> the control that moves
+SAME = {"11_widgets": list(MOVES), "3_levels": ["levels", "denoising"]}                     # pages whose explorers are those of notebook 11
+MOVING = """<div class="moving" data-name="{name}">
+<label>{label} <input type="range" min="0" max="{last}" value="{start}" style="width: 20em; vertical-align: middle"></label> <output>{value}</output>
+<p style="min-height: 3em">{said}</p><img alt="{name}: the picture at the slider's value" src="{picture}" style="max-width: 100%; background: white">
+<script type="application/json">{frames}</script>
+<script>{{
+  const box = document.currentScript.parentElement, frames = JSON.parse(box.querySelector("script[type='application/json']").textContent);
+  box.querySelector("input").addEventListener("input", e => {{
+    const [value, said, picture] = frames[e.target.value];
+    box.querySelector("output").textContent = value; box.querySelector("p").innerHTML = said; box.querySelector("img").src = picture;
+  }});
+}}</script></div>
+"""
+REPORT = '<iframe src="../_static/why.html" title="why: a report on trays" style="width: 100%; height: 60em; border: 0"></iframe>'
+
+
+def moving(explorer, name, control):
+    "HTML of an explorer whose one control moves without a kernel"
+    handle = explorer.controls[control]
+    def shown(v): return f"{v:.2g}" if isinstance(v, float) else str(v)
+    found = [(shown(v), said, "data:image/webp;base64," + base64.b64encode(data).decode()) for v, said, data in explorer.frames(control)]
+    start = next((i for i, f in enumerate(found) if f[0] == shown(handle.value)), 0)
+    value, said, picture = found[start]
+    return MOVING.format(name=name, label=html.escape(handle.description), last=len(found) - 1, start=start, value=value, said=said,
+                         picture=picture, frames=json.dumps(found).replace("<", "\\u003c"))
+
+
+def moving_pages():
+    "{name: HTML} of the explorers that notebook 11 shows, as its cells make them"
+    nb, names = nbformat.read(ROOT/"nbs/11_widgets.ipynb", 4), {}
+    exec("from grad_kit.widgets import *", names)
+    for c in nb.cells:
+        shows = re.search(r"^(%s) = " % "|".join(MOVES), c.source, re.M)
+        if c.cell_type == "code" and shows and not re.match(r"#\| *(export|test)", c.source): exec(c.source, names)
+    return {name: moving(names[name], name, control) for name, control in MOVES.items()}
+
+
+def report_page(folder):
+    "A report on a few trays, as `grad_score --explain` writes it"
+    from grad_kit import GRAD, Config
+    from grad_kit.trays import tray_dataset
+    from grad_kit.why import write_why
+    config = Config.preset("instant", image_size=128, filters_size=128, detector_levels=(34, 68), contrastive_levels=((5,), (9,)), blur=8.)
+    trays = tray_dataset(100, 40, 4, 3, size=128)
+    return write_why(GRAD(config).fit(trays, progress=False), trays, folder/"why.html", most=16)
+
+
+def page(path, moves):
+    "A notebook as a reader wants it: without cells marked `#| hide`, without nbdev's own lines in the others, and with explorers that move"
     nb = nbformat.read(path, 4)
+    for i, c in enumerate(nb.cells):
+        still = re.search(r"^(\w+)\.still\(\)$", c.source, re.M)
+        if still and still[1] in SAME.get(path.stem, ()): nb.cells[i] = nbformat.v4.new_markdown_cell(moves[still[1]], id=c["id"])
+    if path.stem == "8_why":
+        for c in nb.cells:
+            if c.source.endswith("\nview"): c["outputs"] = [nbformat.v4.new_output("display_data", {"text/html": REPORT})]
     nb.cells = [c for c in nb.cells if not re.match(r"#\| *hide\b", c.source)]
     for c in nb.cells:
         if c.cell_type == "code": c.source = re.sub(r"^#\|.*\n?", "", c.source, flags=re.M)
@@ -28,8 +87,11 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         src = Path(tmp)/"src"
         shutil.copytree(ROOT/"nbs", src, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "*.ipynb", "results"))
+        moves = moving_pages()
         for nb in (ROOT/"nbs").rglob("*.ipynb"):
-            if ".ipynb_checkpoints" not in nb.parts: nbformat.write(page(nb), src/nb.relative_to(ROOT/"nbs"))
+            if ".ipynb_checkpoints" not in nb.parts: nbformat.write(page(nb, moves), src/nb.relative_to(ROOT/"nbs"))
+        (src/"_static").mkdir()
+        report_page(src/"_static")
         tree = "".join(f"\n```{{toctree}}\n:caption: {name}\n\n" + "".join(f"{p.relative_to(src).with_suffix('')}\n" for p in sorted(src.glob(glob))) + "```\n" for name, glob in PARTS.items())
         (src/"contents.md").write_text(f"# Contents\n\n```{{toctree}}\nindex\n```\n{tree}", encoding="utf-8")
         (src/"conf.py").write_text(CONF, encoding="utf-8")
