@@ -181,8 +181,8 @@ def test_scorers_are_fused_saved_and_loaded():
     b = GRAD.load(folder, "cpu").score(test)
     assert torch.equal(a.image_score, b.image_score) and torch.equal(a.anomaly_map, b.anomaly_map)
     assert a.threshold == b.threshold
-    zero, spread, weight = model.units_["filters"]
-    alone = (a.scorer_score["filters"] - zero) / spread * weight
+    zero, std, weight = model.units_["filters"]
+    alone = (a.scorer_score["filters"] - zero) / std * weight
     assert (a.image_score >= alone - 1e-4).all()   # the maximum of maps is no less than any of them
     weights = [w for _, _, w in model.units_.values()]
     assert max(weights) == 1 and min(weights) >= .25
