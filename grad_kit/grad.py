@@ -199,7 +199,7 @@ class Scorer(torch.nn.Module):
         shown = self.parts[0].cut(fused) if self.names == ["detector"] else fused
         return self.finish @ shown @ self.finish.T, top_mean(fused, self.share), torch.stack(scores, 1)
 
-# %% ../nbs/08_grad.ipynb #e52e22a6
+# %% ../nbs/08_grad.ipynb #55d3474b
 @patch
 def maps(self:Scorer,
     x,  # (B,3,S,S) bytes as floats
@@ -213,6 +213,7 @@ def maps(self:Scorer,
         else: maps.append(part(x))
     return maps, levels
 
+# %% ../nbs/08_grad.ipynb #3bdb72fd
 @patch
 def of_levels(self:Scorer,
     levels,  # (B,h,w) of each detector level
@@ -298,7 +299,7 @@ def paint_patchmatch(model, normal, level, n, bar):
     return sample_patchmatch(normal.to(model.device), level, n, c.copy_reach, c.copy_rounds,
                              c.analytic_images, c.analytic_batch, seed, bar)
 
-# %% ../nbs/08_grad.ipynb #16fc456e
+# %% ../nbs/08_grad.ipynb #1f178351
 @register_engine("trained", *_PATCHDIFF, *_SAMPLES)
 def paint_trained(model, normal, level, n, bar):
     "(n,3,S,S) uint8 by a PatchDiff trained on the normal images (notebook 03)"
@@ -317,6 +318,7 @@ def paint_trained(model, normal, level, n, bar):
             warnings.warn(f"out of memory on {device_name(model.device)}: painting {batch} images at a time, "
                           "which are other images of the same kind than larger batches of this seed give", stacklevel=2)
 
+# %% ../nbs/08_grad.ipynb #a551a31e
 def sampling_batch(
     size,    # side of the images
     device,
@@ -335,6 +337,7 @@ def _move_in(module, state):
         if not torch.isfinite(state[name]).all(): raise TypeError(f"'{name}' holds NaN or infinity")
     module.load_state_dict(state, assign=True)
 
+# %% ../nbs/08_grad.ipynb #4b65afd1
 def _not_finite(state):
     "The name of a tensor of weights in a stage's state that holds NaN or infinity, or None"
     for part, tensors in state.items():
@@ -348,6 +351,7 @@ FORMAT = 1  # of model folders and stages; a change that makes old ones unreadab
 # a change in what a stage makes of the same settings and images counts up: finished stages of before are then made anew
 ALGORITHMS = dict(patchdiff=1, images=1, detector=1)
 
+# %% ../nbs/08_grad.ipynb #10845bf9
 def own_files(
     folder,  # of a model
 ):
@@ -431,7 +435,7 @@ def fit(self:GRAD,
     self.__dict__.update(new.__dict__)
     return self
 
-# %% ../nbs/08_grad.ipynb #d113b487
+# %% ../nbs/08_grad.ipynb #2c8f8649
 @patch
 def _fit(self:GRAD, ds, stages, checkpoint_every, progress):
     "All stages in their order"
@@ -449,6 +453,7 @@ def _fit(self:GRAD, ds, stages, checkpoint_every, progress):
 @patch
 def _wants(self:GRAD, what): return any(getattr(SCORERS[name], what) for name in self.config.scorers)
 
+# %% ../nbs/08_grad.ipynb #d96a3a26
 @patch
 def detector_groups(self:GRAD):
     "The detector levels that each network serves; none where no scorer wants a detector"
@@ -493,7 +498,7 @@ def split_held_out(self:GRAD,
     n = min(len(x) - 1, max(1, round(c.holdout * len(x))))
     return x[order[n:].sort().values], x[order[:n].sort().values]
 
-# %% ../nbs/08_grad.ipynb #19623d38
+# %% ../nbs/08_grad.ipynb #18d714cd
 @patch
 def _key(self:GRAD,
     kind,    # a key of `ALGORITHMS`
@@ -504,6 +509,7 @@ def _key(self:GRAD,
     return self.config.key(*fields, format=FORMAT, algorithm=ALGORITHMS[kind], seed=self.seed, data=self._data,
                            size=self.config.image_size, **more)
 
+# %% ../nbs/08_grad.ipynb #e8a81a14
 def _kept_state(path):
     "The state of a finished stage; None where there is none, or, with a warning, where it cannot be used"
     if not path.exists(): return None
@@ -539,7 +545,7 @@ def _stage(self:GRAD,
         checkpoint.unlink(missing_ok=True)
     return state
 
-# %% ../nbs/08_grad.ipynb #e6b37f2a
+# %% ../nbs/08_grad.ipynb #b28eb665
 @patch
 def paint(self:GRAD,
     normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
@@ -556,6 +562,7 @@ def paint(self:GRAD,
         self.patchdiff(small, n, size)   # a resumed fit has all that a fresh one has
     return keep_colours(painted, normal)
 
+# %% ../nbs/08_grad.ipynb #d938cc31
 @patch
 def _paint_by(self:GRAD, engine, normal, n, m):
     "(m,3,size,size) uint8 images of level n by one engine, painted now or kept as a stage"
@@ -578,7 +585,7 @@ def _run_engine(self:GRAD, engine, normal, n, m):
                            f"but must return {want[0]} {want[1]}; mend it")
     return made.cpu()
 
-# %% ../nbs/08_grad.ipynb #e7f4aa3a
+# %% ../nbs/08_grad.ipynb #0cffe8fd
 @patch
 def patchdiff(self:GRAD,
     normal,  # (N,3,size,size) uint8 normal images
@@ -602,6 +609,7 @@ def _patchdiff_key(self:GRAD, n, size): return self._key("patchdiff", _PATCHDIFF
 @patch
 def _patchdiff_file(self:GRAD, n, size): return f"patchdiff-{n}-{size}-{self._patchdiff_key(n, size)}.safetensors"
 
+# %% ../nbs/08_grad.ipynb #d33c5089
 @patch
 def _built_patchdiff(self:GRAD, n, state):
     "The level-n PatchDiff with these weights; no memory is taken until they, of the right shapes, move in"
@@ -610,7 +618,7 @@ def _built_patchdiff(self:GRAD, n, state):
     _move_in(model, state)
     return model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
-# %% ../nbs/08_grad.ipynb #17dae88a
+# %% ../nbs/08_grad.ipynb #0cb4cd8b
 @patch
 def _see_detail(self:GRAD, normal, level):
     "What each level's painted images keep of the normal ones' detail, and how many of their patches are in fact normal"
@@ -623,6 +631,7 @@ def _see_detail(self:GRAD, normal, level):
     if len(shown) < 2: return   # nobody to judge by
     self.fakes_[level] = {n: float(fake_shares(shown, resize_images(x, seen)).mean()) for n, x in painted.items()}
 
+# %% ../nbs/08_grad.ipynb #fbd0e7ad
 @patch
 def _beta(self:GRAD, levels):
     "beta_density of a network that serves these detector levels: the config's, or chosen from the share of fakes"
@@ -630,7 +639,7 @@ def _beta(self:GRAD, levels):
     shares = [s for n in levels for s in self.fakes_.get(n, {}).values()]
     return choose_beta(sum(shares) / len(shares)) if shares else 0.
 
-# %% ../nbs/08_grad.ipynb #4adf557d
+# %% ../nbs/08_grad.ipynb #06d40c36
 @patch
 def train_detector(self:GRAD,
     normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
@@ -645,6 +654,7 @@ def train_detector(self:GRAD,
     state = self._stage(f"detector-{'-'.join(map(str, levels))}", self._detector_key(normal, levels, beta), make)
     self._take_network(levels, state)
 
+# %% ../nbs/08_grad.ipynb #8f18bcd4
 @patch
 def _train(self:GRAD, normal, levels, c, checkpoint):
     "The state of a detector's stage: the network, its banks, and a number a step"
@@ -708,7 +718,7 @@ def fit_scorers(self:GRAD,
         self.scorers_[name] = scorer.to(self.device).requires_grad_(False)
         self.scorer_seconds_[name] = time.time() - start
 
-# %% ../nbs/08_grad.ipynb #374c2d0b
+# %% ../nbs/08_grad.ipynb #690dce50
 @patch
 def calibrate(self:GRAD,
     held,         # (M,3,S,S) uint8 held-out normal images, as `begin` gives them
@@ -726,6 +736,7 @@ def calibrate(self:GRAD,
     self.rounding_ = self._rounding(held)
     self.threshold_ = self.threshold_at(best_effort=True)
 
+# %% ../nbs/08_grad.ipynb #2bce257f
 @patch
 def _find_stats(self:GRAD, held):
     "{detector level: (mean, standard deviation) of its map}"
@@ -766,7 +777,7 @@ def _stats_of_others(
     variance = ((squares.sum(0) - squares) / n - mean.square()) * n / (n - 1)
     return mean, variance.clamp(min=1e-12).sqrt()
 
-# %% ../nbs/08_grad.ipynb #7f089018
+# %% ../nbs/08_grad.ipynb #9709e397
 @patch
 @torch.no_grad()
 def _scores_by_others(self:GRAD, held):
@@ -789,6 +800,7 @@ def _scores_by_others(self:GRAD, held):
         return [top_mean(scorer.fuse(maps, zero, gain), scorer.share)]
     return self._in_batches(score, held, 64, *(t.float() for t in (mean, std, zero, gain)))[0]
 
+# %% ../nbs/08_grad.ipynb #a35e6a60
 def _sums(scorer, x):
     "[sums of each level's map, sums of its squares, each scorer's image score], (B,k) each, in double precision"
     maps, levels = scorer.maps(x.float())
@@ -797,7 +809,7 @@ def _sums(scorer, x):
                [top_mean(m, scorer.share) for m in maps])
     return [torch.stack(c, 1).double() if c else torch.zeros(len(x), 0).double() for c in columns]
 
-# %% ../nbs/08_grad.ipynb #4a52e49c
+# %% ../nbs/08_grad.ipynb #a18b0697
 @patch
 def tolerance(self:GRAD):
     """What rounding may add to a score in float32 when an image is scored in another batch or order.
@@ -808,6 +820,7 @@ def tolerance(self:GRAD):
     largest, std = float(np.abs(scores).max(initial=0)), float(scores.std()) if len(scores) else 0.
     return 10 * getattr(self, "rounding_", 0.) + 1e-4 * max(largest, std) + 1e-6
 
+# %% ../nbs/08_grad.ipynb #d5ec5339
 @patch
 def _rounding(self:GRAD, held):
     "The largest difference between image scores of held-out images one by one and in batches of 3 and of 16 or more"
@@ -817,6 +830,7 @@ def _rounding(self:GRAD, held):
     one = self.score_pixels(first, 1).image_score.repeat(times)
     return max(float((self.score_pixels(many, batch).image_score - one).abs().max()) for batch in (3, len(many)))
 
+# %% ../nbs/08_grad.ipynb #a2c9f7c0
 @patch
 def threshold_at(self:GRAD,
     false_alarm_rate=None,  # None: the config's
@@ -828,13 +842,14 @@ def threshold_at(self:GRAD,
     rate = self.config.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     return threshold_for(self.holdout_scores_, rate, best_effort) + self.tolerance()
 
-# %% ../nbs/08_grad.ipynb #e0177e70
+# %% ../nbs/08_grad.ipynb #e269a674
 @patch
 def check_fitted(self:GRAD):
     "Raises `GradKitError` where nothing was fitted yet"
     if not hasattr(self, "stats_"):
         raise GradKitError("this GRAD is not fitted; call fit(images) first, or GRAD.load(folder)")
 
+# %% ../nbs/08_grad.ipynb #43a58c0e
 @patch
 def scorer(self:GRAD,
     precision="float32",  # of the convolutions: "float32", "bfloat16" or "auto"
@@ -871,7 +886,7 @@ def _in_batches(self:GRAD,
             warnings.warn(f"out of memory on {device_name(self.device)}: going on with {batch} images at a time",
                           stacklevel=3)   # past torch's decorator
 
-# %% ../nbs/08_grad.ipynb #f4c52596
+# %% ../nbs/08_grad.ipynb #cac33cd0
 @patch
 def score(self:GRAD,
     images,    # a Dataset, a folder, or uint8 (N,H,W,3)
@@ -892,6 +907,7 @@ def score(self:GRAD,
     maps = {name: maps for name, (maps, _, _) in self.score_each(pixels, batch, precision).items()}
     return replace(result, scorer_map=maps)
 
+# %% ../nbs/08_grad.ipynb #6c0f8aec
 @patch
 def check_size(self:GRAD,
     item,  # Item of a Dataset
@@ -902,7 +918,7 @@ def check_size(self:GRAD,
         raise GradKitError(f"'{item.where}' is {found[1]} x {found[0]} pixels, but the model was fitted on images of "
                            f"{fitted[1]} x {fitted[0]}; score images of that size, or fit on such as these")
 
-# %% ../nbs/08_grad.ipynb #ee3d4525
+# %% ../nbs/08_grad.ipynb #9bf522e3
 @patch
 def score_pixels(self:GRAD,
     images,    # uint8 (N,3,S,S), S = image_size
@@ -914,6 +930,7 @@ def score_pixels(self:GRAD,
     maps, scores, columns = self._in_batches(scorer, images, batch)
     return Result(scores, maps, *split_columns(scorer.columns, columns, getattr(self, "threshold_", math.nan)))
 
+# %% ../nbs/08_grad.ipynb #2bed83c8
 @patch
 @torch.no_grad()
 def score_each(self:GRAD,
@@ -946,7 +963,7 @@ def predict(self:GRAD,
     threshold = self.threshold_at(false_alarm_rate, best_effort=false_alarm_rate is None)
     return self.score(images).image_score > threshold
 
-# %% ../nbs/08_grad.ipynb #1f86fa65
+# %% ../nbs/08_grad.ipynb #0e14d237
 @patch
 def seen(self:GRAD,
     dataset,  # Dataset
@@ -957,6 +974,7 @@ def seen(self:GRAD,
     hashes = dataset.read_as(self.config).image_hashes(self.config.image_size)
     return {k: [i for i, h in enumerate(hashes) if known.get(h) == k] for k in ("fitted", "held_out")}
 
+# %% ../nbs/08_grad.ipynb #8ee9a5de
 @patch
 def weight_maps(self:GRAD,
     images,  # uint8 (N,3,H,W)
@@ -1089,7 +1107,7 @@ def _take_notes(self:GRAD, d):
     self.seen_ = {k: list(map(str, d.get("seen", {}).get(k, ()))) for k in ("fitted", "held_out")}
     self.source_ = str(d["source"]) if d.get("source") else None
 
-# %% ../nbs/08_grad.ipynb #c401cd14
+# %% ../nbs/08_grad.ipynb #16805fd9
 def _take_file(
     path,  # of a safetensors file
     take,  # function of its state
@@ -1101,6 +1119,7 @@ def _take_file(
         raise GradKitError(f"'{path}' does not fit the model's config ({str(e).splitlines()[0][:200]}); "
                            "fetch a whole copy of the model") from e
 
+# %% ../nbs/08_grad.ipynb #37e235ec
 @patch
 def _take_files(self:GRAD, folder, listed, patchdiffs):
     "Scorers, networks and PatchDiffs from a model's folder, of which the manifest has `listed` these files"
@@ -1115,6 +1134,7 @@ def _take_files(self:GRAD, folder, listed, patchdiffs):
         def take(s): self.patchdiffs_[n, size] = self._built_patchdiff(n, s["model"])
         _take_file(folder/f"patchdiff_{n}_{size}.safetensors", take)
 
+# %% ../nbs/08_grad.ipynb #2ca12bad
 @patch
 @torch.no_grad()
 def _take_scorer(self:GRAD, name, state):
