@@ -678,7 +678,7 @@ def _detector_key(self:GRAD, normal, levels, beta):
     painted = [[[n, c.generator, c.n_contrastive, c.contrast_size(level)] for n in self.contrastive_[level]]
                for level in levels]
     more = dict(level=list(levels), painted=painted) if len(levels) > 1 else dict(level=levels[0], painted=painted[0])
-    if colour_axes(normal)[1].shape[1] < 3: more["colours"] = "of the normal images"   # as before for coloured ones
+    if colour_axes(normal)[1].shape[1] < 3: more["colours"] = "of the normal images"   # coloured sets keep their keys
     if c.beta_density < 0: more["beta"] = beta
     for engine in c.engines: more |= {f"{engine}_{k}": v for k, v in source_of(engine).items()}
     of_engines = [f for engine in c.engines for f in ENGINES[engine].fields]
