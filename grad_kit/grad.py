@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from . import __version__
 from .analytic import sample_analytic
 from .augment import colour_axes, keep_colours
-from .core import OUTPUT_MARK, PATCH, Config, GradKitError, atomic_write, coord_map, derive_seed, device_name, load_state, pick_device, pick_dtype, put_back, run_lock, save_state, threads, user_path, write_json
+from .core import (OUTPUT_MARK, PATCH, Config, GradKitError, atomic_write, coord_map, derive_seed, device_name,
+                           load_state, pick_device, pick_dtype, put_back, run_lock, save_state, threads, user_path)
 from .data import as_dataset, hash_images, resize_images, to_device, to_float
 from .density import detail_kept
 from .detector import PatchDetector, align_map, dense_features, fit_detector, score_map
@@ -36,14 +38,21 @@ def threshold_for(
     false_alarm_rate,  # in (0,1)
     best_effort=False,  # True: where n is too small for the rate, warn and take the largest score
 ):
-    "The ceil((n+1)(1-rate))-th smallest score: split conformal prediction, by which a fresh normal image exceeds it with at most that probability. Raises `GradKitError` where n is too small for the rate, and says how many images are needed"
-    scores = np.sort(np.asarray(scores, dtype=np.float64))
-    if not 0 < false_alarm_rate < 1: raise GradKitError(f"false_alarm_rate is {false_alarm_rate!r}, but must be between 0 and 1; choose e.g. 0.05")
-    if not len(scores): raise GradKitError("there are no held-out normal images to set a threshold from; fit on more normal images")
-    k = math.ceil((len(scores) + 1) * (1 - false_alarm_rate) - 1e-9)
+    """The ceil((n+1)(1-rate))-th smallest score: split conformal prediction.
+    By it a fresh normal image exceeds the threshold with at most that probability.
+    Raises `GradKitError` where n is too small for the rate, and says how many images are needed"""
+    scores, rate = np.sort(np.asarray(scores, dtype=np.float64)), false_alarm_rate
+    if not 0 < rate < 1:
+        raise GradKitError(f"false_alarm_rate is {rate!r}, but must be between 0 and 1; choose e.g. 0.05")
+    if not len(scores):
+        raise GradKitError("there are no held-out normal images to set a threshold from; fit on more normal images")
+    k = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
     if k > len(scores):
-        few = f"{len(scores)} held-out normal images are too few for a false-alarm rate of {false_alarm_rate:g}: {math.ceil(1 / false_alarm_rate - 1 - 1e-9)} are needed"
-        if not best_effort: raise GradKitError(f"{few}; ask for {1 / (len(scores) + 1):.3g} or more, or fit with more images or a larger holdout")
+        few = (f"{len(scores)} held-out normal images are too few for a false-alarm rate of {rate:g}: "
+               f"{math.ceil(1 / rate - 1 - 1e-9)} are needed")
+        if not best_effort:
+            raise GradKitError(f"{few}; ask for {1 / (len(scores) + 1):.3g} or more, "
+                               "or fit with more images or a larger holdout")
         warnings.warn(f"{few}; the largest of their scores serves as the threshold", stacklevel=2)
         k = len(scores)
     return float(scores[k - 1])
@@ -57,7 +66,7 @@ class Result:
     level_score: dict           # detector level -> (B,) float32, each level by itself
     threshold: float            # image scores above it count as anomalous
     scorer_score: dict = field(default_factory=dict)  # scorer -> (B,) float32, each by itself in its own units
-    scorer_map: dict = field(default_factory=dict)    # scorer -> (B,S,S) float32, where `score(each=True)` asked for them
+    scorer_map: dict = field(default_factory=dict)    # scorer -> (B,S,S) float32, if `score(each=True)` asked for them
     @property
     def label(self): return self.image_score > self.threshold  # (B,) bool
 
@@ -71,24 +80,42 @@ def split_columns(
     level = {k: v for k, v in zip(columns, scores.T) if isinstance(k, int)}
     return level, threshold, {k: v for k, v in zip(columns, scores.T) if not isinstance(k, int)}
 
+# %% ../nbs/08_grad.ipynb #50f821f8
+def _folded_first(
+    conv,  # a detector's first convolution, of three colours in [-1,1] and two coordinates
+    side,  # of the images, in pixels
+):
+    "(the convolution of bytes, (C,h,w) of what coordinates, bias and the -1 add)"
+    weight = conv.weight
+    of_bytes = torch.nn.Conv2d(3, len(weight), weight.shape[-1], conv.stride, bias=False)
+    of_bytes.weight.data = weight[:, :3] / 127.5
+    of_coordinates = F.conv2d(coord_map(side, side, weight.device)[None], weight[:, 3:], conv.bias, conv.stride)
+    return of_bytes, of_coordinates - weight[:, :3].sum((1, 2, 3))[:, None, None]
+
 # %% ../nbs/08_grad.ipynb #c5cfff93
 class _LevelScorer(torch.nn.Module):
     "One level of `Scorer`: (B,3,S,S) float bytes -> (B,h,w), standardised"
-    def __init__(self, detector, side, size, mean, std, dtype):  # `detector` is taken over: give a copy
+    def __init__(self,
+        detector,  # PatchDetector; it is taken over: give a copy
+        side,      # of the images it looks at, in pixels
+        size,      # S
+        mean,      # of its map of held-out normal images
+        std,       # and their standard deviation
+        dtype,     # of the convolutions
+    ):
         super().__init__()
+        self.register_buffer("shrink", None if side == size else resize_matrix(size, side))   # (side,size)
         first, *rest = detector.encoder
-        w, h = first.weight, (side - PATCH) // 4 + 1
-        self.register_buffer("shrink", None if side == size else resize_matrix(size, side))                      # (side,size)
-        self.first = torch.nn.Conv2d(3, len(w), w.shape[-1], first.stride, bias=False)
-        self.first.weight.data = w[:, :3] / 127.5                                                                # bytes to [-1,1] ...
-        self.register_buffer("fixed", F.conv2d(coord_map(side, side, w.device)[None], w[:, 3:], first.bias, first.stride) - w[:, :3].sum((1, 2, 3))[:, None, None])  # ... and what coordinates, bias and the -1 add
+        self.first, fixed = _folded_first(first, side)
         for layer in rest:
             if isinstance(layer, torch.nn.ReLU): layer.inplace = True
         self.rest = torch.nn.Sequential(*rest, detector.head)
-        self.register_buffer("place", align_map(torch.eye(h)[:, :, None].expand(-1, -1, h), side, size)[..., 0].T.contiguous())  # (size,h), as `align_map`
-        self.mean, self.std = mean, std
         for part in (self.first, self.rest): part.to(dtype=dtype, memory_format=torch.channels_last)
-        self.fixed = self.fixed.to(dtype=dtype, memory_format=torch.channels_last)
+        self.register_buffer("fixed", fixed.to(dtype=dtype, memory_format=torch.channels_last))
+        h = (side - PATCH) // 4 + 1
+        place = align_map(torch.eye(h)[:, :, None].expand(-1, -1, h), side, size)[..., 0].T
+        self.register_buffer("place", place.contiguous())                                     # (size,h), as `align_map`
+        self.mean, self.std = mean, std
 
     def resize(self, x): return x if self.shrink is None else (self.shrink @ x @ self.shrink.T).round()
 
@@ -99,20 +126,26 @@ class _LevelScorer(torch.nn.Module):
 # %% ../nbs/08_grad.ipynb #b60c09be
 @register_scorer("detector")
 class DetectorScorer(MapScorer):
-    "The paper's detectors: what they learn is kept by `GRAD` (`detectors_`, `stats_`), so this holds nothing but how they score"
+    """The paper's detectors.
+    What they learn is kept by `GRAD` (`detectors_`, `stats_`), so this holds nothing but how they score"""
     wants_contrastive = wants_detector = True
     def folded(self, model, dtype): return _FoldedDetector(model, dtype)
 
+# %% ../nbs/08_grad.ipynb #1b4505b2
 class _FoldedDetector(torch.nn.Module):
     "(B,3,S,S) bytes as floats -> (B,S,S), all that never changes worked out"
     def __init__(self, model, dtype):
         super().__init__()
         c, size = model.config, model.config.image_size
-        finest = c.input_size(min(c.detector_levels))
         self.fusion = c.fusion
-        self.levels = torch.nn.ModuleList(_LevelScorer(copy.deepcopy(model.detectors_[n]).cpu(), c.input_size(n), size, *model.stats_[n], dtype) for n in c.detector_levels)
-        inside = align_map(torch.ones(1, *[(finest - PATCH) // 4 + 1] * 2), finest, size, outside=0.)[0, :, size // 2]
-        self.register_buffer("inside", inside)                    # (S,) 1 where a window is centred, 0 near the border
+        def level(n):
+            detector = copy.deepcopy(model.detectors_[n]).cpu()
+            return _LevelScorer(detector, c.input_size(n), size, *model.stats_[n], dtype)
+        self.levels = torch.nn.ModuleList(level(n) for n in c.detector_levels)
+        finest = c.input_size(min(c.detector_levels))
+        cells = (finest - PATCH) // 4 + 1
+        inside = align_map(torch.ones(1, cells, cells), finest, size, outside=0.)[0, :, size // 2]
+        self.register_buffer("inside", inside)   # (S,) 1 where a window is centred, 0 near the border
         self.requires_grad_(False)
 
     def level_maps(self, x): return [level(x) for level in self.levels]
@@ -124,9 +157,22 @@ class _FoldedDetector(torch.nn.Module):
 
     def cut(self, fused): return fused * self.inside * self.inside[:, None]
 
+# %% ../nbs/08_grad.ipynb #17b5d9cd
+def _blur_matrix(
+    size,   # S
+    sigma,  # of the Gaussian, in pixels; 0: no blur
+):
+    "(S,S): `m @ x @ m.T` is a Gaussian blur, reflected at the border"
+    from kornia.filters import get_gaussian_kernel1d
+    if not sigma: return torch.eye(size)
+    k = math.ceil(3 * sigma)
+    kernel = get_gaussian_kernel1d(2 * k + 1, sigma)[:, None]
+    return F.conv1d(F.pad(torch.eye(size)[:, None], (k, k), "reflect"), kernel)[:, 0].T.contiguous()
+
 # %% ../nbs/08_grad.ipynb #3da0a719
 class Scorer(torch.nn.Module):
-    """A fitted `GRAD` as one function of bytes: uint8 (B,3,S,S) -> float32 anomaly map (B,S,S), image score (B,), and the scores (B,k) of the `columns`: each scorer, then each detector level.
+    """A fitted `GRAD` as one function of bytes: uint8 (B,3,S,S) -> map, image score and scores of the `columns`.
+    float32 anomaly map (B,S,S), image score (B,), and the scores (B,k): of each scorer, then of each detector level.
     It holds copies: what happens to the model later does not reach it"""
     def __init__(self,
         model,                # a fitted GRAD
@@ -153,45 +199,44 @@ class Scorer(torch.nn.Module):
         shown = self.parts[0].cut(fused) if self.names == ["detector"] else fused
         return self.finish @ shown @ self.finish.T, top_mean(fused, self.share), torch.stack(scores, 1)
 
-    def maps(self, x):
-        "(a map (B,S,S) of each scorer, a small map of each detector level)"
-        maps, levels = [], []
-        for name, part in zip(self.names, self.parts):
-            if name != "detector": maps.append(part(x)); continue
+# %% ../nbs/08_grad.ipynb #55d3474b
+@patch
+def maps(self:Scorer,
+    x,  # (B,3,S,S) bytes as floats
+):
+    "(a map (B,S,S) of each scorer, a small map of each detector level)"
+    maps, levels = [], []
+    for name, part in zip(self.names, self.parts):
+        if name == "detector":
             levels = part.level_maps(x)
             maps.append(self.of_levels(levels))
-        return maps, levels
+        else: maps.append(part(x))
+    return maps, levels
 
-    def of_levels(self, levels):
-        "The detector's map of its levels' maps; its border is cut off where other scorers see it"
-        part = self.parts[self.detector]
-        return part.fuse(levels) if len(self.names) == 1 else part.cut(part.fuse(levels))
+# %% ../nbs/08_grad.ipynb #3bdb72fd
+@patch
+def of_levels(self:Scorer,
+    levels,  # (B,h,w) of each detector level
+):
+    "The detector's map of its levels' maps; its border is cut off where other scorers see it"
+    part = self.parts[self.detector]
+    return part.fuse(levels) if len(self.names) == 1 else part.cut(part.fuse(levels))
 
-    def fuse(self,
-        maps,       # (B,S,S) of each scorer
-        zero=None,  # (B,K) other zeros and gains than the model's, for each image its own
-        gain=None,
-    ):
-        "(B,S,S): the maps in units of their image scores' spread, times their weights"
-        if len(maps) == 1: return maps[0]
-        own = zero is None
-        z = [(m - (self.zero[k] if own else zero[:, k, None, None])) * (self.gain[k] if own else gain[:, k, None, None]) for k, m in enumerate(maps)]
-        return torch.stack(z).mean(0) if self.fusion == "mean" else torch.stack(z).amax(0)
-
-def _blur_matrix(size, sigma):
-    "(S,S): `m @ x @ m.T` is a Gaussian blur, reflected at the border"
-    from kornia.filters import get_gaussian_kernel1d
-    if not sigma: return torch.eye(size)
-    k = math.ceil(3 * sigma)
-    kernel = get_gaussian_kernel1d(2 * k + 1, sigma)[:, None]
-    return F.conv1d(F.pad(torch.eye(size)[:, None], (k, k), "reflect"), kernel)[:, 0].T.contiguous()
+# %% ../nbs/08_grad.ipynb #edd36d74
+@patch
+def fuse(self:Scorer,
+    maps,       # (B,S,S) of each scorer
+    zero=None,  # (B,K) other zeros and gains than the model's, for each image its own
+    gain=None,
+):
+    "(B,S,S): the maps in units of their image scores' spread, times their weights"
+    if len(maps) == 1: return maps[0]
+    if zero is None: zero, gain = self.zero, self.gain                                   # numbers
+    else: zero, gain = (v.T[:, :, None, None] for v in (zero, gain))                     # (K,B,1,1)
+    z = torch.stack([(m - zero[k]) * gain[k] for k, m in enumerate(maps)])
+    return z.mean(0) if self.fusion == "mean" else z.amax(0)
 
 # %% ../nbs/08_grad.ipynb #84572702
-_PATCHDIFF = "timesteps beta_start beta_end sigma_g generator_width generator_norm generator_steps generator_batch generator_crop generator_lr weight_decay ema coord_frequencies precision".split()
-_SAMPLES = "sigma_t sample_steps eta timesteps beta_start beta_end precision".split()
-_ANALYTIC = "sigma_t sample_steps eta analytic_images analytic_batch timesteps beta_start beta_end".split()
-_COPIES = "copy_reach copy_rounds analytic_images analytic_batch".split()
-
 ENGINES = {}  # name -> function (model, normal (N,3,S,S) uint8 on the model's device, level, n, bar) -> (n,3,S,S) uint8
 
 def register_engine(
@@ -200,21 +245,38 @@ def register_engine(
 ):
     "Decorator: make a painter of contrastive images known by `name`; a later one of the same name takes its place"
     if unknown := [f for f in fields if f not in Config().to_dict()]:
-        raise GradKitError(f"engine '{name}' names the field {unknown[0]!r}, but Config has none of that name; name fields of Config")
+        raise GradKitError(f"engine '{name}' names the field {unknown[0]!r}, "
+                           "but Config has none of that name; name fields of Config")
     def register(f):
         f.fields = list(fields)
         ENGINES[name] = f
         return f
     return register
 
-def source_of(engine):
-    "{} for the kit's engines; for another one a hash of its source, so that a stage which it painted before it was changed is not found again"
+# %% ../nbs/08_grad.ipynb #e5967114
+def source_of(
+    engine,  # a name in `ENGINES`
+):
+    """{} for the kit's engines; for another one a hash of its source.
+    With it in the key, a stage that the engine painted before it was changed is not found again"""
     f = ENGINES[engine]
     if f.__module__.startswith("grad_kit."): return {}
     try: source = inspect.getsource(f)
     except OSError: source = repr((f.__code__.co_code, f.__code__.co_consts))   # typed at a prompt
     return dict(source=hashlib.sha256(source.encode()).hexdigest()[:12])
 
+# %% ../nbs/08_grad.ipynb #2de5311a
+_PATCHDIFF = ("timesteps beta_start beta_end sigma_g generator_width generator_norm generator_steps generator_batch "
+              "generator_crop generator_lr weight_decay ema coord_frequencies precision").split()
+_SAMPLES = "sigma_t sample_steps eta timesteps beta_start beta_end precision".split()
+_ANALYTIC = "sigma_t sample_steps eta analytic_images analytic_batch timesteps beta_start beta_end".split()
+_COPIES = "copy_reach copy_rounds analytic_images analytic_batch".split()
+_DETECTOR = ("vertical_flip horizontal_flip rotation jitter_p jitter_normal jitter_generated "
+             "detector_width detector_steps detector_lr weight_decay patches images_per_set patch_noise "
+             "alpha_1 alpha_2 sigma_c sigma_z noisy_reweighting tail_reweighting tail_sets balance_sets "
+             "reweight_after beta_density bank_size negative_bank_size precision").split()
+
+# %% ../nbs/08_grad.ipynb #4bca98c7
 @register_engine("analytic", *_ANALYTIC)
 def paint_analytic(
     model,   # GRAD being fitted
@@ -226,72 +288,85 @@ def paint_analytic(
     "(n,3,S,S) uint8 by the closed form (notebook 04)"
     c, seed = model.config, derive_seed(model.seed, "analytic", normal.shape[-1])
     schedule = noise_schedule(c.timesteps, c.beta_start, c.beta_end)
-    return sample_analytic(normal.to(model.device), level, n, schedule, c.sample_steps, c.eta, c.sigma_t, c.analytic_images, c.analytic_batch, seed, bar=bar)
+    return sample_analytic(normal.to(model.device), level, n, schedule, c.sample_steps, c.eta, c.sigma_t,
+                           c.analytic_images, c.analytic_batch, seed, bar=bar)
 
+# %% ../nbs/08_grad.ipynb #c636478a
 @register_engine("patchmatch", *_COPIES)
 def paint_patchmatch(model, normal, level, n, bar):
     "(n,3,S,S) uint8 by copying (notebook 04a)"
     c, seed = model.config, derive_seed(model.seed, "patchmatch", normal.shape[-1])
-    return sample_patchmatch(normal.to(model.device), level, n, c.copy_reach, c.copy_rounds, c.analytic_images, c.analytic_batch, seed, bar)
+    return sample_patchmatch(normal.to(model.device), level, n, c.copy_reach, c.copy_rounds,
+                             c.analytic_images, c.analytic_batch, seed, bar)
 
+# %% ../nbs/08_grad.ipynb #1f178351
 @register_engine("trained", *_PATCHDIFF, *_SAMPLES)
 def paint_trained(model, normal, level, n, bar):
     "(n,3,S,S) uint8 by a PatchDiff trained on the normal images (notebook 03)"
     c, size = model.config, normal.shape[-1]
     net = model.patchdiff(normal, level, size)
-    net, schedule = compiled(net) if model._compile else net, noise_schedule(c.timesteps, c.beta_start, c.beta_end)
+    if model._compile: net = compiled(net)
+    schedule = noise_schedule(c.timesteps, c.beta_start, c.beta_end)
     batch, seed = sampling_batch(size, model.device), derive_seed(model.seed, "trained", level, size)
     while True:
-        try: return sample(net, n, (size, size), schedule, c.sample_steps, c.eta, c.sigma_t, batch, model.device, model.dtype, seed, bar)
+        try: return sample(net, n, (size, size), schedule, c.sample_steps, c.eta, c.sigma_t,
+                           batch, model.device, model.dtype, seed, bar)
         except torch.OutOfMemoryError:
             if batch == 1: raise
-            batch //= 2; bar.reset()
-            warnings.warn(f"out of memory on {device_name(model.device)}: painting {batch} images at a time, which are other images of the same kind than larger batches of this seed give")
+            batch //= 2
+            bar.reset()
+            warnings.warn(f"out of memory on {device_name(model.device)}: painting {batch} images at a time, "
+                          "which are other images of the same kind than larger batches of this seed give", stacklevel=2)
 
+# %% ../nbs/08_grad.ipynb #a551a31e
 def sampling_batch(
     size,    # side of the images
     device,
 ):
-    "Images to paint at a time: as many as hold 2^22 pixels on a GPU, 2^16 on a CPU, which is fastest while they fit its cache"
+    """Images to paint at a time: as many as hold 2^22 pixels on a GPU, 2^16 on a CPU.
+    On a CPU that is fastest while they fit its cache"""
     return max(1, min(256, (2**22 if device.type == "cuda" else 2**16) // size**2))
 
 # %% ../nbs/08_grad.ipynb #99a1e2c0
-_DETECTOR = ("vertical_flip horizontal_flip rotation jitter_p jitter_normal jitter_generated detector_width detector_steps detector_lr weight_decay patches images_per_set patch_noise "
-             "alpha_1 alpha_2 sigma_c sigma_z noisy_reweighting tail_reweighting tail_sets balance_sets reweight_after beta_density bank_size negative_bank_size precision").split()
 def _move_in(module, state):
     "Make a state's tensors a module's own, after a check of names, shapes and kinds"
     for name, t in module.state_dict().items():
         if name.endswith("_extra_state"): continue
-        if not isinstance(state.get(name), torch.Tensor) or state[name].dtype != t.dtype: raise TypeError(f"'{name}' is no {t.dtype} tensor")
+        if not isinstance(state.get(name), torch.Tensor) or state[name].dtype != t.dtype:
+            raise TypeError(f"'{name}' is no {t.dtype} tensor")
         if not torch.isfinite(state[name]).all(): raise TypeError(f"'{name}' holds NaN or infinity")
     module.load_state_dict(state, assign=True)
 
+# %% ../nbs/08_grad.ipynb #4b65afd1
 def _not_finite(state):
     "The name of a tensor of weights in a stage's state that holds NaN or infinity, or None"
-    return next((name for part, tensors in state.items() if isinstance(tensors, dict) and part != "history" for name, t in tensors.items() if isinstance(t, torch.Tensor) and not torch.isfinite(t).all()), None)
-
-def _of_others(sums, squares, count):
-    "(mean, standard deviation), each (n,k): of the values of all images but one, from each image's sums of `count` values and of their squares"
-    n = count * (len(sums) - 1)
-    mean = (sums.sum(0) - sums) / n
-    variance = ((squares.sum(0) - squares) / n - mean.square()) * n / (n - 1)
-    return mean, variance.clamp(min=1e-12).sqrt()
+    for part, tensors in state.items():
+        if not isinstance(tensors, dict) or part == "history": continue
+        for name, t in tensors.items():
+            if isinstance(t, torch.Tensor) and not torch.isfinite(t).all(): return name
 
 # %% ../nbs/08_grad.ipynb #bde3fe88
 FORMAT = 1  # of model folders and stages; a change that makes old ones unreadable counts up
-ALGORITHMS = dict(patchdiff=1, images=1, detector=1)  # a change in what a stage makes of the same settings and images counts up: finished stages of before are then made anew
 
+# a change in what a stage makes of the same settings and images counts up: finished stages of before are then made anew
+ALGORITHMS = dict(patchdiff=1, images=1, detector=1)
+
+# %% ../nbs/08_grad.ipynb #10845bf9
 def own_files(
     folder,  # of a model
 ):
-    "(names of files in it that are the model's or drawn for it, names of all others); everything is others' where there is no manifest of a grad_kit model"
+    """(names of files in it that are the model's or drawn for it, names of all others).
+    Everything is others' where there is no manifest of a grad_kit model"""
     try: d = json.loads((folder/"manifest.json").read_text())
     except (OSError, ValueError, RecursionError): d = None
-    ours = {"manifest.json", OUTPUT_MARK, *map(str, d.get("files", ()))} if isinstance(d, dict) and d.get("what") == "grad_kit model" else set()
     names = {p.name: p for p in folder.iterdir()}
-    own = {n for n, p in names.items() if ours and p.is_file() and (n in ours or re.fullmatch(r"(contrastive|detail|weights|training)_\d+\.png", n))}
+    if not isinstance(d, dict) or d.get("what") != "grad_kit model": return set(), sorted(names)
+    ours = {"manifest.json", OUTPUT_MARK, *map(str, d.get("files", ()))}
+    drawn = re.compile(r"(contrastive|detail|weights|training)_\d+\.png")
+    own = {n for n, p in names.items() if p.is_file() and (n in ours or drawn.fullmatch(n))}
     return own, sorted(names.keys() - own)
 
+# %% ../nbs/08_grad.ipynb #52ef35e4
 def check_replaceable(
     folder,  # where a model is to be written
 ):
@@ -299,13 +374,22 @@ def check_replaceable(
     if not folder.exists(): return
     if not folder.is_dir(): raise GradKitError(f"'{folder}' is a file, but a model is a folder; name a new one")
     own, others = own_files(folder)
-    if others and not own: raise GradKitError(f"'{folder}' holds other files and no model ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}); name a new folder")
-    if others: raise GradKitError(f"'{folder}' holds a model and {len(others)} files that are not its own ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}); move them, or name a new folder")
+    first = f"{', '.join(others[:3])}{', ...' if len(others) > 3 else ''}"
+    if others and not own:
+        raise GradKitError(f"'{folder}' holds other files and no model ({first}); name a new folder")
+    if others:
+        raise GradKitError(f"'{folder}' holds a model and {len(others)} files that are not its own ({first}); "
+                           "move them, or name a new folder")
 
 # %% ../nbs/08_grad.ipynb #1e3e4d2a
 class GRAD:
     """Anomaly detection from normal images alone: `GRAD(config).fit(images).score(images)`.
-    Fitted attributes end in `_`: `seen_` (hashes of the images fitted and held out), `threads_` (numbers of threads it was fitted with), `scorers_` (name -> MapScorer), `units_` (name -> zero, spread, weight), `detectors_` (level -> PatchDetector), `banks_` (M+, M-), `networks_` (levels -> the network that serves them), `patchdiffs_`, `contrastive_`, `detail_` (what these keep of the normal images' detail), `fakes_` (share of their patches that are in fact normal), `beta_` (beta_density of each detector level), `history_`, `stats_`, `holdout_scores_`, `threshold_`"""
+    Fitted attributes end in `_`: `seen_` (hashes of the images fitted and held out), `threads_` (numbers of threads it
+    was fitted with), `scorers_` (name -> MapScorer), `units_` (name -> zero, spread, weight), `detectors_` (level ->
+    PatchDetector), `banks_` (M+, M-), `networks_` (levels -> the network that serves them), `patchdiffs_`,
+    `contrastive_`, `detail_` (what these keep of the normal images' detail), `fakes_` (share of their patches that are
+    in fact normal), `beta_` (beta_density of each detector level), `history_`, `stats_`, `holdout_scores_`,
+    `threshold_`"""
     _compile = False
     def __init__(self,
         config=None,    # Config; None: the preset "auto"
@@ -313,435 +397,782 @@ class GRAD:
         device="auto",  # "auto", "cpu", "cuda", ...
     ):
         self.config = Config.preset("auto") if config is None else config
-        if not isinstance(self.config, Config): raise GradKitError(f"config is a {type(config).__name__}, but must be a Config; say GRAD(Config.preset('demo'))")
+        if not isinstance(self.config, Config):
+            raise GradKitError(f"config is a {type(config).__name__}, but must be a Config; "
+                               "say GRAD(Config.preset('demo'))")
         self.seed, self.device = int(seed), pick_device(device)
         self.dtype = pick_dtype(self.config.precision, self.device)
         for name in self.config.scorers:
-            if name not in SCORERS: raise GradKitError(f"there is no scorer '{name}'; choose among {', '.join(SCORERS)}, or define it with register_scorer first")
+            if name not in SCORERS:
+                raise GradKitError(f"there is no scorer '{name}'; choose among {', '.join(SCORERS)}, "
+                                   "or define it with register_scorer first")
         for name in self.config.engines:
-            if name not in ENGINES: raise GradKitError(f"there is no engine '{name}' to paint contrastive images; choose among {', '.join(ENGINES)}, or define it with register_engine first")
+            if name not in ENGINES:
+                raise GradKitError(f"there is no engine '{name}' to paint contrastive images; "
+                                   f"choose among {', '.join(ENGINES)}, or define it with register_engine first")
 
-    # --- fitting ---
-    def fit(self,
-        images,               # a Dataset, a folder, or uint8 (N,H,W,3); only its normal training and validation images are used
-        stages=None,          # folder that keeps finished stages and checkpoints; None: keep nothing
-        checkpoint_every=60,  # seconds between checkpoints within a stage
-        progress=True,        # show bars
-        compile=False,        # `torch.compile` the PatchDiffs: on a GPU their training and painting, on a CPU the painting, where alone it pays (1.1 to 1.5 times as fast on an AMD EPYC); the same images but for rounding
-    ):
-        """Train on normal images; returns self. What was fitted before stays as it is until the end: a fit that is stopped or fails leaves it whole.
-        Raises `GradKitError` for data that cannot be used, where another process works in `stages`, and where a loss is no number"""
-        new = copy.copy(self)
-        new._compile = compile
-        with run_lock(stages), threads.minded() as used:
-            new._fit(as_dataset(images), stages, checkpoint_every, progress)
-            new.threads_ = sorted(used.used)
-        self.__dict__.update(new.__dict__)
-        return self
+# %% ../nbs/08_grad.ipynb #c19b2d49
+@patch
+def fit(self:GRAD,
+    # a Dataset, a folder, or uint8 (N,H,W,3); only its normal training and validation images are used
+    images,
+    stages=None,          # folder that keeps finished stages and checkpoints; None: keep nothing
+    checkpoint_every=60,  # seconds between checkpoints within a stage
+    progress=True,        # show bars
+    # `torch.compile` the PatchDiffs: on a GPU their training and painting, on a CPU the painting, where alone it pays
+    # (1.1 to 1.5 times as fast on an AMD EPYC); the same images but for rounding
+    compile=False,
+):
+    """Train on normal images; returns self.
+    What was fitted before stays as it is until the end: a fit that is stopped or fails leaves it whole.
+    Raises `GradKitError` for data that cannot be used, where another process works in `stages`,
+    and where a loss is no number"""
+    new = copy.copy(self)
+    new._compile = compile
+    with run_lock(stages), threads.minded() as used:
+        new._fit(as_dataset(images), stages, checkpoint_every, progress)
+        new.threads_ = sorted(used.used)
+    self.__dict__.update(new.__dict__)
+    return self
 
-    def begin(self, ds, stages, checkpoint_every, progress):
-        "(normal images on the device, held-out ones), with everything ready for the stages"
-        self._stages, self._every, self._progress, ds = stages and user_path(stages), checkpoint_every, progress, ds.read_as(self.config)
-        train, held = self.split_held_out(ds)
-        self.seen_ = dict(fitted=hash_images(train), held_out=hash_images(held))
-        self._data = hashlib.sha256("".join(self.seen_["fitted"]).encode()).hexdigest()[:12]   # a stage belongs to the very images it saw
-        self.patchdiffs_, self.contrastive_, self.networks_, self.detectors_, self.banks_, self.history_, self.detail_, self.fakes_, self.beta_ = {}, {}, {}, {}, {}, {}, {}, {}, {}
-        self.n_normal_, self.native_size_ = len(train), tuple(ds.split("train").items[0].native_size()) if self.config.frame == "stretch" else None
-        return to_device(train, self.device), held   # bytes; what does not fit there stays here, and goes over in parts
+# %% ../nbs/08_grad.ipynb #2c8f8649
+@patch
+def _fit(self:GRAD, ds, stages, checkpoint_every, progress):
+    "All stages in their order"
+    c, start = self.config, time.time()
+    normal, held = self.begin(ds, stages, checkpoint_every, progress)
+    if self._wants("wants_contrastive"):
+        for level, levels in zip(c.detector_levels, c.contrastive_levels):
+            self.contrastive_[level] = {n: self.paint(normal, n, c.contrast_size(level)) for n in levels}
+    for levels in self.detector_groups(): self.train_detector(normal, levels)
+    self.fit_scorers(normal)
+    self.calibrate(held, normal)
+    self.seconds_ = time.time() - start   # with kept stages: the time of what was not there yet
+    return self
 
-    def _fit(self, ds, stages, checkpoint_every, progress):
-        c, start = self.config, time.time()
-        normal, held = self.begin(ds, stages, checkpoint_every, progress)
-        if self._wants("wants_contrastive"):
-            for level, levels in zip(c.detector_levels, c.contrastive_levels):
-                self.contrastive_[level] = {n: self.paint(normal, n, c.contrast_size(level)) for n in levels}
-        for levels in self.detector_groups(): self.train_detector(normal, levels)
-        self.fit_scorers(normal)
-        self.calibrate(held, normal)
-        self.seconds_ = time.time() - start   # with kept stages: the time of what was not there yet
-        return self
+@patch
+def _wants(self:GRAD, what): return any(getattr(SCORERS[name], what) for name in self.config.scorers)
 
-    def split_held_out(self, ds):
-        "(images to train on, held-out images), uint8: the data's own validation split, or a random share of the training images where there is none, or where it is needed as test normals"
-        c, train, validation, test = self.config, ds.split("train"), ds.split("validation"), ds.split("test")
-        if len(train) < 2: raise GradKitError(f"'{ds.name}' has {len(train)} normal training images, but at least 2 are needed; add more")
-        x = train.images(c.image_size)
-        if len(validation) and (not len(test) or not test.labels.all()): return x, validation.images(c.image_size)
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(derive_seed(self.seed, "holdout")))
-        n = min(len(x) - 1, max(1, round(c.holdout * len(x))))
-        return x[order[n:].sort().values], x[order[:n].sort().values]
+# %% ../nbs/08_grad.ipynb #d96a3a26
+@patch
+def detector_groups(self:GRAD):
+    "The detector levels that each network serves; none where no scorer wants a detector"
+    if not self._wants("wants_detector"): return []
+    return [self.config.detector_levels] if self.config.one_network else [(n,) for n in self.config.detector_levels]
 
-    def _stage(self, kind, key, make):
-        "What `make(checkpoint)` returns, or what it returned when last made for this key"
-        path, checkpoint = (self._stages/f"{kind}-{key}.{end}" for end in ("safetensors", "checkpoint")) if self._stages else (None, None)
-        if path and path.exists():
-            try:
-                if not (broken := _not_finite(state := load_state(path))): return state
-                warnings.warn(f"'{path}' holds NaN or infinity in '{broken}'; this stage is made again")
-            except GradKitError as e: warnings.warn(f"{e}; this stage is made again")
-        try: state = make(checkpoint)
-        except torch.OutOfMemoryError as e: raise GradKitError(f"out of memory on {device_name(self.device)} in stage '{kind}'{'; what is finished is kept' if path else ''}; lower patches or images_per_set for a detector, generator_batch or generator_crop for a PatchDiff, image_size for all") from e
-        if broken := _not_finite(state): raise GradKitError(f"stage '{kind}' ended with NaN or infinity in '{broken}' and is not kept; lower the learning rate, or set precision to 'float32'")
-        if path:
-            save_state(path, state)
-            checkpoint.unlink(missing_ok=True)
-        return state
+# %% ../nbs/08_grad.ipynb #c0acc3fb
+@patch
+def begin(self:GRAD,
+    ds,                # Dataset
+    stages,            # folder that keeps finished stages and checkpoints; None: keep nothing
+    checkpoint_every,  # seconds between checkpoints within a stage
+    progress,          # show bars
+):
+    """(normal images on the device, held-out ones), with everything ready for the stages.
+    Both are uint8, (N,3,S,S) and (M,3,S,S), S = image_size; what the device does not hold stays on the CPU"""
+    self._stages, self._every, self._progress = stages and user_path(stages), checkpoint_every, progress
+    ds = ds.read_as(self.config)
+    train, held = self.split_held_out(ds)
+    self.seen_ = dict(fitted=hash_images(train), held_out=hash_images(held))
+    self._data = hashlib.sha256("".join(self.seen_["fitted"]).encode()).hexdigest()[:12]
+    self.patchdiffs_, self.contrastive_, self.detail_, self.fakes_ = {}, {}, {}, {}
+    self.networks_, self.detectors_, self.banks_, self.history_, self.beta_ = {}, {}, {}, {}, {}
+    self.n_normal_, self.native_size_ = len(train), None
+    if self.config.frame == "stretch": self.native_size_ = tuple(ds.split("train").items[0].native_size())
+    return to_device(train, self.device), held
 
-    def _key(self, kind, fields, **more): return self.config.key(*fields, format=FORMAT, algorithm=ALGORITHMS[kind], seed=self.seed, data=self._data, size=self.config.image_size, **more)
+# %% ../nbs/08_grad.ipynb #9370db25
+@patch
+def split_held_out(self:GRAD,
+    ds,  # Dataset
+):
+    """(images to train on, held-out images), uint8 (N,3,S,S) and (M,3,S,S), S = image_size.
+    Held out is the data's own validation split, or a random share of the training images where there is none,
+    or where it is needed as test normals"""
+    c, train, validation, test = self.config, ds.split("train"), ds.split("validation"), ds.split("test")
+    if len(train) < 2:
+        raise GradKitError(f"'{ds.name}' has {len(train)} normal training images, but at least 2 are needed; add more")
+    x = train.images(c.image_size)
+    if len(validation) and (not len(test) or not test.labels.all()): return x, validation.images(c.image_size)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(derive_seed(self.seed, "holdout")))
+    n = min(len(x) - 1, max(1, round(c.holdout * len(x))))
+    return x[order[n:].sort().values], x[order[:n].sort().values]
 
-    def paint(self, normal, n, size):
-        "(M,3,size,size) uint8 contrastive images of level n, by the engine or engines of the config"
-        c = self.config
-        small = resize_images(normal, size)
-        k = len(c.engines)
-        counts = [c.n_contrastive // k + (i < c.n_contrastive % k) for i in range(k)]
-        painted = torch.cat([self._stage(f"images-{e}-{n}-{size}", self._engine_key(e, n, size, m), lambda _: {"images": self._run_engine(e, small, n, m)})["images"] for e, m in zip(c.engines, counts) if m])
-        if "trained" in c.engines and self._stages and (self._stages/self._patchdiff_file(n, size)).exists(): self.patchdiff(small, n, size)   # a resumed fit has all that a fresh one has
-        return keep_colours(painted, normal)
+# %% ../nbs/08_grad.ipynb #18d714cd
+@patch
+def _key(self:GRAD,
+    kind,    # a key of `ALGORITHMS`
+    fields,  # of `Config`, on which the stage depends
+    **more,  # what else it depends on
+):
+    "12 hex digits that name a stage by all that it depends on"
+    return self.config.key(*fields, format=FORMAT, algorithm=ALGORITHMS[kind], seed=self.seed, data=self._data,
+                           size=self.config.image_size, **more)
 
-    def _see_detail(self, normal, level):
-        "What each level's painted images keep of the normal ones' detail, and how many of their patches are in fact normal"
-        size, seen = self.config.contrast_size(level), self.config.input_size(level)
-        some = resize_images(spread(normal, 64), size)
-        painted = {n: spread(x, 64).to(some.device) for n, x in self.contrastive_[level].items()}   # as many of each engine
-        self.detail_[level] = {n: detail_kept(some, x).cpu() for n, x in painted.items()}
-        shown = resize_images(spread(normal, 128), seen)
-        if len(shown) < 2: return   # nobody to judge by
-        self.fakes_[level] = {n: float(fake_shares(shown, resize_images(x, seen)).mean()) for n, x in painted.items()}
+# %% ../nbs/08_grad.ipynb #e8a81a14
+def _kept_state(path):
+    "The state of a finished stage; None where there is none, or, with a warning, where it cannot be used"
+    if not path.exists(): return None
+    try: state = load_state(path)
+    except GradKitError as e: warnings.warn(f"{e}; this stage is made again", stacklevel=2)
+    else:
+        if not (broken := _not_finite(state)): return state
+        warnings.warn(f"'{path}' holds NaN or infinity in '{broken}'; this stage is made again", stacklevel=2)
 
-    def _beta(self, levels):
-        "beta_density of a network that serves these detector levels: the config's, or chosen from the share of fakes"
-        if self.config.beta_density >= 0: return self.config.beta_density
-        shares = [s for n in levels for s in self.fakes_.get(n, {}).values()]
-        return choose_beta(sum(shares) / len(shares)) if shares else 0.
+# %% ../nbs/08_grad.ipynb #ae376f26
+@patch
+def _stage(self:GRAD,
+    kind,  # what it makes, as its file's name begins
+    key,   # and as it goes on: `_key`
+    make,  # function: file for checkpoints or None -> state, as `save_state` takes it
+):
+    "What `make(checkpoint)` returns, or what it returned when last made for this key"
+    path = checkpoint = None
+    if self._stages:
+        path, checkpoint = (self._stages/f"{kind}-{key}.{end}" for end in ("safetensors", "checkpoint"))
+        if (state := _kept_state(path)) is not None: return state
+    try: state = make(checkpoint)
+    except torch.OutOfMemoryError as e:
+        raise GradKitError(f"out of memory on {device_name(self.device)} in stage '{kind}'"
+                           f"{'; what is finished is kept' if path else ''}; "
+                           "lower patches or images_per_set for a detector, "
+                           "generator_batch or generator_crop for a PatchDiff, image_size for all") from e
+    if broken := _not_finite(state):
+        raise GradKitError(f"stage '{kind}' ended with NaN or infinity in '{broken}' and is not kept; "
+                           "lower the learning rate, or set precision to 'float32'")
+    if path:
+        save_state(path, state)
+        checkpoint.unlink(missing_ok=True)
+    return state
 
-    def _engine_key(self, engine, n, size, m):
-        return self._key("images", ENGINES[engine].fields, engine=engine, level=n, side=size, n=m, **source_of(engine))
+# %% ../nbs/08_grad.ipynb #b28eb665
+@patch
+def paint(self:GRAD,
+    normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
+    n,       # PatchDiff level
+    size,    # side of the images in pixels: `Config.contrast_size` of the detector level that they are for
+):
+    "(M,3,size,size) uint8 contrastive images of level n, by the engine or engines of the config"
+    c = self.config
+    small = resize_images(normal, size)
+    each, left = divmod(c.n_contrastive, len(c.engines))
+    counts = {engine: each + (i < left) for i, engine in enumerate(c.engines)}
+    painted = torch.cat([self._paint_by(engine, small, n, m) for engine, m in counts.items() if m])
+    if "trained" in c.engines and self._stages and (self._stages/self._patchdiff_file(n, size)).exists():
+        self.patchdiff(small, n, size)   # a resumed fit has all that a fresh one has
+    return keep_colours(painted, normal)
 
-    def _run_engine(self, engine, normal, n, m):
-        with tqdm(total=m, desc=f"paint level {n}, {normal.shape[-1]} px ({engine})", unit="image", disable=not self._progress) as bar:
-            made = ENGINES[engine](self, normal, n, m, bar)
-        want = torch.uint8, (m, 3, *normal.shape[-2:])
-        got = (made.dtype, tuple(made.shape)) if isinstance(made, torch.Tensor) else (type(made).__name__, "")
-        if got != want: raise GradKitError(f"engine '{engine}' returned {got[0]} {got[1]}, but must return {want[0]} {want[1]}; mend it")
-        return made.cpu()
+# %% ../nbs/08_grad.ipynb #d938cc31
+@patch
+def _paint_by(self:GRAD, engine, normal, n, m):
+    "(m,3,size,size) uint8 images of level n by one engine, painted now or kept as a stage"
+    size = normal.shape[-1]
+    key = self._key("images", ENGINES[engine].fields, engine=engine, level=n, side=size, n=m, **source_of(engine))
+    def make(_): return {"images": self._run_engine(engine, normal, n, m)}
+    return self._stage(f"images-{engine}-{n}-{size}", key, make)["images"]
 
-    def _patchdiff_key(self, n, size): return self._key("patchdiff", _PATCHDIFF, level=n, side=size)
-    def _patchdiff_file(self, n, size): return f"patchdiff-{n}-{size}-{self._patchdiff_key(n, size)}.safetensors"
+# %% ../nbs/08_grad.ipynb #69179330
+@patch
+def _run_engine(self:GRAD, engine, normal, n, m):
+    "What one engine paints, checked, on the CPU"
+    title = f"paint level {n}, {normal.shape[-1]} px ({engine})"
+    with tqdm(total=m, desc=title, unit="image", disable=not self._progress) as bar:
+        made = ENGINES[engine](self, normal, n, m, bar)
+    want = torch.uint8, (m, 3, *normal.shape[-2:])
+    got = (made.dtype, tuple(made.shape)) if isinstance(made, torch.Tensor) else (type(made).__name__, "")
+    if got != want:
+        raise GradKitError(f"engine '{engine}' returned {got[0]} {got[1]}, "
+                           f"but must return {want[0]} {want[1]}; mend it")
+    return made.cpu()
 
-    def patchdiff(self, normal, n, size):
-        "The trained level-n PatchDiff for images of this size"
-        if (n, size) not in self.patchdiffs_:
-            def make(checkpoint):
-                model, losses = fit_patchdiff(normal.to(self.device), n, self.config, self.seed, self.dtype, checkpoint, self._every, self._progress, self._compile and self.device.type == "cuda")
-                return {"model": model.state_dict(), "losses": torch.tensor(losses)}
-            state = self._stage(f"patchdiff-{n}-{size}", self._patchdiff_key(n, size), make)
-            self.patchdiffs_[n, size] = self._built_patchdiff(n, state["model"])
-        return self.patchdiffs_[n, size]
-
-    def _built_patchdiff(self, n, state):
-        c = self.config
-        with torch.device("meta"): model = PatchDiff(n, c.generator_width, c.generator_norm, c.coord_frequencies)
-        _move_in(model, state)
-        return model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-
-    def _wants(self, what): return any(getattr(SCORERS[name], what) for name in self.config.scorers)
-
-    def detector_groups(self):
-        "The detector levels that each network serves; none where no scorer wants a detector"
-        if not self._wants("wants_detector"): return []
-        return [self.config.detector_levels] if self.config.one_network else [(n,) for n in self.config.detector_levels]
-
-    def train_detector(self, normal, levels):
-        "One network on the images of its levels"
-        for n in levels: self._see_detail(normal, n)
-        beta = self._beta(levels)
-        self.beta_.update(dict.fromkeys(levels, beta))
-        c = self.config.replace(beta_density=beta, noisy_reweighting=self.config.noisy_reweighting and beta > 0)
+# %% ../nbs/08_grad.ipynb #0cffe8fd
+@patch
+def patchdiff(self:GRAD,
+    normal,  # (N,3,size,size) uint8 normal images
+    n,       # PatchDiff level
+    size,    # their side in pixels
+):
+    "The trained level-n PatchDiff for images of this size"
+    if (n, size) not in self.patchdiffs_:
         def make(checkpoint):
-            images = [resize_images(normal, c.input_size(n)) for n in levels]
-            contrastive = [[to_device(resize_images(x, c.input_size(n)), self.device) for x in self.contrastive_[n].values()] for n in levels]
-            s, history = fit_detector(images, contrastive, c, self.seed, self.dtype, checkpoint, self._every, self._progress, device=self.device, name=f"level {', '.join(map(str, levels))}")
-            return {"detector": s.detector.state_dict(), "bank_pos": s.bank_pos.state_dict(), "bank_neg": s.bank_neg.state_dict(), "history": {k: torch.tensor(v) for k, v in history.items()}}
-        painted = [[[n, c.generator, c.n_contrastive, c.contrast_size(level)] for n in self.contrastive_[level]] for level in levels]
-        which = dict(level=list(levels), painted=painted) if len(levels) > 1 else dict(level=levels[0], painted=painted[0])
-        if colour_axes(normal)[1].shape[1] < 3: which["colours"] = "of the normal images"   # keys of coloured sets stay as they were
-        if self.config.beta_density < 0: which["beta"] = beta
-        for e in c.engines: which |= {f"{e}_{k}": v for k, v in source_of(e).items()}
-        key = self._key("detector", [*_DETECTOR, *_PATCHDIFF, *_SAMPLES, *_ANALYTIC, *(f for e in c.engines for f in ENGINES[e].fields)], **which)
-        self._take_network(levels, self._stage(f"detector-{'-'.join(map(str, levels))}", key, make))
+            model, losses = fit_patchdiff(
+                normal.to(self.device), n, self.config, self.seed, self.dtype, checkpoint, self._every, self._progress,
+                self._compile and self.device.type == "cuda")
+            return {"model": model.state_dict(), "losses": torch.tensor(losses)}
+        state = self._stage(f"patchdiff-{n}-{size}", self._patchdiff_key(n, size), make)
+        self.patchdiffs_[n, size] = self._built_patchdiff(n, state["model"])
+    return self.patchdiffs_[n, size]
 
-    def _take_network(self, levels, state):
-        c = self.config
-        with torch.device("meta"):   # no memory until the file's tensors, of the right shapes, move in
-            network = PatchDetector(c.detector_width, len(levels))
-            dim = network.head.in_channels
-            banks = MemoryBank(c.bank_size, dim), MemoryBank(c.negative_bank_size, dim)
-        for module, part in ((network, "detector"), (banks[0], "bank_pos"), (banks[1], "bank_neg")): _move_in(module, state[part])
-        self.networks_[levels] = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        for i, n in enumerate(levels):
-            self.detectors_[n] = network.at(i)
-            self.banks_[n] = tuple(b.to(self.device) for b in banks)
-            self.history_[n] = {k: v.tolist() for k, v in state["history"].items()}
-        self._scorers = {}
+@patch
+def _patchdiff_key(self:GRAD, n, size): return self._key("patchdiff", _PATCHDIFF, level=n, side=size)
 
-    @torch.no_grad()
-    def fit_scorers(self, normal):
-        "Each scorer, in the order of the config; seconds, not stages"
-        self.scorers_, self.scorer_seconds_, self._scorers = {}, {}, {}
-        for name in self.config.scorers:
-            start = time.time()
-            threads.look()
-            self.scorers_[name] = SCORERS[name](self.config).to(normal.device).fit(normal, self).to(self.device).requires_grad_(False)   # learnt where the images fit
-            self.scorer_seconds_[name] = time.time() - start
+@patch
+def _patchdiff_file(self:GRAD, n, size): return f"patchdiff-{n}-{size}-{self._patchdiff_key(n, size)}.safetensors"
 
-    @torch.no_grad()
-    def _take_scorer(self, name, state):
-        "Restore a scorer and try it on a black image, so that what does not fit is found here"
-        for k, t in state.items():
-            if not isinstance(t, torch.Tensor) or t.is_floating_point() and not torch.isfinite(t).all(): raise TypeError(f"'{k}' is no tensor of finite numbers")
-        scorer = self.scorers_[name].restore(state).to(self.device).requires_grad_(False)
-        size = self.config.image_size
-        if scorer(torch.zeros(1, 3, size, size, device=self.device)).shape != (1, size, size): raise TypeError("its map has another shape")
+# %% ../nbs/08_grad.ipynb #d33c5089
+@patch
+def _built_patchdiff(self:GRAD, n, state):
+    "The level-n PatchDiff with these weights; no memory is taken until they, of the right shapes, move in"
+    c = self.config
+    with torch.device("meta"): model = PatchDiff(n, c.generator_width, c.generator_norm, c.coord_frequencies)
+    _move_in(model, state)
+    return model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
-    def calibrate(self, held, normal=None):
-        "Levels in units of their maps' spread, scorers in units of their image scores' spread, and the image scores, on held-out normal images; several scorers also want the images fitted on, for planted changes"
-        c, self._scorers = self.config, {}
-        self.stats_ = {}
-        if self.detectors_:
-            maps = self._in_batches(lambda x: [score_map(self.detectors_[n], resize_images(x, c.input_size(n))) for n in c.detector_levels], held)
-            self.stats_ = {n: (float(m.mean()), max(float(m.std(correction=min(1, m.numel() - 1))), 1e-6)) for n, m in zip(c.detector_levels, maps)}
-        self.units_ = {name: (0., 1., 1.) for name in c.scorers}
-        if len(c.scorers) > 1: self.units_, self._scorers = self._find_units(held, normal), {}
-        by_others = len(held) > 2 and (len(c.scorers) > 1 or len(self.stats_) > 1)
-        self.holdout_scores_ = (self._scores_by_others(held) if by_others else self.score_pixels(held).image_score).tolist()
-        self.rounding_ = self._rounding(held)
-        self.threshold_ = self.threshold_at(best_effort=True)
+# %% ../nbs/08_grad.ipynb #0cb4cd8b
+@patch
+def _see_detail(self:GRAD, normal, level):
+    "What each level's painted images keep of the normal ones' detail, and how many of their patches are in fact normal"
+    size, seen = self.config.contrast_size(level), self.config.input_size(level)
+    small = resize_images(spread(normal, 64), size)
+    # as many of each engine
+    painted = {n: spread(x, 64).to(small.device) for n, x in self.contrastive_[level].items()}
+    self.detail_[level] = {n: detail_kept(small, x).cpu() for n, x in painted.items()}
+    shown = resize_images(spread(normal, 128), seen)
+    if len(shown) < 2: return   # nobody to judge by
+    self.fakes_[level] = {n: float(fake_shares(shown, resize_images(x, seen)).mean()) for n, x in painted.items()}
 
-    def tolerance(self):
-        """What rounding may add to a score in float32 when an image is scored in another batch or order: ten times what it added to held-out images scored one by one and together, and 1e-4 of the largest held-out score or of their spread.
-        It is part of every threshold, so that an image as far out as the one that set the threshold raises no alarm in any batch"""
-        scores = np.asarray(self.holdout_scores_, dtype=np.float64)
-        return 10 * getattr(self, "rounding_", 0.) + 1e-4 * max(float(np.abs(scores).max(initial=0)), float(scores.std()) if len(scores) else 0.) + 1e-6
+# %% ../nbs/08_grad.ipynb #fbd0e7ad
+@patch
+def _beta(self:GRAD, levels):
+    "beta_density of a network that serves these detector levels: the config's, or chosen from the share of fakes"
+    if self.config.beta_density >= 0: return self.config.beta_density
+    shares = [s for n in levels for s in self.fakes_.get(n, {}).values()]
+    return choose_beta(sum(shares) / len(shares)) if shares else 0.
 
-    def _rounding(self, held):
-        "The largest difference between image scores of held-out images one by one and in batches of 3 and of 16 or more"
-        some = held[:16]
-        many = some.repeat(-(-16 // len(some)), 1, 1, 1)
-        one = self.score_pixels(some, 1).image_score.repeat(-(-16 // len(some)))
-        return max(float((self.score_pixels(many, batch).image_score - one).abs().max()) for batch in (3, len(many)))
+# %% ../nbs/08_grad.ipynb #06d40c36
+@patch
+def train_detector(self:GRAD,
+    normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
+    levels,  # detector levels that the network serves: one of `detector_groups()`. `contrastive_` has their images
+):
+    "One network on the images of its levels"
+    for n in levels: self._see_detail(normal, n)
+    beta = self._beta(levels)
+    self.beta_.update(dict.fromkeys(levels, beta))
+    c = self.config.replace(beta_density=beta, noisy_reweighting=self.config.noisy_reweighting and beta > 0)
+    def make(checkpoint): return self._train(normal, levels, c, checkpoint)
+    state = self._stage(f"detector-{'-'.join(map(str, levels))}", self._detector_key(normal, levels, beta), make)
+    self._take_network(levels, state)
 
-    def threshold_at(self,
-        false_alarm_rate=None,  # None: the config's
-        best_effort=False,      # True: where too few images were held out for it, warn and take the largest score
-    ):
-        "The threshold for a false-alarm rate: `threshold_for` of the held-out scores, and `tolerance`. The promise holds for images that could as well have been held out: same part, camera and light"
-        self.check_fitted()
-        rate = self.config.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-        return threshold_for(self.holdout_scores_, rate, best_effort) + self.tolerance()
+# %% ../nbs/08_grad.ipynb #8f18bcd4
+@patch
+def _train(self:GRAD, normal, levels, c, checkpoint):
+    "The state of a detector's stage: the network, its banks, and a number a step"
+    def sized(x, n): return resize_images(x, c.input_size(n))
+    images = [sized(normal, n) for n in levels]
+    contrastive = [[to_device(sized(x, n), self.device) for x in self.contrastive_[n].values()] for n in levels]
+    s, history = fit_detector(images, contrastive, c, self.seed, self.dtype, checkpoint, self._every, self._progress,
+                              device=self.device, name=f"level {', '.join(map(str, levels))}")
+    return {
+        "detector": s.detector.state_dict(),
+        "bank_pos": s.bank_pos.state_dict(),
+        "bank_neg": s.bank_neg.state_dict(),
+        "history": {k: torch.tensor(v) for k, v in history.items()},
+    }
 
-    @torch.no_grad()
-    def _find_units(self, held, normal):
-        "{scorer: (zero, spread, weight)} from held-out images and planted changes in them (`scorers.trust`)"
-        scorer = self.scorer()
-        def image_scores(x): return [torch.stack([top_mean(m, scorer.share) for m in scorer.maps(x.float())[0]], 1)]
-        s, = self._in_batches(image_scores, held)
-        if len(held) < 3:
-            warnings.warn(f"{len(held)} held-out normal images are too few to weigh scorers by: each counts the same, in units of a tenth of its score")
-            return {name: (float(v), max(abs(float(v)) / 10, 1e-3), 1.) for name, v in zip(self.config.scorers, s.mean(0))}
-        practised = torch.tensor([SCORERS[name].wants_contrastive for name in self.config.scorers])
-        planted, = self._in_batches(image_scores, plant_changes(torch.cat([held, held]), normal, self.seed))
-        return {name: (float(m), max(float(sd), 1e-3 * abs(float(m)), 1e-3), float(w)) for name, m, sd, w in zip(self.config.scorers, s.mean(0), s.std(0), trust(s, planted, practised))}
+# %% ../nbs/08_grad.ipynb #f595f780
+@patch
+def _detector_key(self:GRAD, normal, levels, beta):
+    "What a detector depends on: its settings, its images and who painted them"
+    c = self.config
+    painted = [[[n, c.generator, c.n_contrastive, c.contrast_size(level)] for n in self.contrastive_[level]]
+               for level in levels]
+    more = dict(level=list(levels), painted=painted) if len(levels) > 1 else dict(level=levels[0], painted=painted[0])
+    if colour_axes(normal)[1].shape[1] < 3: more["colours"] = "of the normal images"   # coloured sets keep their keys
+    if c.beta_density < 0: more["beta"] = beta
+    for engine in c.engines: more |= {f"{engine}_{k}": v for k, v in source_of(engine).items()}
+    of_engines = [f for engine in c.engines for f in ENGINES[engine].fields]
+    return self._key("detector", [*_DETECTOR, *_PATCHDIFF, *_SAMPLES, *_ANALYTIC, *of_engines], **more)
 
-    @torch.no_grad()
-    def _scores_by_others(self, held):
-        "(n,) image scores, each image in units that the other images give: one that took part in its own statistics is not as far out as a fresh one"
-        scorer = self.scorer()
-        def sums(x):
-            maps, levels = scorer.maps(x.float())
-            each = [top_mean(m, scorer.share) for m in maps]
-            return [torch.stack(v, 1).double() if v else torch.zeros(len(x), 0).double() for v in ([m.double().sum((1, 2)) for m in levels], [m.double().square().sum((1, 2)) for m in levels], each)]
-        level, level_square, each = self._in_batches(sums, held)
-        cells = torch.tensor([level.place.shape[1]**2 for level in scorer.parts[scorer.detector].levels] if scorer.detector is not None else [], dtype=torch.double)
-        mean, std = _of_others(level, level_square, cells)
-        zero, spread = _of_others(each, each.square(), torch.ones(1).double())
-        gain = torch.tensor([self.units_[name][2] for name in scorer.names]) / torch.maximum(spread, 1e-3 * zero.abs()).clamp(min=1e-3)
-        def score(x, mean, std, zero, gain):
-            maps, levels = scorer.maps(x.float())
-            if len(levels) > 1: maps[scorer.detector] = scorer.of_levels([(m - mean[:, i, None, None]) / std[:, i, None, None] for i, m in enumerate(levels)])
-            return [top_mean(scorer.fuse(maps, zero, gain), scorer.share)]
-        return self._in_batches(score, held, 64, *(t.float() for t in (mean, std, zero, gain)))[0]
+# %% ../nbs/08_grad.ipynb #46819f3a
+@patch
+def _take_network(self:GRAD, levels, state):
+    "Make a network of what a stage or a model's file holds; each level gets its detector"
+    c = self.config
+    with torch.device("meta"):   # no memory until the file's tensors, of the right shapes, move in
+        network = PatchDetector(c.detector_width, len(levels))
+        dim = network.head.in_channels
+        banks = MemoryBank(c.bank_size, dim), MemoryBank(c.negative_bank_size, dim)
+    for module, part in ((network, "detector"), (banks[0], "bank_pos"), (banks[1], "bank_neg")):
+        _move_in(module, state[part])
+    network = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    self.networks_[levels] = network
+    for i, n in enumerate(levels):
+        self.detectors_[n] = network.at(i)
+        self.banks_[n] = tuple(b.to(self.device) for b in banks)
+        self.history_[n] = {k: v.tolist() for k, v in state["history"].items()}
+    self._scorers = {}
 
-    # --- scoring ---
-    def check_fitted(self):
-        if not hasattr(self, "stats_"): raise GradKitError("this GRAD is not fitted; call fit(images) first, or GRAD.load(folder)")
+# %% ../nbs/08_grad.ipynb #2324d2bd
+@patch
+@torch.no_grad()
+def fit_scorers(self:GRAD,
+    normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
+):
+    "Each scorer, in the order of the config; seconds, not stages"
+    self.scorers_, self.scorer_seconds_, self._scorers = {}, {}, {}
+    for name in self.config.scorers:
+        start = time.time()
+        threads.look()
+        scorer = SCORERS[name](self.config).to(normal.device).fit(normal, self)   # learnt where the images fit
+        self.scorers_[name] = scorer.to(self.device).requires_grad_(False)
+        self.scorer_seconds_[name] = time.time() - start
 
-    def scorer(self,
-        precision="float32",  # of the convolutions: "float32", "bfloat16" or "auto"
-    ):
-        "The `Scorer` of this model as it stands, made once for each precision"
-        self.check_fitted()
-        dtype = pick_dtype(precision, self.device)
-        if dtype not in self._scorers: self._scorers[dtype] = Scorer(self, dtype)
-        return self._scorers[dtype]
+# %% ../nbs/08_grad.ipynb #690dce50
+@patch
+def calibrate(self:GRAD,
+    held,         # (M,3,S,S) uint8 held-out normal images, as `begin` gives them
+    normal=None,  # (N,3,S,S) uint8 images fitted on; several scorers want them, for planted changes
+):
+    """Units and threshold on held-out normal images.
+    Levels in units of their maps' spread, scorers in units of their image scores' spread, and the image scores"""
+    c, self._scorers = self.config, {}
+    self.stats_ = self._find_stats(held)
+    self.units_ = {name: (0., 1., 1.) for name in c.scorers}
+    if len(c.scorers) > 1: self.units_, self._scorers = self._find_units(held, normal), {}
+    by_others = len(held) > 2 and (len(c.scorers) > 1 or len(self.stats_) > 1)
+    scores = self._scores_by_others(held) if by_others else self.score_pixels(held).image_score
+    self.holdout_scores_ = scores.tolist()
+    self.rounding_ = self._rounding(held)
+    self.threshold_ = self.threshold_at(best_effort=True)
 
-    def score(self,
-        images,    # a Dataset, a folder, or uint8 (N,H,W,3)
-        batch=64,  # images on the device at a time
-        precision="float32",  # "bfloat16": half the detectors' time where the device has it (demo, seed 0: image AUROC .9921 for .9919, scores move by at most 3 % of their spread); "auto": that where the device has it
-        each=False,  # True: also the map of each scorer, in its own units
-    ):
-        "A `Result` for the images, in their order. Raises `GradKitError` where they are of another size than the images that the model was fitted on"
-        self.check_fitted()
-        ds = as_dataset(images, "score").read_as(self.config)
-        if len(ds): self.check_size(ds.items[0])
-        pixels = ds.images(self.config.image_size)
-        result = self.score_pixels(pixels, batch, precision)
-        return replace(result, scorer_map={name: maps for name, (maps, _, _) in self.score_each(pixels, batch, precision).items()}) if each else result
+# %% ../nbs/08_grad.ipynb #2bce257f
+@patch
+def _find_stats(self:GRAD, held):
+    "{detector level: (mean, standard deviation) of its map}"
+    if not self.detectors_: return {}
+    c = self.config
+    def maps_of(x): return [score_map(self.detectors_[n], resize_images(x, c.input_size(n))) for n in c.detector_levels]
+    def std(m): return max(float(m.std(correction=min(1, m.numel() - 1))), 1e-6)
+    return {n: (float(m.mean()), std(m)) for n, m in zip(c.detector_levels, self._in_batches(maps_of, held))}
 
-    def check_size(self, item):
-        found, fitted = tuple(item.native_size()), getattr(self, "native_size_", None)
-        if self.config.frame == "stretch" and fitted and found != fitted: raise GradKitError(f"'{item.where}' is {found[1]} x {found[0]} pixels, but the model was fitted on images of {fitted[1]} x {fitted[0]}; score images of that size, or fit on such as these")
+# %% ../nbs/08_grad.ipynb #e2e14c4a
+@patch
+@torch.no_grad()
+def _find_units(self:GRAD, held, normal):
+    "{scorer: (zero, spread, weight)} from held-out images and planted changes in them (`scorers.trust`)"
+    scorer, names = self.scorer(), self.config.scorers
+    def image_scores(x): return [torch.stack([top_mean(m, scorer.share) for m in scorer.maps(x.float())[0]], 1)]
+    s, = self._in_batches(image_scores, held)
+    zeros = s.mean(0).tolist()
+    if len(held) < 3:
+        warnings.warn(f"{len(held)} held-out normal images are too few to weigh scorers by: each counts the same, "
+                      "in units of a tenth of its score", stacklevel=3)
+        return {name: (zero, max(abs(zero) / 10, 1e-3), 1.) for name, zero in zip(names, zeros)}
+    practised = torch.tensor([SCORERS[name].wants_contrastive for name in names])
+    planted, = self._in_batches(image_scores, plant_changes(torch.cat([held, held]), normal, self.seed))
+    weights = trust(s, planted, practised).tolist()
+    spreads = [max(spread, 1e-3 * abs(zero), 1e-3) for spread, zero in zip(s.std(0).tolist(), zeros)]
+    return dict(zip(names, zip(zeros, spreads, weights)))
 
-    @torch.no_grad()
-    def score_each(self,
-        images,    # uint8 (N,3,S,S), S = image_size
-        batch=64,
-        precision="float32",
-    ):
-        "{scorer: (maps (N,S,S), image scores (N,), seconds)}: each scorer as if it were alone, in its own units, on the CPU"
-        scorer, out = self.scorer(precision), {}
-        def alone(x, name, part):
-            if name == "detector":
-                m = part.fuse(part.level_maps(x.float()))
-                return scorer.finish @ part.cut(m) @ scorer.finish.T, top_mean(m, scorer.share)
-            m = part(x.float())
-            return scorer.finish @ m @ scorer.finish.T, top_mean(m, scorer.share)
-        for name, part in zip(scorer.names, scorer.parts):
-            start = time.time()
-            out[name] = (*self._in_batches(lambda x: alone(x, name, part), images, batch), time.time() - start)
-        return out
+# %% ../nbs/08_grad.ipynb #bc03a5ce
+def _stats_of_others(
+    sums,     # (n,k): of each image's values, k kinds
+    squares,  # (n,k): of their squares
+    count,    # (k,) values that an image has of each kind
+):
+    "(mean, standard deviation), each (n,k): of the values of all images but one"
+    n = count * (len(sums) - 1)
+    mean = (sums.sum(0) - sums) / n
+    variance = ((squares.sum(0) - squares) / n - mean.square()) * n / (n - 1)
+    return mean, variance.clamp(min=1e-12).sqrt()
 
-    @torch.no_grad()
-    def _in_batches(self, f, images, batch=64, *along):
-        "What `f` gives for all images, and for the rows of tensors along with them, on the CPU: one batch on the device at a time, and smaller ones where memory runs out"
-        while True:
-            def one(x):
-                threads.look()
-                return [out.cpu() for out in f(*(v.to(self.device, non_blocking=True) for v in x))]
-            try:
-                with threads.minded(): return [torch.cat(outs) for outs in zip(*(one(x) for x in zip(*(t.split(batch) for t in (images, *along)))))]
-            except torch.OutOfMemoryError as e:
-                if batch == 1: raise GradKitError(f"the memory of {device_name(self.device)} does not hold one image of {self.config.image_size} pixels; free some, or say device='cpu'") from e
-                batch = max(1, min(batch, len(images)) // 2)
-                warnings.warn(f"out of memory on {device_name(self.device)}: going on with {batch} images at a time")
+# %% ../nbs/08_grad.ipynb #9709e397
+@patch
+@torch.no_grad()
+def _scores_by_others(self:GRAD, held):
+    """(n,) image scores, each image in units that the other images give.
+    One that took part in its own statistics is not as far out as a fresh one"""
+    scorer = self.scorer()
+    def sums(x): return _sums(scorer, x)
+    level, level_square, each = self._in_batches(sums, held)
+    parts = scorer.parts[scorer.detector].levels if scorer.detector is not None else []
+    cells = torch.tensor([part.place.shape[1]**2 for part in parts], dtype=torch.double)
+    mean, std = _stats_of_others(level, level_square, cells)
+    zero, spread = _stats_of_others(each, each.square(), torch.ones(1).double())
+    weight = torch.tensor([self.units_[name][2] for name in scorer.names])
+    gain = weight / torch.maximum(spread, 1e-3 * zero.abs()).clamp(min=1e-3)
+    def score(x, mean, std, zero, gain):
+        maps, levels = scorer.maps(x.float())
+        if len(levels) > 1:
+            scaled = [(m - mean[:, i, None, None]) / std[:, i, None, None] for i, m in enumerate(levels)]
+            maps[scorer.detector] = scorer.of_levels(scaled)
+        return [top_mean(scorer.fuse(maps, zero, gain), scorer.share)]
+    return self._in_batches(score, held, 64, *(t.float() for t in (mean, std, zero, gain)))[0]
 
-    def score_pixels(self, images, batch=64, precision="float32"):
-        scorer = self.scorer(precision)
-        maps, scores, columns = self._in_batches(scorer, images, batch)
-        return Result(scores, maps, *split_columns(scorer.columns, columns, getattr(self, "threshold_", math.nan)))
+# %% ../nbs/08_grad.ipynb #a35e6a60
+def _sums(scorer, x):
+    "[sums of each level's map, sums of its squares, each scorer's image score], (B,k) each, in double precision"
+    maps, levels = scorer.maps(x.float())
+    levels = [m.double() for m in levels]
+    columns = ([m.sum((1, 2)) for m in levels], [m.square().sum((1, 2)) for m in levels],
+               [top_mean(m, scorer.share) for m in maps])
+    return [torch.stack(c, 1).double() if c else torch.zeros(len(x), 0).double() for c in columns]
 
-    def predict(self,
-        images,                 # a Dataset, a folder, or uint8 (N,H,W,3)
-        false_alarm_rate=None,  # another rate than the config's
-    ):
-        "(B,) bool: which images are anomalous at the threshold for the false-alarm rate. Too few normal images held out for it: raises `GradKitError` for a rate asked here, warns for the config's"
-        threshold = self.threshold_at(false_alarm_rate, best_effort=false_alarm_rate is None)
-        return self.score(images).image_score > threshold
+# %% ../nbs/08_grad.ipynb #a18b0697
+@patch
+def tolerance(self:GRAD):
+    """What rounding may add to a score in float32 when an image is scored in another batch or order.
+    Ten times what it added to held-out images scored one by one and together, and 1e-4 of the largest held-out score
+    or of their spread. It is part of every threshold, so that an image as far out as the one that set the threshold
+    raises no alarm in any batch"""
+    scores = np.asarray(self.holdout_scores_, dtype=np.float64)
+    largest, std = float(np.abs(scores).max(initial=0)), float(scores.std()) if len(scores) else 0.
+    return 10 * getattr(self, "rounding_", 0.) + 1e-4 * max(largest, std) + 1e-6
 
-    def seen(self,
-        dataset,  # Dataset
-    ):
-        "{\"fitted\" or \"held_out\": positions of the images, by their pixels, that took part in fitting or in calibration}; empty for models that do not know (saved before 2026-11-27)"
-        known = {h: k for k, hashes in getattr(self, "seen_", {}).items() for h in hashes}
-        hashes = dataset.read_as(self.config).image_hashes(self.config.image_size)
-        return {k: [i for i, h in enumerate(hashes) if known.get(h) == k] for k in ("fitted", "held_out")}
+# %% ../nbs/08_grad.ipynb #d5ec5339
+@patch
+def _rounding(self:GRAD, held):
+    "The largest difference between image scores of held-out images one by one and in batches of 3 and of 16 or more"
+    first = held[:16]
+    times = -(-16 // len(first))
+    many = first.repeat(times, 1, 1, 1)
+    one = self.score_pixels(first, 1).image_score.repeat(times)
+    return max(float((self.score_pixels(many, batch).image_score - one).abs().max()) for batch in (3, len(many)))
 
-    def weight_maps(self,
-        images,  # uint8 (N,3,H,W)
-        level,   # detector level
-    ):
-        "(noisy, tail), each (N,S,S): log2 of each window's weight by Eq. 1 and by Eq. 2 over the uniform one, aligned to the images (Fig. 5). With `beta_` of the level, or with 1 where that is 0 and all weights were equal"
-        self.check_fitted()
-        if not self.detectors_: raise GradKitError("this model has no trained detector, whose patches would have weights; fit one with 'detector' among Config.scorers")
-        c, size = self.config, self.config.input_size(level)
-        f = dense_features(self.detectors_[level], resize_images(images, size))
-        return tuple(align_map(weight_map(f, bank, self.beta_[level] or 1.), size, images.shape[-1]).cpu() for bank in self.banks_[level])
+# %% ../nbs/08_grad.ipynb #a2c9f7c0
+@patch
+def threshold_at(self:GRAD,
+    false_alarm_rate=None,  # None: the config's
+    best_effort=False,      # True: where too few images were held out for it, warn and take the largest score
+):
+    """The threshold for a false-alarm rate: `threshold_for` of the held-out scores, and `tolerance`.
+    The promise holds for images that could as well have been held out: same part, camera and light"""
+    self.check_fitted()
+    rate = self.config.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+    return threshold_for(self.holdout_scores_, rate, best_effort) + self.tolerance()
 
-    # --- files ---
-    def _file(self, levels): return f"detector_{'_'.join(map(str, levels))}.safetensors"
+# %% ../nbs/08_grad.ipynb #e269a674
+@patch
+def check_fitted(self:GRAD):
+    "Raises `GradKitError` where nothing was fitted yet"
+    if not hasattr(self, "stats_"):
+        raise GradKitError("this GRAD is not fitted; call fit(images) first, or GRAD.load(folder)")
 
-    def save(self,
-        folder,  # made, or replaced whole
-    ):
-        """Write the fitted model: manifest.json and one safetensors file a network (detectors with their banks, PatchDiffs) and a scorer; whole or not at all.
-        Raises `GradKitError` where the folder holds anything that is not a model's own"""
-        self.check_fitted()
-        folder = user_path(folder)
-        put_back(folder)
-        check_replaceable(folder)
-        with atomic_write(folder) as tmp:
-            tmp.mkdir()
-            files = {}
-            for levels, network in self.networks_.items():
-                pos, neg = self.banks_[levels[0]]
-                files[self._file(levels)] = dict(detector=network.state_dict(), bank_pos=pos.state_dict(), bank_neg=neg.state_dict(), history={k: torch.tensor(v) for k, v in self.history_[levels[0]].items()})
-            for name, scorer in self.scorers_.items():
-                if state := scorer.state(): files[f"scorer_{name}.safetensors"] = dict(scorer=state)
-            for (n, size), model in self.patchdiffs_.items(): files[f"patchdiff_{n}_{size}.safetensors"] = dict(model=model.state_dict())
-            for name, state in files.items(): save_state(tmp/name, state)
-            (tmp/"manifest.json").write_text(json.dumps(dict(
-                what="grad_kit model", format=FORMAT, version=__version__, config=self.config.to_dict(), seed=self.seed, stats={str(n): v for n, v in self.stats_.items()},
-                units=self.units_, scorer_seconds=getattr(self, "scorer_seconds_", {}), fit_seconds=getattr(self, "seconds_", None), native_size=getattr(self, "native_size_", None), fakes=self.fakes_, beta=self.beta_ if self.networks_ else {},
-                threads=getattr(self, "threads_", []), holdout_scores=self.holdout_scores_, n_normal=self.n_normal_, rounding=getattr(self, "rounding_", 0.), seen=getattr(self, "seen_", {}), source=getattr(self, "source_", None), patchdiffs=[list(k) for k in self.patchdiffs_],
-                files={name: (tmp/name).stat().st_size for name in files}), indent=2) + "\n")
+# %% ../nbs/08_grad.ipynb #43a58c0e
+@patch
+def scorer(self:GRAD,
+    precision="float32",  # of the convolutions: "float32", "bfloat16" or "auto"
+):
+    "The `Scorer` of this model as it stands, made once for each precision"
+    self.check_fitted()
+    dtype = pick_dtype(precision, self.device)
+    if dtype not in self._scorers: self._scorers[dtype] = Scorer(self, dtype)
+    return self._scorers[dtype]
 
-    @classmethod
-    def load(cls,
-        folder,         # what `save` wrote
-        device="auto",
-    ):
-        "Read a model back; it scores exactly as before. Raises `GradKitError` naming the file that is missing, truncated or of another version"
-        folder = user_path(folder)
-        put_back(folder)
-        manifest = folder/"manifest.json"
-        if not manifest.is_file(): raise GradKitError(f"'{folder}' is no grad_kit model: there is no manifest.json in it; name a folder that GRAD.save or grad_fit wrote")
-        try: d = json.loads(manifest.read_text())
-        except (OSError, ValueError, RecursionError) as e: raise GradKitError(f"'{manifest}' is truncated or no JSON ({e}); fetch a whole copy of the model") from e
-        if not isinstance(d, dict) or d.get("what") != "grad_kit model": raise GradKitError(f"'{manifest}' does not describe a grad_kit model; name a folder that GRAD.save or grad_fit wrote")
-        if d.get("format") != FORMAT: raise GradKitError(f"'{folder}' was made by grad_kit {str(d.get('version'))[:40]} (format {str(d.get('format'))[:40]}), but this is {__version__} (format {FORMAT}); fit it again, or install that version")
+# %% ../nbs/08_grad.ipynb #53e3a462
+@patch
+@torch.no_grad()
+def _in_batches(self:GRAD,
+    f,         # of a batch on the device, and of its rows of `along` -> list of tensors
+    images,    # (N,...)
+    batch=64,  # images at a time
+    *along,    # (N,...) each: what goes with the images
+):
+    """What `f` gives for all images, and for the rows of tensors along with them, on the CPU.
+    One batch is on the device at a time, and smaller ones where memory runs out"""
+    def one(rows):
+        threads.look()
+        return [out.cpu() for out in f(*(x.to(self.device, non_blocking=True) for x in rows))]
+    while True:
+        batches = zip(*(t.split(batch) for t in (images, *along)))
         try:
-            model = cls(Config.from_dict(d["config"]), d["seed"], device)
-            model.stats_ = {int(n): tuple(map(float, v)) for n, v in d["stats"].items()}
-            model.holdout_scores_, model.n_normal_ = list(map(float, d["holdout_scores"])), d["n_normal"]
-            if set(model.stats_) != (set(model.config.detector_levels) if model.detector_groups() else set()) or any(len(v) != 2 or not np.isfinite(v).all() or v[1] <= 0 for v in model.stats_.values()): raise KeyError("stats")
-            if not np.isfinite(model.holdout_scores_).all(): raise KeyError("holdout_scores")
-            model.units_ = {name: tuple(map(float, v)) for name, v in d.get("units", {name: (0., 1., 1.) for name in model.config.scorers}).items()}   # none were written before there were several scorers
-            if set(model.units_) != set(model.config.scorers) or any(len(v) != 3 or not np.isfinite(v).all() or v[1] <= 0 or v[2] <= 0 for v in model.units_.values()): raise KeyError("units")
-            model.scorer_seconds_, model.seconds_ = dict(d.get("scorer_seconds", {})), d.get("fit_seconds")
-            model.native_size_ = tuple(map(int, d["native_size"])) if d.get("native_size") else None
-            model.rounding_ = float(d.get("rounding", 0.))
-            model.fakes_ = {int(n): {int(k): float(s) for k, s in v.items()} for n, v in d.get("fakes", {}).items()}   # none before 2026-11-27
-            model.beta_ = {int(n): float(b) for n, b in d.get("beta", {n: max(model.config.beta_density, 0.) for n in model.stats_}).items()}
-            if set(model.beta_) != set(model.stats_) or not all(0 <= b < math.inf for b in model.beta_.values()): raise KeyError("beta")
-            if not 0 <= model.rounding_ < math.inf: raise KeyError("rounding")
-            if not isinstance(d.get("files", {}), dict): raise KeyError("files")
-            if model.native_size_ and (len(model.native_size_) != 2 or min(model.native_size_) < 1): raise KeyError("native_size")
-            model.seen_ = {k: list(map(str, d.get("seen", {}).get(k, ()))) for k in ("fitted", "held_out")}
-            model.source_ = str(d["source"]) if d.get("source") else None
-            model.scorers_, model._scorers = {name: SCORERS[name](model.config) for name in model.config.scorers}, {}
-            model.networks_, model.detectors_, model.banks_, model.history_, model.patchdiffs_, model.contrastive_ = {}, {}, {}, {}, {}, {}
-            patchdiffs = [(int(n), int(size)) for n, size in d["patchdiffs"]]
-        except GradKitError: raise
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e: raise GradKitError(f"'{manifest}' lacks or garbles a field ({str(e)[:200]}); fetch a whole copy of the model") from e
-        closed = [name for name in model.config.scorers if f"scorer_{name}.safetensors" in d.get("files", {})]
-        if missing := [name for name, scorer in model.scorers_.items() if name not in closed and not scorer.wants_detector]: raise GradKitError(f"'{manifest}' lists no file of scorer '{missing[0]}'; fetch a whole copy of the model")
-        for name, take in [*((f"scorer_{k}.safetensors", lambda s, k=k: model._take_scorer(k, s["scorer"])) for k in closed), *((model._file(levels), lambda s, levels=levels: model._take_network(levels, s)) for levels in model.detector_groups()),
-                           *((f"patchdiff_{n}_{size}.safetensors", lambda s, k=(n, size): model.patchdiffs_.update({k: model._built_patchdiff(k[0], s["model"])})) for n, size in patchdiffs)]:
-            try: take(load_state(folder/name))
-            except GradKitError: raise
-            except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, OverflowError, IndexError) as e: raise GradKitError(f"'{folder/name}' does not fit the model's config ({str(e).splitlines()[0][:200]}); fetch a whole copy of the model") from e
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a small holdout was warned of when the model was fitted
-            model.threshold_ = model.threshold_at(best_effort=True)
-        return model
+            with threads.minded(): return [torch.cat(outs) for outs in zip(*(one(rows) for rows in batches))]
+        except torch.OutOfMemoryError as e:
+            if batch == 1:
+                raise GradKitError(f"the memory of {device_name(self.device)} does not hold one image of "
+                                   f"{self.config.image_size} pixels; free some, or say device='cpu'") from e
+            batch = max(1, min(batch, len(images)) // 2)
+            warnings.warn(f"out of memory on {device_name(self.device)}: going on with {batch} images at a time",
+                          stacklevel=3)   # past torch's decorator
+
+# %% ../nbs/08_grad.ipynb #cac33cd0
+@patch
+def score(self:GRAD,
+    images,    # a Dataset, a folder, or uint8 (N,H,W,3)
+    batch=64,  # images on the device at a time
+    # "bfloat16": half the detectors' time where the device has it (demo, seed 0: image AUROC .9921 for .9919,
+    # scores move by at most 3 % of their spread); "auto": that where the device has it
+    precision="float32",
+    each=False,  # True: also the map of each scorer, in its own units
+):
+    """A `Result` for the images, in their order.
+    Raises `GradKitError` where they are of another size than the images that the model was fitted on"""
+    self.check_fitted()
+    ds = as_dataset(images, "score").read_as(self.config)
+    if len(ds): self.check_size(ds.items[0])
+    pixels = ds.images(self.config.image_size)
+    result = self.score_pixels(pixels, batch, precision)
+    if not each: return result
+    maps = {name: maps for name, (maps, _, _) in self.score_each(pixels, batch, precision).items()}
+    return replace(result, scorer_map=maps)
+
+# %% ../nbs/08_grad.ipynb #6c0f8aec
+@patch
+def check_size(self:GRAD,
+    item,  # Item of a Dataset
+):
+    "Raises `GradKitError` where an image is of another size than those that the model was fitted on"
+    found, fitted = tuple(item.native_size()), getattr(self, "native_size_", None)
+    if self.config.frame == "stretch" and fitted and found != fitted:
+        raise GradKitError(f"'{item.where}' is {found[1]} x {found[0]} pixels, but the model was fitted on images of "
+                           f"{fitted[1]} x {fitted[0]}; score images of that size, or fit on such as these")
+
+# %% ../nbs/08_grad.ipynb #9bf522e3
+@patch
+def score_pixels(self:GRAD,
+    images,    # uint8 (N,3,S,S), S = image_size
+    batch=64,  # images on the device at a time
+    precision="float32",  # as in `score`
+):
+    "A `Result` for images that are read and resized already"
+    scorer = self.scorer(precision)
+    maps, scores, columns = self._in_batches(scorer, images, batch)
+    return Result(scores, maps, *split_columns(scorer.columns, columns, getattr(self, "threshold_", math.nan)))
+
+# %% ../nbs/08_grad.ipynb #2bed83c8
+@patch
+@torch.no_grad()
+def score_each(self:GRAD,
+    images,    # uint8 (N,3,S,S), S = image_size
+    batch=64,
+    precision="float32",
+):
+    "{scorer: (maps (N,S,S), image scores (N,), seconds)}: each as if it were alone, in its own units, on the CPU"
+    scorer, out = self.scorer(precision), {}
+    def alone(x, name, part):
+        if name == "detector":
+            m = part.fuse(part.level_maps(x.float()))
+            shown = part.cut(m)
+        else: shown = m = part(x.float())
+        return scorer.finish @ shown @ scorer.finish.T, top_mean(m, scorer.share)
+    for name, part in zip(scorer.names, scorer.parts):
+        start = time.time()
+        maps, scores = self._in_batches(lambda x: alone(x, name, part), images, batch)
+        out[name] = maps, scores, time.time() - start
+    return out
+
+# %% ../nbs/08_grad.ipynb #dd903928
+@patch
+def predict(self:GRAD,
+    images,                 # a Dataset, a folder, or uint8 (N,H,W,3)
+    false_alarm_rate=None,  # another rate than the config's
+):
+    """(B,) bool: which images are anomalous at the threshold for the false-alarm rate.
+    Too few normal images held out for it: raises `GradKitError` for a rate asked here, warns for the config's"""
+    threshold = self.threshold_at(false_alarm_rate, best_effort=false_alarm_rate is None)
+    return self.score(images).image_score > threshold
+
+# %% ../nbs/08_grad.ipynb #0e14d237
+@patch
+def seen(self:GRAD,
+    dataset,  # Dataset
+):
+    """{"fitted" or "held_out": positions of the images, by their pixels, that took part in fitting or in calibration}.
+    Empty for models that do not know (saved before 2026-11-27)"""
+    known = {h: k for k, hashes in getattr(self, "seen_", {}).items() for h in hashes}
+    hashes = dataset.read_as(self.config).image_hashes(self.config.image_size)
+    return {k: [i for i, h in enumerate(hashes) if known.get(h) == k] for k in ("fitted", "held_out")}
+
+# %% ../nbs/08_grad.ipynb #8ee9a5de
+@patch
+def weight_maps(self:GRAD,
+    images,  # uint8 (N,3,H,W)
+    level,   # detector level
+):
+    """(noisy, tail), each (N,S,S): log2 of each window's weight by Eq. 1 and by Eq. 2 over the uniform one.
+    Aligned to the images (Fig. 5). With `beta_` of the level, or with 1 where that is 0 and all weights were equal"""
+    self.check_fitted()
+    if not self.detectors_:
+        raise GradKitError("this model has no trained detector, whose patches would have weights; "
+                           "fit one with 'detector' among Config.scorers")
+    size, beta = self.config.input_size(level), self.beta_[level] or 1.
+    f = dense_features(self.detectors_[level], resize_images(images, size))
+    def aligned(bank): return align_map(weight_map(f, bank, beta), size, images.shape[-1]).cpu()
+    return tuple(aligned(bank) for bank in self.banks_[level])
+
+# %% ../nbs/08_grad.ipynb #192d0c32
+@patch
+def _file(self:GRAD, levels): return f"detector_{'_'.join(map(str, levels))}.safetensors"
+
+@patch
+def _states(self:GRAD):
+    "{name of a file: its state}: detectors with their banks, scorers, PatchDiffs"
+    files = {}
+    for levels, network in self.networks_.items():
+        pos, neg = self.banks_[levels[0]]
+        history = {k: torch.tensor(v) for k, v in self.history_[levels[0]].items()}
+        files[self._file(levels)] = dict(
+            detector=network.state_dict(), bank_pos=pos.state_dict(), bank_neg=neg.state_dict(), history=history)
+    for name, scorer in self.scorers_.items():
+        if state := scorer.state(): files[f"scorer_{name}.safetensors"] = dict(scorer=state)
+    for (n, size), model in self.patchdiffs_.items():
+        files[f"patchdiff_{n}_{size}.safetensors"] = dict(model=model.state_dict())
+    return files
+
+# %% ../nbs/08_grad.ipynb #64eaf411
+@patch
+def _manifest(self:GRAD):
+    "What a model knows beside its tensors, as JSON can write it"
+    return dict(
+        what="grad_kit model",
+        format=FORMAT,
+        version=__version__,
+        config=self.config.to_dict(),
+        seed=self.seed,
+        stats={str(n): v for n, v in self.stats_.items()},
+        units=self.units_,
+        scorer_seconds=getattr(self, "scorer_seconds_", {}),
+        fit_seconds=getattr(self, "seconds_", None),
+        native_size=getattr(self, "native_size_", None),
+        fakes=self.fakes_,
+        beta=self.beta_ if self.networks_ else {},
+        threads=getattr(self, "threads_", []),
+        holdout_scores=self.holdout_scores_,
+        n_normal=self.n_normal_,
+        rounding=getattr(self, "rounding_", 0.),
+        seen=getattr(self, "seen_", {}),
+        source=getattr(self, "source_", None),
+        patchdiffs=[list(k) for k in self.patchdiffs_],
+    )
+
+# %% ../nbs/08_grad.ipynb #5d89dacc
+@patch
+def save(self:GRAD,
+    folder,  # made, or replaced whole
+):
+    """Write the fitted model; whole or not at all.
+    manifest.json and one safetensors file a network (detectors with their banks, PatchDiffs) and a scorer.
+    Raises `GradKitError` where the folder holds anything that is not a model's own"""
+    self.check_fitted()
+    folder = user_path(folder)
+    put_back(folder)
+    check_replaceable(folder)
+    with atomic_write(folder) as tmp:
+        tmp.mkdir()
+        files = self._states()
+        for name, state in files.items(): save_state(tmp/name, state)
+        manifest = self._manifest() | dict(files={name: (tmp/name).stat().st_size for name in files})
+        (tmp/"manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+# %% ../nbs/08_grad.ipynb #7dfd69d7
+def _read_manifest(folder):
+    "The manifest of a model's folder; raises `GradKitError` where there is none, or none that this version reads"
+    manifest = folder/"manifest.json"
+    if not manifest.is_file():
+        raise GradKitError(f"'{folder}' is no grad_kit model: there is no manifest.json in it; "
+                           "name a folder that GRAD.save or grad_fit wrote")
+    try: d = json.loads(manifest.read_text())
+    except (OSError, ValueError, RecursionError) as e:
+        raise GradKitError(f"'{manifest}' is truncated or no JSON ({e}); fetch a whole copy of the model") from e
+    if not isinstance(d, dict) or d.get("what") != "grad_kit model":
+        raise GradKitError(f"'{manifest}' does not describe a grad_kit model; "
+                           "name a folder that GRAD.save or grad_fit wrote")
+    if d.get("format") != FORMAT:
+        raise GradKitError(f"'{folder}' was made by grad_kit {str(d.get('version'))[:40]} (format "
+                           f"{str(d.get('format'))[:40]}), but this is {__version__} (format {FORMAT}); "
+                           "fit it again, or install that version")
+    return d
+
+# %% ../nbs/08_grad.ipynb #6caa69e3
+@patch
+def _take_scales(self:GRAD, d):
+    "Levels' and scorers' units and the held-out scores from a manifest; raises KeyError(field) for what cannot be"
+    def sound(v, n): return len(v) == n and np.isfinite(v).all() and all(x > 0 for x in v[1:])
+    self.stats_ = {int(n): tuple(map(float, v)) for n, v in d["stats"].items()}
+    self.holdout_scores_, self.n_normal_ = list(map(float, d["holdout_scores"])), d["n_normal"]
+    levels = set(self.config.detector_levels) if self.detector_groups() else set()
+    if set(self.stats_) != levels or not all(sound(v, 2) for v in self.stats_.values()): raise KeyError("stats")
+    if not np.isfinite(self.holdout_scores_).all(): raise KeyError("holdout_scores")
+    units = d.get("units", dict.fromkeys(self.config.scorers, (0., 1., 1.)))   # none before there were several scorers
+    self.units_ = {name: tuple(map(float, v)) for name, v in units.items()}
+    if set(self.units_) != set(self.config.scorers) or not all(sound(v, 3) for v in self.units_.values()):
+        raise KeyError("units")
+    self.rounding_ = float(d.get("rounding", 0.))
+    if not 0 <= self.rounding_ < math.inf: raise KeyError("rounding")
+
+# %% ../nbs/08_grad.ipynb #95f283df
+@patch
+def _take_notes(self:GRAD, d):
+    "The rest of what a fit leaves, from a manifest, each as an older version without it meant it"
+    self.scorer_seconds_, self.seconds_ = dict(d.get("scorer_seconds", {})), d.get("fit_seconds")
+    self.native_size_ = tuple(map(int, d["native_size"])) if d.get("native_size") else None
+    if self.native_size_ and (len(self.native_size_) != 2 or min(self.native_size_) < 1): raise KeyError("native_size")
+    fakes = d.get("fakes", {})   # none before 2026-11-27
+    self.fakes_ = {int(n): {int(k): float(s) for k, s in v.items()} for n, v in fakes.items()}
+    beta = d.get("beta", dict.fromkeys(self.stats_, max(self.config.beta_density, 0.)))
+    self.beta_ = {int(n): float(b) for n, b in beta.items()}
+    if set(self.beta_) != set(self.stats_) or not all(0 <= b < math.inf for b in self.beta_.values()):
+        raise KeyError("beta")
+    self.seen_ = {k: list(map(str, d.get("seen", {}).get(k, ()))) for k in ("fitted", "held_out")}
+    self.source_ = str(d["source"]) if d.get("source") else None
+
+# %% ../nbs/08_grad.ipynb #16805fd9
+def _take_file(
+    path,  # of a safetensors file
+    take,  # function of its state
+):
+    "Read a file of a model's folder; raises `GradKitError` that names it where it does not fit"
+    try: take(load_state(path))
+    except GradKitError: raise
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError, OverflowError, IndexError) as e:
+        raise GradKitError(f"'{path}' does not fit the model's config ({str(e).splitlines()[0][:200]}); "
+                           "fetch a whole copy of the model") from e
+
+# %% ../nbs/08_grad.ipynb #37e235ec
+@patch
+def _take_files(self:GRAD, folder, listed, patchdiffs):
+    "Scorers, networks and PatchDiffs from a model's folder, of which the manifest has `listed` these files"
+    kept = [name for name in self.config.scorers if f"scorer_{name}.safetensors" in listed]
+    for name, scorer in self.scorers_.items():
+        if name not in kept and not scorer.wants_detector:
+            raise GradKitError(f"'{folder/'manifest.json'}' lists no file of scorer '{name}'; "
+                               "fetch a whole copy of the model")
+    for name in kept: _take_file(folder/f"scorer_{name}.safetensors", lambda s: self._take_scorer(name, s["scorer"]))
+    for levels in self.detector_groups(): _take_file(folder/self._file(levels), lambda s: self._take_network(levels, s))
+    for n, size in patchdiffs:
+        def take(s): self.patchdiffs_[n, size] = self._built_patchdiff(n, s["model"])
+        _take_file(folder/f"patchdiff_{n}_{size}.safetensors", take)
+
+# %% ../nbs/08_grad.ipynb #2ca12bad
+@patch
+@torch.no_grad()
+def _take_scorer(self:GRAD, name, state):
+    "Restore a scorer and try it on a black image, so that what does not fit is found here"
+    for k, t in state.items():
+        if not isinstance(t, torch.Tensor) or t.is_floating_point() and not torch.isfinite(t).all():
+            raise TypeError(f"'{k}' is no tensor of finite numbers")
+    scorer = self.scorers_[name].restore(state).to(self.device).requires_grad_(False)
+    size = self.config.image_size
+    black = torch.zeros(1, 3, size, size, device=self.device)
+    if scorer(black).shape != (1, size, size): raise TypeError("its map has another shape")
+
+# %% ../nbs/08_grad.ipynb #b4ccdcdc
+@patch(cls_method=True)
+def load(cls:GRAD,
+    folder,         # what `save` wrote
+    device="auto",
+):
+    """Read a model back; it scores exactly as before.
+    Raises `GradKitError` naming the file that is missing, truncated or of another version"""
+    folder = user_path(folder)
+    put_back(folder)
+    d = _read_manifest(folder)
+    try:
+        model = cls(Config.from_dict(d["config"]), d["seed"], device)
+        model._take_scales(d)
+        model._take_notes(d)
+        listed, patchdiffs = d.get("files", {}), [(int(n), int(size)) for n, size in d["patchdiffs"]]
+        if not isinstance(listed, dict): raise KeyError("files")
+        model.scorers_, model._scorers = {name: SCORERS[name](model.config) for name in model.config.scorers}, {}
+    except GradKitError: raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e:
+        raise GradKitError(f"'{folder/'manifest.json'}' lacks or garbles a field ({str(e)[:200]}); "
+                           "fetch a whole copy of the model") from e
+    model.networks_, model.detectors_, model.banks_, model.history_ = {}, {}, {}, {}
+    model.patchdiffs_, model.contrastive_ = {}, {}
+    model._take_files(folder, listed, patchdiffs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a small holdout was warned of when the model was fitted
+        model.threshold_ = model.threshold_at(best_effort=True)
+    return model
