@@ -21,8 +21,11 @@ from tqdm.auto import tqdm
 from . import __version__
 from .analytic import sample_analytic
 from .augment import colour_axes, keep_colours
-from .core import (OUTPUT_MARK, PATCH, Config, GradKitError, atomic_write, coord_map, derive_seed, device_name,
-                           load_state, pick_device, pick_dtype, put_back, run_lock, save_state, threads, user_path)
+from .core import (OUTPUT_MARK, PATCH, AugmentationSettings, AveragingSettings, Config, CopySettings,
+                           DecaySettings, DetectorSettings, GradKitError, MemorySettings, PatchDiffSettings,
+                           PrecisionSettings, ReweightingSettings, SamplingSettings, ScheduleSettings,
+                           StepNoiseSettings, atomic_write, coord_map, derive_seed, device_name, fields_of, load_state,
+                           pick_device, pick_dtype, put_back, run_lock, save_state, threads, user_path)
 from .data import as_dataset, hash_images, resize_images, to_device, to_float
 from .density import detail_kept
 from .detector import PatchDetector, align_map, dense_features, fit_detector, score_map
@@ -266,15 +269,11 @@ def source_of(
     return dict(source=hashlib.sha256(source.encode()).hexdigest()[:12])
 
 # %% ../nbs/08_grad.ipynb #2de5311a
-_PATCHDIFF = ("timesteps beta_start beta_end sigma_g generator_width generator_norm generator_steps generator_batch "
-              "generator_crop generator_lr weight_decay ema coord_frequencies precision").split()
-_SAMPLES = "sigma_t sample_steps eta timesteps beta_start beta_end precision".split()
-_ANALYTIC = "sigma_t sample_steps eta analytic_images analytic_batch timesteps beta_start beta_end".split()
-_COPIES = "copy_reach copy_rounds analytic_images analytic_batch".split()
-_DETECTOR = ("vertical_flip horizontal_flip rotation jitter_p jitter_normal jitter_generated "
-             "detector_width detector_steps detector_lr weight_decay patches images_per_set patch_noise "
-             "alpha_1 alpha_2 sigma_c sigma_z noisy_reweighting tail_reweighting tail_sets balance_sets "
-             "reweight_after beta_density bank_size negative_bank_size precision").split()
+_PATCHDIFF = fields_of(ScheduleSettings, PatchDiffSettings, DecaySettings, AveragingSettings, PrecisionSettings)
+_SAMPLES = fields_of(ScheduleSettings, StepNoiseSettings, SamplingSettings, PrecisionSettings)
+_ANALYTIC = fields_of(ScheduleSettings, StepNoiseSettings, SamplingSettings, MemorySettings)
+_COPIES = fields_of(CopySettings, MemorySettings)
+_DETECTOR = fields_of(AugmentationSettings, DetectorSettings, ReweightingSettings, DecaySettings, PrecisionSettings)
 
 # %% ../nbs/08_grad.ipynb #4bca98c7
 @register_engine("analytic", *_ANALYTIC)
