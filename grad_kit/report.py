@@ -130,7 +130,7 @@ class Evaluation:
     seen: dict       # {"fitted" or "held_out": how many of the images took part in it}
     seconds: float   # since the work began
 
-# %% ../nbs/14a_report.ipynb #ea464ca3
+# %% ../nbs/14a_report.ipynb #be443f8c
 def seen_images(
     model,  # fitted GRAD
     items,  # Dataset to be scored
@@ -140,7 +140,7 @@ def seen_images(
     for k, names in seen.items():
         part = "fitting" if k == "fitted" else "calibration"
         warnings.warn(f"{len(names)} of the {len(items)} images (first '{names[0]}') took part in {part} "
-                      "of this model, by their pixels: figures flatter it")
+                      "of this model, by their pixels: figures flatter it", stacklevel=2)
     return seen
 
 # %% ../nbs/14a_report.ipynb #8bc339f7
@@ -296,7 +296,7 @@ def write(
     if tiff: write_tiffs(self.items, self.result.anomaly_map.numpy(), out/"anomaly_maps"/self.dataset.name)
     return results
 
-# %% ../nbs/14a_report.ipynb #2062037f
+# %% ../nbs/14a_report.ipynb #f902339d
 def engines_text(
     engines,  # names of what painted: `Config.engines`
 ):
@@ -313,7 +313,7 @@ def plot_painted(
     normal,  # (N,3,S,S) uint8 normal images
 ):
     "Four of the contrastive images that the level's detector learned from, a column for each level of painting"
-    def four(images): return images[torch.linspace(0, len(images) - 1, 4).round().long()]   # of two engines, two from each
+    def four(images): return images[torch.linspace(0, len(images) - 1, 4).round().long()]  # of two engines, two each
     shown = {n: four(images).numpy() for n, images in model.contrastive_[level].items()}
     title = f"Contrastive images for the level-{level} detector ({engines_text(model.config.engines)})"
     return plots.plot_contrastive(shown, normal[:4].numpy(), title)
@@ -337,7 +337,7 @@ def plot_painted_weights(
     title = f"as Eqs. 1 and 2 would weigh; this model was trained without the {unused} weights" if unused else None
     return plots.plot_weights(originals.numpy(), painted.numpy(), 2.0**noisy.numpy(), 2.0**tail.numpy(), title=title)
 
-# %% ../nbs/14a_report.ipynb #1cabbc3e
+# %% ../nbs/14a_report.ipynb #3eb7a314
 def plot_training(
     model,  # fitted GRAD with a detector
     level,  # of the detector
@@ -351,7 +351,7 @@ def fit_pictures(
     dataset,  # Dataset that it was fitted on
     out,      # folder
 ):
-    "Write contrastive_N.png, detail_N.png, weights_N.png, training_N.png for each detector level N, if there is a detector"
+    "Write contrastive_N.png, detail_N.png, weights_N.png and training_N.png for each level N of a detector, if any"
     if not model.detectors_: return
     out, normal = Path(out), dataset.read_as(model.config).split("train").images(model.config.image_size)
     for level in model.contrastive_:
