@@ -611,7 +611,7 @@ def _parse_export(argv):
                    help="image AUROC that an eight-bit file may lose on --check (default: 0.005)")
     return p.parse_args(argv)
 
-# %% ../nbs/15_cli.ipynb #57e608f5
+# %% ../nbs/15_cli.ipynb #109b76e7
 def _compare_file(model, trial, images):
     "Say how the file differs from its model; what `export.compare` gave"
     from grad_kit.data import test_items
@@ -631,6 +631,7 @@ def _refuse_drop(found, most, out):
                        f"but may lose less than {most:g}; '{out}' was not written; "
                        "export without --int8, or allow more with --max-drop")
 
+# %% ../nbs/15_cli.ipynb #3b71bebd
 @_command
 def export(
     argv,  # words behind `grad_export`
