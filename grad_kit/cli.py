@@ -35,9 +35,10 @@ def _command(f):
             return 130
     return main
 
-def _say(text): print(text, flush=True)
+# %% ../nbs/15_cli.ipynb #a2435be9
+def _say(text): print(text, flush=True)   # a line that a pipe shows at once
 
-# %% ../nbs/15_cli.ipynb #75487a4f
+# %% ../nbs/15_cli.ipynb #3e864ba6
 def _parser(name, what, epilog):
     "A parser with the examples of `epilog` below its options"
     p = argparse.ArgumentParser(
@@ -45,6 +46,7 @@ def _parser(name, what, epilog):
     p.add_argument("--version", action="version", version=f"grad_kit {__version__}")
     return p
 
+# %% ../nbs/15_cli.ipynb #50bdd627
 def _device_arg(p, auto="a GPU if there is one"):
     p.add_argument("--device", default="auto", help=f'"auto" ({auto}), "cpu", "cuda", "cuda:1" (default: auto)')
 
@@ -86,7 +88,7 @@ def _parse_set(pairs):
         except json.JSONDecodeError: out[name] = value
     return out
 
-# %% ../nbs/15_cli.ipynb #27b4ccb1
+# %% ../nbs/15_cli.ipynb #85fd00e3
 def _folder_args(p):
     "DATA, or the folders by name"
     p.add_argument("data", metavar="DATA", nargs="?", help="folder of images")
@@ -96,6 +98,7 @@ def _folder_args(p):
                    help="and one of defective images, for measuring; each fifth normal image is then kept for that too")
     p.add_argument("--masks", metavar="FOLDER", help="and one of their masks, under the same names")
 
+# %% ../nbs/15_cli.ipynb #2a41e550
 def _read_folders(args, purpose):
     "(Dataset, the folder that names it)"
     from grad_kit.data import read_dataset, read_folders
@@ -119,7 +122,7 @@ def _mark_in(file):
     results = _read_results(file)
     return results.get("source") if isinstance(results, dict) else None
 
-# %% ../nbs/15_cli.ipynb #8c9f4c2a
+# %% ../nbs/15_cli.ipynb #d8f23db1
 def _run_name(folder):
     "The folder's name, with its parent's where that says little (lineA_good)"
     from grad_kit.data import BAD, MASK, NORMAL, TEST, name_words
@@ -128,6 +131,7 @@ def _run_name(folder):
         return f"{folder.parent.name}_{folder.name}"
     return folder.name or "data"
 
+# %% ../nbs/15_cli.ipynb #9b3c9f69
 def _default_out(folder, prefix=""):
     "runs/ and the folder's name; where results of another folder lie there, a mark of the path is added"
     folder = Path(folder).resolve()
@@ -136,7 +140,7 @@ def _default_out(folder, prefix=""):
     if not there or _mark_in(out/there[0]) == _folder_mark(folder): return out
     return out.with_name(f"{out.name}_{_folder_mark(folder)[:6]}")
 
-# %% ../nbs/15_cli.ipynb #653d5f13
+# %% ../nbs/15_cli.ipynb #2197a5a4
 def _results_folder(out, data=None):
     """Where results go.
     Refuses a file, the data's own folder, and one in which files that are not ours have the names of ours"""
@@ -153,6 +157,7 @@ def _results_folder(out, data=None):
         raise GradKitError(f"--out '{out}' holds {', '.join(others)}, which grad_kit did not write; name a new folder")
     return out
 
+# %% ../nbs/15_cli.ipynb #b454a54e
 def _beside(model, what):
     "A folder beside a model's"
     model = user_path(model)
@@ -275,12 +280,13 @@ def _parse_evaluate(argv):
     _device_arg(p)
     return p.parse_args(argv)
 
-# %% ../nbs/15_cli.ipynb #34042703
+# %% ../nbs/15_cli.ipynb #6bc2b350
 def _say_evaluation(evaluation):
     "What is missing, and the tables"
     for line in evaluation.notes(): print(line)
     print(f"\n{evaluation.text()}")
 
+# %% ../nbs/15_cli.ipynb #7b5329e3
 @_command
 def evaluate(
     argv,  # words behind `grad_eval`
@@ -306,6 +312,7 @@ def _remove_stages(folder):
         if p.name in (".lock", ".grad_kit_output") or stage.fullmatch(p.name): p.unlink(missing_ok=True)
     if not any(folder.iterdir()): folder.rmdir()
 
+# %% ../nbs/15_cli.ipynb #782bcb00
 def _parse_demo(argv):
     "The options of grad_demo"
     p = _parser(
@@ -315,6 +322,7 @@ def _parse_demo(argv):
     _fit_args(p, "demo", "runs/demo")
     return p.parse_args(argv)
 
+# %% ../nbs/15_cli.ipynb #89a1db60
 @_command
 def demo(
     argv,  # words behind `grad_demo`
@@ -370,7 +378,7 @@ def _parse_ablate(argv):
     _device_arg(p)
     return p.parse_args(argv)
 
-# %% ../nbs/15_cli.ipynb #88125096
+# %% ../nbs/15_cli.ipynb #9f69d772
 def _read_variants(file):
     "{name: changes} from a JSON file, which may be the results.json of an earlier ablation"
     variants = read_json(file)
@@ -387,6 +395,7 @@ def _variants(args, config):
     if args.variants: return _read_variants(args.variants)
     return grid(**_parse_set(args.vary)) if args.vary else table_4(config)
 
+# %% ../nbs/15_cli.ipynb #c76f8410
 def _trained_preset(layout):
     "The preset with a trained detector for data of this layout on this machine"
     import torch
@@ -400,7 +409,7 @@ def _ablate_config(args, name, ds):
     category = args.category or (name if name in FLIPS else None)
     return Config.preset(preset, category, layout, **_parse_set(args.set))
 
-# %% ../nbs/15_cli.ipynb #4790f569
+# %% ../nbs/15_cli.ipynb #c83ef1ea
 def _ablating_text(args, variants, name, config, out):
     "In words: what is about to be compared"
     normals = f" x {args.normals} normal images" if args.normals else ""
@@ -408,6 +417,7 @@ def _ablating_text(args, variants, name, config, out):
             f"detector levels {list(config.detector_levels)}, contrastive images: {config.generator}, "
             f"{device_name(pick_device(args.device))}; cells in {out}")
 
+# %% ../nbs/15_cli.ipynb #ac366339
 @_command
 def ablate(
     argv,  # words behind `grad_ablate`
@@ -437,6 +447,17 @@ def ablate(
     print(f"everything in {out} (its stages/ can be deleted when nothing is to be added)")
 
 # %% ../nbs/15_cli.ipynb #8323383d
+def _root_args(p):
+    "The published folder, and what of it"
+    p.add_argument("root", metavar="ROOT", help="folder that holds the categories")
+    p.add_argument("--categories", nargs="+", metavar="NAME", help="only these (default: all)")
+    _seeds_arg(p)
+
+def _root_out_arg(p):
+    p.add_argument("--out", metavar="FOLDER",
+                   help="where cells and results go (default: runs/reproduce_ and the name of ROOT)")
+
+# %% ../nbs/15_cli.ipynb #cef1ef6a
 def _parse_reproduce(argv):
     "The options of grad_reproduce"
     p = _parser(
@@ -453,16 +474,6 @@ def _parse_reproduce(argv):
     _root_out_arg(p)
     _device_arg(p)
     return p.parse_args(argv)
-
-def _root_args(p):
-    "The published folder, and what of it"
-    p.add_argument("root", metavar="ROOT", help="folder that holds the categories")
-    p.add_argument("--categories", nargs="+", metavar="NAME", help="only these (default: all)")
-    _seeds_arg(p)
-
-def _root_out_arg(p):
-    p.add_argument("--out", metavar="FOLDER",
-                   help="where cells and results go (default: runs/reproduce_ and the name of ROOT)")
 
 # %% ../nbs/15_cli.ipynb #8f29518e
 def _root_out(args):
@@ -501,6 +512,7 @@ def _cluster_args(p):
                    help="of a GPU that each task or worker takes; 0.5 puts two on each (default: 0, CPUs)")
     _device_arg(p, "a GPU where --gpu-share is above 0")
 
+# %% ../nbs/15_cli.ipynb #0588f8bb
 def _parse_sweep(argv):
     "The options of grad_sweep"
     p = _parser(
@@ -518,7 +530,7 @@ def _parse_sweep(argv):
     _cluster_args(p)
     return p.parse_args(argv)
 
-# %% ../nbs/15_cli.ipynb #28f7b6d0
+# %% ../nbs/15_cli.ipynb #a810e47b
 def _live_table():
     "A function that shows a table in place of the one before"
     live, height = sys.stdout.isatty(), 0
@@ -528,6 +540,7 @@ def _live_table():
         height = table.count("\n") + 1
     return show
 
+# %% ../nbs/15_cli.ipynb #25c7dc6b
 @_command
 def sweep(
     argv,  # words behind `grad_sweep`
@@ -566,7 +579,7 @@ def _parse_score_many(argv):
     _cluster_args(p)
     return p.parse_args(argv)
 
-# %% ../nbs/15_cli.ipynb #4004aaf9
+# %% ../nbs/15_cli.ipynb #ee882d72
 def _read_list(file):
     "The lines of a text file"
     try: lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -575,6 +588,7 @@ def _read_list(file):
                            "a line") from e
     return [line.strip() for line in lines if line.strip()]
 
+# %% ../nbs/15_cli.ipynb #b854ef5b
 @_command
 def score_many(
     argv,  # words behind `grad_score_many`
@@ -611,7 +625,7 @@ def _parse_export(argv):
                    help="image AUROC that an eight-bit file may lose on --check (default: 0.005)")
     return p.parse_args(argv)
 
-# %% ../nbs/15_cli.ipynb #109b76e7
+# %% ../nbs/15_cli.ipynb #e0a616e7
 def _compare_file(model, trial, images):
     "Say how the file differs from its model; what `export.compare` gave"
     from grad_kit.data import test_items
@@ -622,6 +636,7 @@ def _compare_file(model, trial, images):
     print(comparison_text(found))
     return found
 
+# %% ../nbs/15_cli.ipynb #eaa246e0
 def _refuse_drop(found, most, out):
     "Raise `GradKitError` where an eight-bit file lost too much image AUROC"
     if "image_auroc" not in found: return
@@ -689,7 +704,7 @@ def _parse_bench(argv):
     _device_arg(p)
     return p.parse_args(argv)
 
-# %% ../nbs/15_cli.ipynb #01927f25
+# %% ../nbs/15_cli.ipynb #c1f3285c
 def _check_bench(args):
     "Raise `GradKitError` for numbers that measure nothing, or without end"
     if any(b < 1 for b in args.batches):
@@ -697,6 +712,7 @@ def _check_bench(args):
     if args.budget is not None and not 0 < args.budget <= 600:
         raise GradKitError(f"--budget is {args.budget:g}, but must be above 0 and at most 600 seconds")
 
+# %% ../nbs/15_cli.ipynb #64b89fb8
 @_command
 def bench(
     argv,  # words behind `grad_bench`
