@@ -248,12 +248,15 @@ def examples(
     for kind in kinds: chosen += [i for i, d in enumerate(defects) if d == kind][:share]
     return chosen[:most]
 
-# %% ../nbs/14a_report.ipynb #ffc11d9d
+# %% ../nbs/14a_report.ipynb #497eda4e
 @patch
-def plot_maps(self:Evaluation):
+def plot_maps(
+    self:Evaluation,
+    most=14,  # images
+):
     "Examples of each defect, their ground truth and their maps"
     items, masks, scores = self.items, self.truth["masks"], self.result.image_score.numpy()
-    shown = examples(items.defects)
+    shown = examples(items.defects, most)
     truth = None if masks is None else [masks[i] for i in shown]
     images = items.images(self.model.config.image_size)[shown].numpy()
     titles = [f"{items.defects[i]}  {scores[i]:.1f}" for i in shown]

@@ -13,7 +13,7 @@ from grad_kit.grad import GRAD, Result
 from grad_kit.trays import tray_dataset
 SMALL = dict(image_size=64, filters_size=64, window_levels=[5], generator="analytic", contrastive_levels=[[5, 9]],
              n_contrastive=8, sample_steps=8, analytic_images=8, detector_steps=60, detector_width=.25,
-             patches=8, bank_size=64, negative_bank_size=64, fusion="mean")
+             patches=8, bank_size=64, negative_bank_size=64)
 INSTANT = dict(image_size=64, filters_size=64, window_levels=[5], detector_levels=[34], contrastive_levels=[[5]])
 @functools.cache
 def fitted():
@@ -167,7 +167,7 @@ def test_a_scoring_is_written_whole():
 
 def test_an_ablation_is_written_and_told():
     from grad_kit.ablate import ablate, grid
-    data = lambda seed: tray_dataset(8, 4, 3, 1, seed=seed)
+    data = lambda seed: tray_dataset(16, 4, 3, 1, seed=seed)
     cells = ablate(data, Config.preset("instant", **INSTANT), grid(blur=[4., 8.]), (0, 1), None, "cpu", say=None)
     out = Path(tempfile.mkdtemp())
     write_ablation(cells, (0, 1), out, command="from a test")
@@ -184,7 +184,7 @@ def test_an_ablation_is_written_and_told():
 
 def test_a_reproduction_names_its_tables():
     from grad_kit.ablate import paper_tables, run_cell
-    trays = tray_dataset(8, 4, 3, 1)
+    trays = tray_dataset(16, 4, 3, 1)
     cells = [run_cell(trays, Config.preset("instant", **INSTANT), seed, device="cpu") for seed in (0, 1)]
     text = reproduction_text(dict(trays=cells), "mvtec_loco", (0, 1), paper_tables(dict(trays=cells), "mvtec_loco", False))
     assert text.startswith("MVTec LOCO AD: Table 1, percent, last step, mean ± standard deviation over seeds 0, 1, ")
