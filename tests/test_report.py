@@ -2,7 +2,7 @@
 
 from fastcore.test import *
 from grad_kit.report import *
-import csv, functools, json, os, tempfile
+import csv, functools, json, os, tempfile, warnings
 from pathlib import Path
 import numpy as np
 import torch
