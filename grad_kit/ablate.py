@@ -69,7 +69,7 @@ def take_normals(
     items = tuple(item for i, item in enumerate(dataset.items) if item.split != "train" or i in keep)
     return dataclasses.replace(dataset, items=items)
 
-# %% ../nbs/10a_ablate.ipynb #e84f27e1
+# %% ../nbs/10a_ablate.ipynb #5ae8d7eb
 def _measured(maps, scores, items, masks, fit, seconds):
     "What `beside` says of one score: its AUROCs, the seconds of its fit, and the time of an image"
     table = auroc_table(scores.numpy(), items.labels, items.kinds, items.defects)
@@ -80,6 +80,7 @@ def _measured(maps, scores, items, masks, fit, seconds):
         ms_an_image=round(1000 * seconds / len(scores), 2),
     )
 
+# %% ../nbs/10a_ablate.ipynb #e84f27e1
 def beside(
     model,   # fitted GRAD
     dataset, # Dataset that it was fitted on
@@ -104,7 +105,7 @@ def beside(
         out[name] = _measured(maps, scores, items, masks, 0., time.time() - start)
     return out
 
-# %% ../nbs/10a_ablate.ipynb #7eea89c8
+# %% ../nbs/10a_ablate.ipynb #2e9c6d79
 def _ahead(cells, own):
     "In which of image and pixel AUROC a simpler method is better than the model, in the mean over the seeds"
     def better(key, i):
@@ -112,6 +113,7 @@ def _ahead(cells, own):
         return np.mean([c[key] for c in cells]) > np.mean([o[i] for o in own]) + 5e-4
     return [what for i, what in enumerate(("image", "pixel")) if better(f"{what}_auroc", i)]
 
+# %% ../nbs/10a_ablate.ipynb #7eea89c8
 def beside_table(
     found,  # what `beside` gave, or a list of such, one a seed
     own,    # ((image AUROC, pixel AUROC), ...) of the fused model, one a seed
@@ -130,7 +132,7 @@ def beside_table(
                      f"better: {', '.join(ahead)}" if ahead else ""])
     return format_table(rows, ["on the same images", "image AUROC", "pixel AUROC", "fit, s", "ms an image", ""])
 
-# %% ../nbs/10a_ablate.ipynb #139577b1
+# %% ../nbs/10a_ablate.ipynb #f5f95a20
 def _of_levels(result, items):
     "What each detector level reaches by itself, over all and by kind of defect"
     tables = {str(n): auroc_table(score.numpy(), items.labels, items.kinds, items.defects)
@@ -141,6 +143,7 @@ def _of_levels(result, items):
         level_structural={n: table.get("structural") for n, table in tables.items()},
     )
 
+# %% ../nbs/10a_ablate.ipynb #139577b1
 def _of_training(model):
     "How the training ended, in means over its last tenth, and what the fit chose"
     last = {}
@@ -191,12 +194,13 @@ def run_cell(
         config=json.loads(config.to_json()),
     )
 
-# %% ../nbs/10a_ablate.ipynb #f4be77ea
+# %% ../nbs/10a_ablate.ipynb #8c51c1c8
 def check_distinct(seeds):
     "Raises `GradKitError` where a seed is named twice"
     if len(set(seeds)) < len(seeds):
         raise GradKitError(f"the seeds are {', '.join(map(str, seeds))}, but each must differ; list each once")
 
+# %% ../nbs/10a_ablate.ipynb #f4be77ea
 def cell_file(
     dataset,  # Dataset
     config,   # Config
@@ -209,6 +213,7 @@ def cell_file(
                      test=dataset.test_fingerprint(), format=FORMAT)
     return Path(out)/"cells"/f"{key}.json"
 
+# %% ../nbs/10a_ablate.ipynb #3082f762
 def _kept_or_run(dataset, config, seed, out, device):
     "(cell, how it was come by): read from `out` where it is finished, else run and kept there"
     file = out and cell_file(dataset, config, seed, out)
@@ -217,7 +222,7 @@ def _kept_or_run(dataset, config, seed, out, device):
     if file: write_json(file, cell)
     return cell, f"{cell['seconds']:.0f} s"
 
-# %% ../nbs/10a_ablate.ipynb #a84e7eca
+# %% ../nbs/10a_ablate.ipynb #03b88f69
 def ablate(
     data,      # Dataset, or a function seed -> Dataset (so that each seed has its own embedded set)
     config,    # Config that the variants change
@@ -232,6 +237,7 @@ def ablate(
     Finished cells are read from `out`, not run again. Raises `GradKitError` where another process works in `out`"""
     with run_lock(out): return _ablate(data, config, variants, seeds, out, device, say, normals)
 
+# %% ../nbs/10a_ablate.ipynb #a84e7eca
 def _ablate(data, config, variants, seeds, out, device, say, normals):
     "`ablate`, once the folder is its own"
     check_distinct(seeds)
@@ -263,13 +269,14 @@ def _columns(cells):
     if all(c["ess_neg"] for c in cells): columns["eff. sample"] = lambda c: float(np.mean(list(c["ess_neg"].values())))
     return columns | {"seconds": lambda c: c["seconds"]}
 
+# %% ../nbs/10a_ablate.ipynb #35d101cf
 def _by_variant(cells):
     "{variant: its cells, by seed}"
     out = {}
     for c in cells: out.setdefault(c["variant"], []).append(c)
     return out
 
-# %% ../nbs/10a_ablate.ipynb #8a99ded2
+# %% ../nbs/10a_ablate.ipynb #21c4d766
 def ablation_values(
     cells,  # what `ablate` returned
 ):
@@ -278,6 +285,7 @@ def ablation_values(
     return {variant: {name: [f(c) for c in seeds] for name, f in columns.items()}
             for variant, seeds in _by_variant(cells).items()}
 
+# %% ../nbs/10a_ablate.ipynb #8a99ded2
 def ablation_table(
     cells,  # what `ablate` returned
 ):
@@ -287,7 +295,7 @@ def ablation_table(
     rows = [[variant, *(summarise(figures[k]) for k in columns)] for variant, figures in values.items()]
     return format_table(rows, ["variant", *columns])
 
-# %% ../nbs/10a_ablate.ipynb #ca2064a5
+# %% ../nbs/10a_ablate.ipynb #826b9d79
 def _difference(a, b):
     "Mean of a - b, seed by seed, its deviation and on how many seeds it is positive, as text"
     changes = [x - y for x, y in zip(a, b) if x is not None and y is not None]
@@ -296,6 +304,7 @@ def _difference(a, b):
     if len(changes) == 1: return mean
     return f"{mean} ± {np.std(changes, ddof=1):.3f} ({sum(c > 0 for c in changes)}/{len(changes)})"
 
+# %% ../nbs/10a_ablate.ipynb #ca2064a5
 def difference_table(
     cells,                # what `ablate` returned
     against="previous",   # "previous": the variant before; "first": the first one
@@ -380,6 +389,7 @@ def _percent(values):
     deviation = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     return f"{100 * np.mean(values):.1f}{deviation}"
 
+# %% ../nbs/10a_ablate.ipynb #62c58fea
 def _mean(values):
     "Their mean, or None where one is missing"
     return None if None in values else np.mean(values)

@@ -24,11 +24,12 @@ from .grad import GRAD, Scorer, sampling_batch
 from .metrics import format_table
 from .scorers import top_mean
 
-# %% ../nbs/13_bench.ipynb #ef4b1510
+# %% ../nbs/13_bench.ipynb #70f931ca
 def sync(device):
     "Wait until the device has done what it was given"
     if device.type == "cuda": torch.cuda.synchronize(device)
 
+# %% ../nbs/13_bench.ipynb #ef4b1510
 @torch.inference_mode()
 def time_call(
     f,          # called without arguments
@@ -63,6 +64,7 @@ def matmul_ceiling(
         best = max(best, 2 * n**3 / seconds)
     return best
 
+# %% ../nbs/13_bench.ipynb #5c6f942c
 def count_flops(
     f,  # called without arguments
 ):
@@ -71,11 +73,12 @@ def count_flops(
     with FlopCounterMode(display=False) as counter, torch.no_grad(): f()
     return counter.get_total_flops()
 
-# %% ../nbs/13_bench.ipynb #7c48f11d
+# %% ../nbs/13_bench.ipynb #15805599
 def _status(field):
     "MiB that the kernel notes for this process"
     return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(field)) / 1024
 
+# %% ../nbs/13_bench.ipynb #7c48f11d
 def peak_memory(
     f,       # called without arguments
     device,
@@ -96,7 +99,7 @@ def peak_memory(
     with torch.inference_mode(): f()
     return max(0., _status("VmHWM") - before)
 
-# %% ../nbs/13_bench.ipynb #f3d4dc7a
+# %% ../nbs/13_bench.ipynb #6218e309
 def _random_detector(width, levels, device):
     "A detector of so many levels, with weights scaled so that activations neither grow nor fade"
     from grad_kit.detector import PatchDetector
@@ -104,6 +107,7 @@ def _random_detector(width, levels, device):
     for p in net.parameters(): p.data.normal_(0, (2 / p[0].numel()) ** .5 if p.ndim > 1 else .1)
     return net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
+# %% ../nbs/13_bench.ipynb #f3d4dc7a
 def untrained(
     config,  # Config
     device,
@@ -141,6 +145,7 @@ def with_tf32(
             for p, b in zip(places, before): p.allow_tf32 = b
     return call
 
+# %% ../nbs/13_bench.ipynb #58edb2ba
 def recorded(
     run,  # function of images
     device,
@@ -174,7 +179,7 @@ def _torch_engines(model, compiled, graphs):
     if compiled and able: make["torch compiled bfloat16"] = partial(compile_it, torch.bfloat16)
     return make
 
-# %% ../nbs/13_bench.ipynb #dbeeab7b
+# %% ../nbs/13_bench.ipynb #1861ae43
 def _exported(model, file, int8=False, **options):
     "A function of images that runs the model from an exported `file`, which is written where it is not there"
     from grad_kit.export import Exported, export_model
@@ -186,6 +191,7 @@ def _exported(model, file, int8=False, **options):
     run = Exported(file, **options)
     return lambda x: run(x.numpy())
 
+# %% ../nbs/13_bench.ipynb #dbeeab7b
 def _exported_engines(model, folder):
     "{name: function that makes it} of the engines that run an exported file on a CPU"
     folder = Path(folder)
@@ -285,6 +291,7 @@ def _stages(model, scorer, images):
         return scorer.finish @ fused @ scorer.finish.T, top_mean(fused, scorer.share)
     return stages | {"fuse, blur, score": finished, "all": lambda: scorer(images)}
 
+# %% ../nbs/13_bench.ipynb #e4eb40f9
 def bench_stages(
     model,    # GRAD
     batch=8,
@@ -300,7 +307,7 @@ def bench_stages(
             rows.append(dict(stage=name, gflop=count_flops(f) / 1e9, **time_call(f, model.device, budget)))
     return rows
 
-# %% ../nbs/13_bench.ipynb #f7d077b0
+# %% ../nbs/13_bench.ipynb #efc6db91
 SHIPPED = {  # name in tables -> (preset, changes)
     "instant": ("instant", dict(window_shift=0)),
     "instant, parts that move": ("instant", dict(window_shift=1)),
@@ -308,6 +315,7 @@ SHIPPED = {  # name in tables -> (preset, changes)
     "cpu": ("cpu", dict(window_shift=0)),
 }
 
+# %% ../nbs/13_bench.ipynb #f7d077b0
 def bench_presets(
     device,
     batches,
@@ -390,7 +398,7 @@ def per_step(
     run(a)                                   # warm-up
     return 1e3 * (clock(b) - clock(a)) / (b - a)
 
-# %% ../nbs/13_bench.ipynb #2ec40560
+# %% ../nbs/13_bench.ipynb #4a3f802f
 def _time_training(f, device, budget):
     "Median milliseconds of `f`, which needs gradients"
     f(); f(); sync(device)
@@ -402,6 +410,7 @@ def _time_training(f, device, budget):
         times.append(time.perf_counter() - start)
     return 1e3 * float(np.median(times))
 
+# %% ../nbs/13_bench.ipynb #2ec40560
 def _time_detector_step(config, positive, negative, device, dtype, budget):
     "Milliseconds of a step on these patches, with full banks"
     from grad_kit.detector import DetectorState, loss_and_gradients, training_step
@@ -414,7 +423,7 @@ def _fixed_beta(config):
     "The config with a beta_density that is not chosen: the choice is no part of a step"
     return config.replace(beta_density=max(config.beta_density, 0.))
 
-# %% ../nbs/13_bench.ipynb #fe308f0e
+# %% ../nbs/13_bench.ipynb #d792517a
 _TERMS = {  # of a detector's step, each on top of a step without any
     "  networks and optimiser": {},
     "  + feature loss, Eq. 5": dict(alpha_1=.1),
@@ -422,6 +431,7 @@ _TERMS = {  # of a detector's step, each on top of a step without any
     "  + weights from full banks, Eqs. 1, 2 and 4": dict(noisy_reweighting=True, tail_reweighting=True),
 }
 
+# %% ../nbs/13_bench.ipynb #fe308f0e
 def _detector_parts(config, size, device, dtype, budget):
     "Yields (part of a detector's step, milliseconds)"
     from grad_kit.augment import make_augment
@@ -472,13 +482,14 @@ def bench_training(
             for what, ms in _detector_parts(config, size, device, dtype, budget): add(what, name, ms)
     return rows
 
-# %% ../nbs/13_bench.ipynb #95e0b276
+# %% ../nbs/13_bench.ipynb #c40885ec
 def _growth(what, values, units, cost):
     "Rows of {what, n, ms, per} over three sizes; `units(n)` is what the cost should be proportional to"
     costs = [cost(n) for n in values]
     smallest = costs[0] / units(values[0])
     return [dict(what=what, n=n, ms=ms, per=(ms / units(n)) / smallest) for n, ms in zip(values, costs)]
 
+# %% ../nbs/13_bench.ipynb #95e0b276
 def _scoring_growth(config, device, budget):
     "Rows of scoring, by images and by their side"
     side = config.image_size
@@ -493,6 +504,7 @@ def _scoring_growth(config, device, budget):
     return [*_growth("score, images", (8, 16, 32), lambda n: n, lambda n: score(scorer, n, side)),
             *_growth("score, image side", (side, 2 * side, 4 * side), windows, of_side)]
 
+# %% ../nbs/13_bench.ipynb #a4ffca16
 def _painting_growth(config, device, budget):
     "Rows of painting, by images, by their side and by steps"
     from grad_kit.patchdiff import noise_schedule, sample
@@ -535,6 +547,7 @@ def _busy(n):
             p.kill()
             p.wait()
 
+# %% ../nbs/13_bench.ipynb #935a94e2
 @contextmanager
 def _thread_variable():
     "GRAD_KIT_THREADS, to be set freely within; afterwards it is what it was"
@@ -621,6 +634,7 @@ def _patchcore(lib):
     model.memory_bank = torch.randn(21_400, 1536)   # a tenth of the 1,024 features of each of bottle's 209 images
     return model
 
+# %% ../nbs/13_bench.ipynb #90705d67
 def _padim(lib):
     model = lib.Padim(backbone="resnet18", layers=["layer1", "layer2", "layer3"], pre_trained=False)
     model.gaussian.mean, model.gaussian.inv_covariance = torch.randn(100, 4096), torch.randn(4096, 100, 100)
@@ -695,7 +709,7 @@ def bench_peers(
                 say(f"{name}, {precision}, batch {b}: {t['median_ms']:.2f} ms")
     return rows
 
-# %% ../nbs/13_bench.ipynb #ffcc8a0e
+# %% ../nbs/13_bench.ipynb #3cf362b3
 def _scoring_parts(model, batches, dtypes, ceilings, quick, compiled, budget, say):
     "{part of `bench`: function that measures it}, of scoring"
     def inference():
@@ -710,6 +724,7 @@ def _scoring_parts(model, batches, dtypes, ceilings, quick, compiled, budget, sa
                 for name, dtype in dtypes.items() for row in bench_stages(model, batch, dtype, budget / 3)]
     return dict(inference=inference, presets=presets, stages=stages)
 
+# %% ../nbs/13_bench.ipynb #ffcc8a0e
 def _training_parts(train, small, device, dtypes, ceilings, quick, compiled, budget, say):
     "{part of `bench`: function that measures it}, of painting and training"
     def sampling():
@@ -790,6 +805,7 @@ def _inference_table(r):
     columns = ["engine", "batch", "median ms", "p95 ms", "images/s", "of ceiling", "peak MiB", "off by"]
     return title, [row(x) for x in r["inference"]], columns
 
+# %% ../nbs/13_bench.ipynb #c1e0f30d
 def _presets_table(r):
     title = ("Scoring by what the presets for a CPU fuse, 200 normal images kept, ms a batch "
              "(off: how far scores lie from float32 torch's)")
@@ -801,7 +817,7 @@ def _stages_table(r):
     rows = [[x["precision"], x["stage"], _ms(x["median_ms"]), f"{x['gflop']:.2f}"] for x in r["stages"]]
     return f"Stages of scoring, batch {r['stages'][0]['batch']}", rows, ["precision", "stage", "median ms", "GFLOP"]
 
-# %% ../nbs/13_bench.ipynb #05066904
+# %% ../nbs/13_bench.ipynb #d4230c53
 def _times_faster(peer, ours, torch_only):
     "How many times faster the fastest of our engines is at the peer's precision and batch, as text"
     def counts(x):
@@ -810,6 +826,7 @@ def _times_faster(peer, ours, torch_only):
     times = [x["median_ms"] for x in ours if counts(x)]
     return f"{peer['median_ms'] / min(times):.2f}" if times else None
 
+# %% ../nbs/13_bench.ipynb #05066904
 def _peers_table(r):
     ours = {"three detectors": r.get("inference", [])}
     for x in r.get("presets", []): ours.setdefault(x["preset"], []).append(x)
@@ -836,6 +853,7 @@ def _training_table(r):
     rows = [[x["what"], x["precision"], _ms(x["ms"])] for x in r["training"]]
     return f"Training steps, {r['train_config']['patches']} patches a set", rows, ["what", "precision", "ms"]
 
+# %% ../nbs/13_bench.ipynb #4e1cc912
 def _beside_table(r):
     title = "Training a detector (preset demo, if none was named) beside busy processes, steps a second"
     rows = [[x["busy"], x["threads"], ", ".join(map(str, x["used"])), f"{x['steps_per_s']:.2f}"] for x in r["beside"]]
@@ -861,7 +879,7 @@ def bench_tables(
         out += [title, format_table(rows, columns)]
     return "\n\n".join(out)
 
-# %% ../nbs/13_bench.ipynb #62085b79
+# %% ../nbs/13_bench.ipynb #43ed7e70
 _NAMED_BY = dict(inference=("engine", "batch"), stages=("precision", "stage"), sampling=("precision",),
                  training=("what", "precision"))   # part -> the fields that name its rows
 
@@ -870,6 +888,7 @@ def _times(part, result):
     def ms(row): return next(row[k] for k in ("median_ms", "ms_per_step", "ms") if k in row)
     return {tuple(row[k] for k in _NAMED_BY[part]): ms(row) for row in result.get(part, [])}
 
+# %% ../nbs/13_bench.ipynb #62085b79
 def against_reference(
     now,        # what `bench` returned
     reference,  # what it returned earlier on the same machine

@@ -17,12 +17,13 @@ from fastcore.basics import patch
 from .core import GradKitError, atomic_write, read_json, run_lock, user_path, write_json
 from .data import Item, on_threads, frame_image, read_dataset, read_image, resize_images
 
-# %% ../nbs/14_scale.ipynb #35f66ecf
+# %% ../nbs/14_scale.ipynb #1673a913
 def _last_line(error):
     "The last line of what went wrong, in a worker or here"
     error = getattr(error, "cause", None) or error
     return (str(error).strip().splitlines() or [repr(error)])[-1]
 
+# %% ../nbs/14_scale.ipynb #35f66ecf
 def _join(ray, address, cpus):
     "Join the cluster, or start one on this machine"
     local = dict(num_cpus=cpus, include_dashboard=False) if address is None else {}
@@ -54,7 +55,7 @@ def cluster(
     finally:
         if joined_here: ray.shutdown()
 
-# %% ../nbs/14_scale.ipynb #39965a19
+# %% ../nbs/14_scale.ipynb #286c015a
 def _device(device, gpu_share):
     "The CPU for a task that has no share of a GPU, unless one is named"
     return "cpu" if device == "auto" and not gpu_share else device
@@ -66,6 +67,7 @@ def _begin(folder, config, seed, stages, device):
     model = GRAD(config, seed, device)
     return model, model.begin(read_dataset(folder), stages, 60, False)[0]
 
+# %% ../nbs/14_scale.ipynb #39965a19
 def _paint(folder, config, seed, stages, device, n, size):
     """The contrastive images of one PatchDiff level and size, into `stages`.
     Tasks return their seconds by name, with those of the tasks they needed"""
@@ -78,6 +80,7 @@ def _seconds(tasks):
     "One {task: seconds} of those that several tasks returned"
     return {name: seconds for task in tasks for name, seconds in task.items()}
 
+# %% ../nbs/14_scale.ipynb #07e460aa
 def _train(folder, config, seed, stages, device, levels, *painted):
     "The detector of these levels, into `stages`, once its images are there"
     start = time.time()
@@ -88,7 +91,7 @@ def _train(folder, config, seed, stages, device, levels, *painted):
     model.train_detector(normal, levels)
     return _seconds(painted) | {f"train {levels}": time.time() - start}
 
-# %% ../nbs/14_scale.ipynb #c96671fc
+# %% ../nbs/14_scale.ipynb #c6d98860
 def _measure(folder, config, seed, stages, device, file, *trained):
     "Calibrated, scored and measured: one cell of `ablate`, into `file`"
     from grad_kit.ablate import run_cell
@@ -98,6 +101,7 @@ def _measure(folder, config, seed, stages, device, file, *trained):
     seconds = sum(_seconds(trained).values()) + time.time() - start
     write_json(file, cell | dict(seconds=round(seconds, 1)))
 
+# %% ../nbs/14_scale.ipynb #c96671fc
 def _cells(folders, config, seeds, out):
     "{(category, seed): (Config, file of its finished cell)}; each category is read once"
     from grad_kit.ablate import check_distinct, cell_file
@@ -108,7 +112,7 @@ def _cells(folders, config, seeds, out):
         for seed in seeds: files[category, seed] = settings, cell_file(dataset, settings, seed, Path(out)/category)
     return files
 
-# %% ../nbs/14_scale.ipynb #261c0bc0
+# %% ../nbs/14_scale.ipynb #3c45a889
 def plan(
     folders,  # {category: folder}, seen alike by every worker
     config,   # Config, or {category: Config}
@@ -120,6 +124,7 @@ def plan(
     Raises `GradKitError` for data that cannot be read and for a seed named twice"""
     return _plan(folders, _cells(folders, config, seeds, out), out)
 
+# %% ../nbs/14_scale.ipynb #5fc13ad9
 def _plan(folders, cells, out):
     "`plan`, for these cells"
     tasks = {}
@@ -129,6 +134,7 @@ def _plan(folders, cells, out):
         tasks |= _cell_tasks(category, (str(folders[category]), config, seed, stages), file)
     return tasks
 
+# %% ../nbs/14_scale.ipynb #261c0bc0
 def _cell_tasks(category, first, file):
     "The tasks of one category and seed; `first` are the arguments of each: folder, Config, seed and stages"
     from grad_kit.grad import GRAD
@@ -150,7 +156,7 @@ def _cell_tasks(category, first, file):
     add("measure", _measure, str(file), needs=tuple(trained))
     return tasks
 
-# %% ../nbs/14_scale.ipynb #a6d4958d
+# %% ../nbs/14_scale.ipynb #79da301e
 def _table(tasks, done, failed, start):
     "How far each category is"
     from grad_kit.metrics import format_table
@@ -164,6 +170,7 @@ def _table(tasks, done, failed, start):
     rows = [[c, *(count(c, f) for f in kinds.values())] for c in categories]
     return format_table(rows, [f"{time.time() - start:.0f} s", *kinds])
 
+# %% ../nbs/14_scale.ipynb #a6d4958d
 def _run(ray, tasks, device, show, **options):
     "Run tasks, each after those it needs; {name: why it failed}. An interruption ends those that run"
     remote = {f: ray.remote(f).options(**options) for f in (_paint, _train, _measure)}
@@ -223,6 +230,7 @@ def _fetch(uri):
         with fsspec.open(uri, "rb") as f: return f.read()
     with system.open_input_stream(inside) as f: return f.read()
 
+# %% ../nbs/14_scale.ipynb #d713e6ec
 def _read(path):
     "The bytes of a file or URI; raises `GradKitError`"
     try: return _fetch(path) if "://" in path else Path(path).read_bytes()
@@ -249,6 +257,7 @@ class _Score:
                 good.append(i)
         return self.table(paths, errors, good, pixels)
 
+# %% ../nbs/14_scale.ipynb #01e2986e
 @patch
 def load(self:_Score, path):
     "The pixels of an image as the model takes them, or why there are none"
@@ -295,6 +304,7 @@ def _image_list(images, say):
         raise GradKitError(f"{len(images) - len(set(images))} images are listed more than once; list each once")
     return images
 
+# %% ../nbs/14_scale.ipynb #6678dbc5
 def _checked(model, images, say, **counts):
     "`_image_list`, once the model could be read and each of the counts is None or at least 1"
     from grad_kit.grad import GRAD, threshold_for
@@ -308,12 +318,13 @@ def _checked(model, images, say, **counts):
         if say: say(f"no promise for alarm: {e}")
     return images
 
+# %% ../nbs/14_scale.ipynb #55c47b24
 def _worker_count(ray, gpu_share):
     "As many workers as the GPUs hold, or one a core but one"
     resources = ray.cluster_resources()
     return max(1, int(resources.get("GPU", 0) / gpu_share if gpu_share else resources.get("CPU", 2) - 1))
 
-# %% ../nbs/14_scale.ipynb #7dee13a2
+# %% ../nbs/14_scale.ipynb #894a92e7
 def _model_hash(folder):
     "12 hex digits that name a model by the content of its own files, whatever else lies in its folder"
     folder = user_path(folder)
@@ -321,6 +332,7 @@ def _model_hash(folder):
     content = b"".join(f.encode() + hashlib.sha256((folder/f).read_bytes()).digest() for f in files)
     return hashlib.sha256(content).hexdigest()[:12]
 
+# %% ../nbs/14_scale.ipynb #7dee13a2
 def _scored(file, about):
     """Paths that a part holds scores of. Rows without one are taken out of it: their images are tried again.
     Raises `GradKitError` for a part that is broken, or another model's"""
@@ -341,7 +353,7 @@ def _scored(file, about):
             for batch in part.iter_batches(): rows.write_batch(batch.filter(pc.equal(batch["error"], "")))
     return table["path"].filter(good).to_pylist()
 
-# %% ../nbs/14_scale.ipynb #7a6123be
+# %% ../nbs/14_scale.ipynb #076fb1a7
 def _batches(scored, name):
     "The tables of a Ray data set as they come; raises `GradKitError` where they stop coming"
     from ray.exceptions import RayError
@@ -350,6 +362,7 @@ def _batches(scored, name):
         raise GradKitError(f"the scoring of '{name}' stopped ({_last_line(e)}); "
                            "the parts before it are kept, and the same call goes on") from e
 
+# %% ../nbs/14_scale.ipynb #7a6123be
 def _write_part(scored, wanted, path, about):
     "Write one part whole or not at all, each wanted image once; the number that could not be read"
     import pyarrow.parquet as pq
@@ -368,13 +381,14 @@ def _write_part(scored, wanted, path, about):
                                "say the same again")
     return failed
 
-# %% ../nbs/14_scale.ipynb #8200d025
+# %% ../nbs/14_scale.ipynb #3707b370
 def _left_to_score(images, out, about):
     "(images without a score in `out`, number of the next part)"
     parts = sorted(out.glob("scores-*.parquet"))
     have = {path for file in parts for path in _scored(file, about)}
     return [p for p in images if p not in have], 1 + max((int(file.stem.split("-")[1]) for file in parts), default=-1)
 
+# %% ../nbs/14_scale.ipynb #8200d025
 def _score_part(ray, paths, batch, n_workers, gpu_share, worker):
     "A Ray data set of the scores of these images; `worker` are the arguments of `_Score`"
     blocks = max(1, min(len(paths) // batch, 4 * n_workers))

@@ -31,6 +31,7 @@ def _blur(x):
     smooth, smoother = (F.avg_pool2d(x, k, 1, k // 2, count_include_pad=False) for k in (3, 7))
     return _log_energy(x - smooth) - _log_energy(smooth - smoother)
 
+# %% ../nbs/10b_shortcuts.ipynb #532affbe
 def _jpeg_blocks(x):
     "How much larger the mean step is across the borders of 8 x 8 blocks than elsewhere"
     across_columns = (x[..., 1:] - x[..., :-1]).abs().mean((1, 2))
@@ -56,7 +57,7 @@ def low_level_traces(
     )
     return {name: trace.reshape(len(x), -1).numpy() for name, trace in traces.items()}
 
-# %% ../nbs/10b_shortcuts.ipynb #4a5ab8e5
+# %% ../nbs/10b_shortcuts.ipynb #f979d3b0
 def _patches(images, is_generated, config):
     "(N h w,3,32,32) of uint8 images, as they are or as the training of a detector sees them"
     x = to_float(images)
@@ -64,6 +65,7 @@ def _patches(images, is_generated, config):
     patches = x.unfold(2, 32, 32).unfold(3, 32, 32).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
     return patches + config.patch_noise * torch.randn_like(patches) if config else patches
 
+# %% ../nbs/10b_shortcuts.ipynb #4a5ab8e5
 def probe_traces(
     normal,     # (N,3,S,S) uint8 normal images
     generated,  # (M,3,S,S) uint8 contrastive images
