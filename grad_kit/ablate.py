@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER_LOCO', 'PAPER_AD', 'PAPER_MEANS', 'table_4', 'grid', 'take_normals', 'beside', 'beside_table', 'run_cell',
            'check_distinct', 'cell_file', 'ablate', 'ablation_values', 'ablation_table', 'difference_table',
-           'find_categories', 'reproduce', 'paper_tables', 'low_level_traces', 'probe_traces']
+           'find_categories', 'reproduce', 'paper_tables']
 
 # %% ../nbs/10a_ablate.ipynb #71ecdd1f
 import dataclasses, itertools, json, time
@@ -16,32 +16,42 @@ import torch
 
 from . import __version__
 from .core import FLIPS, Config, GradKitError, device_name, read_json, run_lock, seeded, write_json
-from .data import read_dataset, test_items, to_float
+from .data import read_dataset, test_items
 from .grad import FORMAT, GRAD
-from .metrics import BASELINES, auroc_table, evaluate, flat_auroc, format_table, headline, pixel_auroc, summarise
+from .metrics import BASELINES, auroc_table, evaluate, flat_auroc, format_table
+from .metrics import headline, pixel_auroc, summarise
 
 # %% ../nbs/10a_ablate.ipynb #87bd5afd
 def table_4(
-    config,  # Config: its alpha_1, alpha_2 and beta_density are used; where an alpha is 0, the default of `Config`, and where beta_density is chosen, 2
+    config,  # Config, for its alpha_1 and alpha_2 (where 0, `Config`'s defaults) and beta_density (where chosen, 2)
 ):
-    """{name: changes to the config} for the rows of Table 4, each adding to the one before; its last step in two, first on
-    normal patches alone; and what `beta_density = -1` makes of it"""
+    """{name: changes to the config} for the rows of Table 4, each adding to the one before;
+    its last step in two, first on normal patches alone; and what `beta_density = -1` makes of it"""
     beta = config.beta_density if config.beta_density > 0 else 2.
     off = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False, beta_density=beta)
     regular = off | dict(alpha_1=config.alpha_1 or Config().alpha_1, alpha_2=config.alpha_2 or Config().alpha_2)
     noisy = regular | dict(noisy_reweighting=True)
     tail = noisy | dict(tail_reweighting=True)
-    return {"baseline": off, "+ regularisation": regular, "+ noisy reweighting": noisy,
-            "+ long tail, normal patches": tail | dict(tail_sets="normal"), "+ long-tail reweighting": tail | dict(tail_sets="both"),
-            "regularisation, noisy weights by the rule": noisy | dict(beta_density=-1.)}
+    return {
+        "baseline": off,
+        "+ regularisation": regular,
+        "+ noisy reweighting": noisy,
+        "+ long tail, normal patches": tail | dict(tail_sets="normal"),
+        "+ long-tail reweighting": tail | dict(tail_sets="both"),
+        "regularisation, noisy weights by the rule": noisy | dict(beta_density=-1.),
+    }
 
+# %% ../nbs/10a_ablate.ipynb #d565d57d
 def grid(
     **fields,  # a Config field and the list of its values
 ):
     "{name: changes} for every combination of the values"
     for name, values in fields.items():
-        if not isinstance(values, (list, tuple)) or not values: raise GradKitError(f"the values of '{name}' to try are {values!r}, but must be a list of one or more; write e.g. {name}=[1, 2]")
-    return {", ".join(f"{k}={v}" for k, v in zip(fields, values)): dict(zip(fields, values)) for values in itertools.product(*fields.values())}
+        if not isinstance(values, (list, tuple)) or not values:
+            raise GradKitError(f"the values of '{name}' to try are {values!r}, but must be a list of one or more; "
+                               f"write e.g. {name}=[1, 2]")
+    combinations = [dict(zip(fields, values)) for values in itertools.product(*fields.values())]
+    return {", ".join(f"{k}={v}" for k, v in changes.items()): changes for changes in combinations}
 
 # %% ../nbs/10a_ablate.ipynb #490554be
 def take_normals(
@@ -49,11 +59,26 @@ def take_normals(
     n,        # how many of its training images to keep
     seed=0,   # of the choice
 ):
-    "The `Dataset` with `n` training images chosen at random; a smaller choice of the same seed is a part of a larger one. Raises `GradKitError` where there are not as many"
-    train = [i for i, it in enumerate(dataset.items) if it.split == "train"]
-    if not 2 <= n <= len(train): raise GradKitError(f"{n} normal images are asked for, but '{dataset.name}' can give from 2 to {len(train)}; ask for so many")
+    """The `Dataset` with `n` training images chosen at random;
+    a smaller choice of the same seed is a part of a larger one. Raises `GradKitError` where there are not as many"""
+    train = [i for i, item in enumerate(dataset.items) if item.split == "train"]
+    if not 2 <= n <= len(train):
+        raise GradKitError(f"{n} normal images are asked for, but '{dataset.name}' can give from 2 to {len(train)}; "
+                           "ask for so many")
     with seeded(seed, "normals"): keep = {train[i] for i in torch.randperm(len(train))[:n]}
-    return dataclasses.replace(dataset, items=tuple(it for i, it in enumerate(dataset.items) if it.split != "train" or i in keep))
+    items = tuple(item for i, item in enumerate(dataset.items) if item.split != "train" or i in keep)
+    return dataclasses.replace(dataset, items=items)
+
+# %% ../nbs/10a_ablate.ipynb #5ae8d7eb
+def _measured(maps, scores, items, masks, fit, seconds):
+    "What `beside` says of one score: its AUROCs, the seconds of its fit, and the time of an image"
+    table = auroc_table(scores.numpy(), items.labels, items.kinds, items.defects)
+    return dict(
+        image_auroc=headline(table),
+        pixel_auroc=pixel_auroc(masks, maps.numpy()) if masks is not None else None,
+        fit_seconds=fit and round(fit, 2),
+        ms_an_image=round(1000 * seconds / len(scores), 2),
+    )
 
 # %% ../nbs/10a_ablate.ipynb #e84f27e1
 def beside(
@@ -62,43 +87,80 @@ def beside(
     items,   # Dataset that was scored
     masks,   # as `Dataset.truth` gives them, or None
 ):
-    "{name: {image_auroc, pixel_auroc, fit_seconds, ms_an_image}} of each scorer by itself and of the baselines, on the same images"
-    size, labels = model.config.image_size, items.labels
+    """{name: {image_auroc, pixel_auroc, fit_seconds, ms_an_image}} of each scorer by itself and of the baselines,
+    on the same images"""
+    size = model.config.image_size
     dataset, items = dataset.read_as(model.config), items.read_as(model.config)
     if masks is not None and not any(m.any() for m in masks): masks = None   # nothing is drawn in any of them
     images, normal = items.images(size), dataset.split("train").images(size)
-    def measured(maps, scores, fit, seconds):
-        table = auroc_table(scores.numpy(), labels, items.kinds, items.defects)
-        pixel = pixel_auroc(masks, maps.numpy()) if masks is not None else None
-        return dict(image_auroc=headline(table), pixel_auroc=pixel, fit_seconds=fit and round(fit, 2), ms_an_image=round(1000 * seconds / len(images), 2))
     out = {}
     for name, (maps, scores, seconds) in model.score_each(images).items():
-        fit = getattr(model, "seconds_", None) if name == "detector" else getattr(model, "scorer_seconds_", {}).get(name)
-        out[name] = measured(maps, scores, fit, seconds)
-    for name, f in BASELINES.items() if len(normal) else ():   # what is sent to check a model may hold no training images
+        if name == "detector": fit = getattr(model, "seconds_", None)
+        else: fit = getattr(model, "scorer_seconds_", {}).get(name)
+        out[name] = _measured(maps, scores, items, masks, fit, seconds)
+    if not len(normal): return out   # what is sent to check a model may hold no training images
+    for name, f in BASELINES.items():
         start = time.time()
         maps, scores = f(normal, images)
-        out[name] = measured(maps, scores, 0., time.time() - start)
+        out[name] = _measured(maps, scores, items, masks, 0., time.time() - start)
     return out
 
+# %% ../nbs/10a_ablate.ipynb #2e9c6d79
+def _ahead(cells, own):
+    "In which of image and pixel AUROC a simpler method is better than the model, in the mean over the seeds"
+    def better(key, i):
+        if cells[0][key] is None: return False
+        return np.mean([c[key] for c in cells]) > np.mean([o[i] for o in own]) + 5e-4
+    return [what for i, what in enumerate(("image", "pixel")) if better(f"{what}_auroc", i)]
+
+# %% ../nbs/10a_ablate.ipynb #7eea89c8
 def beside_table(
     found,  # what `beside` gave, or a list of such, one a seed
     own,    # ((image AUROC, pixel AUROC), ...) of the fused model, one a seed
     name="this model",
 ):
-    "The model beside each of its scorers and the baselines, as text; where a simpler one is better than the model, it is marked"
+    """The model beside each of its scorers and the baselines, as text;
+    where a simpler one is better than the model, it is marked"""
     found = [found] if isinstance(found, dict) else found
     own = [own] if isinstance(own[0], float) else own
     image, pixel = (summarise([o[k] for o in own]) for k in (0, 1))
-    rows = [[name, image, pixel, None, None, ""]]
+    columns, rows = ("image_auroc", "pixel_auroc", "fit_seconds", "ms_an_image"), [[name, image, pixel, None, None, ""]]
     for other in found[0]:
         cells = [f[other] for f in found]
-        better = [what for what, k, i in (("image", "image_auroc", 0), ("pixel", "pixel_auroc", 1))
-                  if cells[0][k] is not None and np.mean([c[k] for c in cells]) > np.mean([o[i] for o in own]) + 5e-4]
-        rows.append([other, *(summarise([c[k] for c in cells]) for k in ("image_auroc", "pixel_auroc", "fit_seconds", "ms_an_image")), f"better: {', '.join(better)}" if better else ""])
+        ahead = _ahead(cells, own)
+        rows.append([other, *(summarise([c[k] for c in cells]) for k in columns),
+                     f"better: {', '.join(ahead)}" if ahead else ""])
     return format_table(rows, ["on the same images", "image AUROC", "pixel AUROC", "fit, s", "ms an image", ""])
 
+# %% ../nbs/10a_ablate.ipynb #f5f95a20
+def _of_levels(result, items):
+    "What each detector level reaches by itself, over all and by kind of defect"
+    tables = {str(n): auroc_table(score.numpy(), items.labels, items.kinds, items.defects)
+              for n, score in result.level_score.items()}
+    return dict(
+        level_auroc={n: headline(table) for n, table in tables.items()},
+        level_logical={n: table.get("logical") for n, table in tables.items()},
+        level_structural={n: table.get("structural") for n, table in tables.items()},
+    )
+
 # %% ../nbs/10a_ablate.ipynb #139577b1
+def _of_training(model):
+    "How the training ended, in means over its last tenth, and what the fit chose"
+    last = {}
+    for level, history in model.history_.items():
+        means = {k: float(np.mean(v[-max(1, len(v) // 10):])) for k, v in history.items() if k != "step"}
+        last[str(level)] = means
+    return dict(
+        ess_neg={n: means["ess_neg"] for n, means in last.items()},
+        weight_wrong={n: means["weight_wrong"] for n, means in last.items()},
+        rbce={n: means["rbce"] for n, means in last.items()},
+        scorers=list(model.config.scorers),
+        weights={name: unit[2] for name, unit in model.units_.items()},
+        fakes={str(n): {str(k): s for k, s in v.items()} for n, v in model.fakes_.items()},
+        beta={str(n): b for n, b in model.beta_.items()},
+    )
+
+# %% ../nbs/10a_ablate.ipynb #011c8f00
 def run_cell(
     dataset,   # Dataset with labelled test images
     config,    # Config
@@ -112,21 +174,33 @@ def run_cell(
     dataset = dataset.read_as(config)
     items, protocol = test_items(dataset)
     model = GRAD(config, seed, device).fit(dataset, stages, progress=progress, **options)
-    result, labels = model.score(items), items.labels
-    truth = items.truth()
-    m = evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), labels, items.kinds, items.defects, **truth, threshold=model.threshold_)
-    tables = {str(n): auroc_table(s.numpy(), labels, items.kinds, items.defects) for n, s in result.level_score.items()}
-    last = {n: {k: float(np.mean(v[-max(1, len(v) // 10):])) for k, v in h.items() if k != "step"} for n, h in model.history_.items()}
-    return dict(data=dataset.name, protocol=protocol, normals=len(dataset.split("train")), seed=seed, image_auroc=flat_auroc(m.pop("image_auroc")), level_auroc={n: headline(t) for n, t in tables.items()},
-                level_logical={n: t.get("logical") for n, t in tables.items()}, level_structural={n: t.get("structural") for n, t in tables.items()}, **m,
-                ess_neg={str(n): h["ess_neg"] for n, h in last.items()}, weight_wrong={str(n): h["weight_wrong"] for n, h in last.items()}, rbce={str(n): h["rbce"] for n, h in last.items()},
-                scorers=list(config.scorers), weights={k: v[2] for k, v in model.units_.items()}, fakes={str(n): {str(k): s for k, s in v.items()} for n, v in model.fakes_.items()},
-                beta={str(n): b for n, b in model.beta_.items()}, beside=beside(model, dataset, items, truth["masks"]),
-                seconds=round(model.seconds_, 1), device=device_name(model.device), torch=torch.__version__, grad_kit=__version__, config=json.loads(config.to_json()))
+    result, truth = model.score(items), items.truth()
+    measured = evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), items.labels, items.kinds,
+                        items.defects, **truth, threshold=model.threshold_)
+    return dict(
+        data=dataset.name,
+        protocol=protocol,
+        normals=len(dataset.split("train")),
+        seed=seed,
+        image_auroc=flat_auroc(measured.pop("image_auroc")),
+        **_of_levels(result, items),
+        **measured,
+        **_of_training(model),
+        beside=beside(model, dataset, items, truth["masks"]),
+        seconds=round(model.seconds_, 1),
+        device=device_name(model.device),
+        torch=torch.__version__,
+        grad_kit=__version__,
+        config=json.loads(config.to_json()),
+    )
 
+# %% ../nbs/10a_ablate.ipynb #8c51c1c8
 def check_distinct(seeds):
-    if len(set(seeds)) < len(seeds): raise GradKitError(f"the seeds are {', '.join(map(str, seeds))}, but each must differ; list each once")
+    "Raises `GradKitError` where a seed is named twice"
+    if len(set(seeds)) < len(seeds):
+        raise GradKitError(f"the seeds are {', '.join(map(str, seeds))}, but each must differ; list each once")
 
+# %% ../nbs/10a_ablate.ipynb #f4be77ea
 def cell_file(
     dataset,  # Dataset
     config,   # Config
@@ -135,9 +209,20 @@ def cell_file(
 ):
     "Where the finished cell of this data, these settings and this seed is kept"
     dataset = dataset.read_as(config)
-    key = config.key(*config.to_dict(), seed=seed, data=dataset.fingerprint(config.image_size), test=dataset.test_fingerprint(), format=FORMAT)
+    key = config.key(*config.to_dict(), seed=seed, data=dataset.fingerprint(config.image_size),
+                     test=dataset.test_fingerprint(), format=FORMAT)
     return Path(out)/"cells"/f"{key}.json"
 
+# %% ../nbs/10a_ablate.ipynb #3082f762
+def _kept_or_run(dataset, config, seed, out, device):
+    "(cell, how it was come by): read from `out` where it is finished, else run and kept there"
+    file = out and cell_file(dataset, config, seed, out)
+    if file and file.exists() and (cell := read_json(file)) is not None: return cell, "kept"
+    cell = run_cell(dataset, config, seed, out and out/f"stages-{seed}", device)
+    if file: write_json(file, cell)
+    return cell, f"{cell['seconds']:.0f} s"
+
+# %% ../nbs/10a_ablate.ipynb #03b88f69
 def ablate(
     data,      # Dataset, or a function seed -> Dataset (so that each seed has its own embedded set)
     config,    # Config that the variants change
@@ -146,102 +231,129 @@ def ablate(
     out=None,         # folder of finished cells and stages; None: keep nothing
     device="auto",
     say=print,        # told of each finished cell
-    normals=(),       # numbers of training images to try each variant with, as `take_normals` takes them; (): all of them
+    normals=(),       # numbers of training images to try each variant with (`take_normals`); (): all of them
 ):
-    "A list of cells (`run_cell`, with the `variant`'s name), variants in order, then seeds. Finished cells are read from `out`, not run again. Raises `GradKitError` where another process works in `out`"
+    """A list of cells (`run_cell`, with the `variant`'s name), variants in order, then seeds.
+    Finished cells are read from `out`, not run again. Raises `GradKitError` where another process works in `out`"""
     with run_lock(out): return _ablate(data, config, variants, seeds, out, device, say, normals)
 
+# %% ../nbs/10a_ablate.ipynb #a84e7eca
 def _ablate(data, config, variants, seeds, out, device, say, normals):
+    "`ablate`, once the folder is its own"
     check_distinct(seeds)
-    configs = {name: config.replace(**changes) for name, changes in variants.items()}  # a wrong field is refused before anything runs
+    configs = {name: config.replace(**changes) for name, changes in variants.items()}  # a wrong field is refused here
     out, cells = out and Path(out), {}
     def name_of(name, n): return f"{name}, {n} normal images" if n else name
     for seed in seeds:
         whole = data(seed) if callable(data) else data
-        for n in normals or (None,):  # a seed's variants one after the other: they share its images
-            ds = take_normals(whole, n, seed) if n else whole
-            for name, c in configs.items():
-                file = out and cell_file(ds, c, seed, out)
-                cell = read_json(file) if file and file.exists() else None
-                how = "kept"
-                if cell is None:
-                    cell, how = run_cell(ds, c, seed, out and out/f"stages-{seed}", device), None
-                    if file: write_json(file, cell)
-                cells[name_of(name, n), seed] = cell | dict(variant=name_of(name, n))
-                if say: say(f"seed {seed}, {name_of(name, n)}: image AUROC {headline(cell['image_auroc']):.3f}, {how or format(cell['seconds'], '.0f') + ' s'}")
+        for n in normals or (None,):
+            dataset = take_normals(whole, n, seed) if n else whole
+            for name, changed in configs.items():
+                variant = name_of(name, n)
+                cell, how = _kept_or_run(dataset, changed, seed, out, device)
+                cells[variant, seed] = cell | dict(variant=variant)
+                if say: say(f"seed {seed}, {variant}: image AUROC {headline(cell['image_auroc']):.3f}, {how}")
     return [cells[name_of(name, n), seed] for name in configs for n in normals or (None,) for seed in seeds]
 
 # %% ../nbs/10a_ablate.ipynb #32404b3a
 def _columns(cells):
     "{column: function of a cell} that the tables show"
-    levels = [n for n in cells[0]["level_auroc"] if all(n in c["level_auroc"] for c in cells)]   # variants may differ in them
+    levels = [n for n in cells[0]["level_auroc"] if all(n in c["level_auroc"] for c in cells)]
     columns = {f"level {n}": lambda c, n=n: c["level_auroc"][n] for n in levels} if len(levels) > 1 else {}
     columns["image AUROC"] = lambda c: headline(c["image_auroc"])
     if all(k in cells[0]["image_auroc"] for k in ("logical", "structural")):
         columns |= {k: lambda c, k=k: c["image_auroc"][k] for k in ("logical", "structural")}
     columns["pixel AUROC"] = lambda c: c["pixel_auroc"]
-    if all(len(c.get("scorers", ())) > 1 for c in cells):   # what the detector reaches by itself, where it is one of several
-        if all("detector" in c["scorers"] for c in cells): columns["detector alone"] = lambda c: c["beside"]["detector"]["image_auroc"]
+    if all(len(c.get("scorers", ())) > 1 and "detector" in c["scorers"] for c in cells):   # it is one of several
+        columns["detector alone"] = lambda c: c["beside"]["detector"]["image_auroc"]
     if all(c["ess_neg"] for c in cells): columns["eff. sample"] = lambda c: float(np.mean(list(c["ess_neg"].values())))
     return columns | {"seconds": lambda c: c["seconds"]}
 
+# %% ../nbs/10a_ablate.ipynb #35d101cf
 def _by_variant(cells):
     "{variant: its cells, by seed}"
     out = {}
     for c in cells: out.setdefault(c["variant"], []).append(c)
     return out
 
+# %% ../nbs/10a_ablate.ipynb #21c4d766
 def ablation_values(
     cells,  # what `ablate` returned
 ):
     "{variant: {column: list of one number a seed}}, for `plots.plot_ablation`"
     columns = _columns(cells)
-    return {v: {name: [f(c) for c in cs] for name, f in columns.items()} for v, cs in _by_variant(cells).items()}
+    return {variant: {name: [f(c) for c in seeds] for name, f in columns.items()}
+            for variant, seeds in _by_variant(cells).items()}
 
+# %% ../nbs/10a_ablate.ipynb #8a99ded2
 def ablation_table(
     cells,  # what `ablate` returned
 ):
     "Table 4's shape as text: mean and standard deviation over the seeds"
     values = ablation_values(cells)
     columns = list(next(iter(values.values())))
-    rows = [[v, *(summarise(v_c[k]) for k in columns)] for v, v_c in values.items()]
+    rows = [[variant, *(summarise(figures[k]) for k in columns)] for variant, figures in values.items()]
     return format_table(rows, ["variant", *columns])
 
+# %% ../nbs/10a_ablate.ipynb #826b9d79
+def _difference(a, b):
+    "Mean of a - b, seed by seed, its deviation and on how many seeds it is positive, as text"
+    changes = [x - y for x, y in zip(a, b) if x is not None and y is not None]
+    if not changes: return "-"
+    mean = f"{np.mean(changes):+.3f}"
+    if len(changes) == 1: return mean
+    return f"{mean} ± {np.std(changes, ddof=1):.3f} ({sum(c > 0 for c in changes)}/{len(changes)})"
+
+# %% ../nbs/10a_ablate.ipynb #ca2064a5
 def difference_table(
     cells,                # what `ablate` returned
     against="previous",   # "previous": the variant before; "first": the first one
 ):
-    "What each variant changed, seed by seed, as text: mean difference, its standard deviation, and on how many seeds it rose"
-    if against not in ("previous", "first"): raise GradKitError(f"against is {against!r}, but must be 'previous' or 'first'; choose one")
-    values, rows = ablation_values(cells), []
-    names, columns = list(values), [k for k in next(iter(values.values())) if k not in ("eff. sample", "seconds")]
+    """What each variant changed, seed by seed, as text:
+    mean difference, its standard deviation, and on how many seeds it rose"""
+    if against not in ("previous", "first"):
+        raise GradKitError(f"against is {against!r}, but must be 'previous' or 'first'; choose one")
+    values = ablation_values(cells)
+    names, rows = list(values), []
+    columns = [k for k in values[names[0]] if k not in ("eff. sample", "seconds")]
     for i, name in enumerate(names[1:], 1):
         other = values[names[i - 1 if against == "previous" else 0]]
-        pairs = {k: [a - b for a, b in zip(values[name][k], other[k]) if a is not None and b is not None] for k in columns}
-        def text(d): return "-" if not d else f"{np.mean(d):+.3f}" + (f" ± {np.std(d, ddof=1):.3f} ({sum(x > 0 for x in d)}/{len(d)})" if len(d) > 1 else "")
-        rows.append([name, *(text(pairs[k]) for k in columns)])
+        rows.append([name, *(_difference(values[name][k], other[k]) for k in columns)])
     return format_table(rows, [f"change against {'the row above' if against == 'previous' else names[0]}", *columns])
 
 # %% ../nbs/10a_ablate.ipynb #e7781e95
-PAPER_LOCO = dict(breakfast_box=81.2, juice_bottle=97.6, pushpins=99.7, screw_bag=76.6, splicing_connectors=85.4)  # Table 1: image AUROC in percent
-PAPER_AD = dict(carpet=(96.5, 98.2), grid=(97.2, 100.), leather=(98.8, 100.), tile=(95.4, 100.), wood=(87.2, 98.3), bottle=(96.5, 100.), cable=(98.4, 99.3), capsule=(97.1, 96.4), hazelnut=(96.6, 98.1),
-                metal_nut=(93.7, 100.), pill=(98.1, 95.7), screw=(99.2, 96.0), toothbrush=(98.0, 99.7), transistor=(97.8, 100.), zipper=(98.3, 99.7))  # Table 10: pixel and image AUROC in percent; Table 2 is their mean
+# Table 1: image AUROC
+PAPER_LOCO = dict(breakfast_box=81.2, juice_bottle=97.6, pushpins=99.7, screw_bag=76.6, splicing_connectors=85.4)
+# Table 10: pixel and image AUROC; Table 2 is their mean
+PAPER_AD = dict(
+    carpet=(96.5, 98.2), grid=(97.2, 100.), leather=(98.8, 100.), tile=(95.4, 100.), wood=(87.2, 98.3),
+    bottle=(96.5, 100.), cable=(98.4, 99.3), capsule=(97.1, 96.4), hazelnut=(96.6, 98.1), metal_nut=(93.7, 100.),
+    pill=(98.1, 95.7), screw=(99.2, 96.0), toothbrush=(98.0, 99.7), transistor=(97.8, 100.), zipper=(98.3, 99.7),
+)
 PAPER_MEANS = dict(mvtec_loco=dict(image=87.5), mvtec_ad=dict(image=98.7, pixel=96.8))  # as the paper prints them
 
+# %% ../nbs/10a_ablate.ipynb #52598620
 def find_categories(
     root,  # the published folder of MVTec AD or MVTec LOCO AD, or one of the same shape
     only=None,  # names of the categories wanted; None: all
 ):
-    "({category: Dataset}, layout), categories in order of name; raises `GradKitError` where there are none, where one that is asked for is missing, and where both layouts are mixed"
+    """({category: Dataset}, layout), categories in order of name.
+    Raises `GradKitError` where there are none, where one that is asked for is missing, and where both layouts
+    are mixed"""
     root = Path(root).expanduser()
     folders = sorted(p for p in root.iterdir() if (p/"train"/"good").is_dir()) if root.is_dir() else []
-    if not folders: raise GradKitError(f"'{root}' holds no categories (folders with train/good in them); name the folder that holds bottle, cable, ... or breakfast_box, juice_bottle, ...")
-    if missing := sorted(set(only or ()) - {p.name for p in folders}): raise GradKitError(f"'{root}' has no category '{missing[0]}'; it has {', '.join(p.name for p in folders)}")
+    if not folders:
+        raise GradKitError(f"'{root}' holds no categories (folders with train/good in them); "
+                           "name the folder that holds bottle, cable, ... or breakfast_box, juice_bottle, ...")
+    if missing := sorted(set(only or ()) - {p.name for p in folders}):
+        raise GradKitError(f"'{root}' has no category '{missing[0]}'; it has {', '.join(p.name for p in folders)}")
     found = {p.name: read_dataset(p) for p in folders if not only or p.name in only}
     layouts = {ds.layout for ds in found.values()}
-    if len(layouts) > 1: raise GradKitError(f"'{root}' mixes the layouts of MVTec AD and MVTec LOCO AD; name a folder with one of them")
+    if len(layouts) > 1:
+        raise GradKitError(f"'{root}' mixes the layouts of MVTec AD and MVTec LOCO AD; name a folder with one of them")
     return found, layouts.pop()
 
+# %% ../nbs/10a_ablate.ipynb #5ce0a8c7
 def reproduce(
     root,         # as for `find_categories`
     preset=None,  # None: "mvtec_ad" or "mvtec_loco", by the layout
@@ -252,72 +364,60 @@ def reproduce(
     say=print,
     **changes,    # settings to change
 ):
-    "({category: cells, one a seed}, layout): each category fitted and measured as the paper does. Raises `GradKitError` where another process, or a sweep, works in `out`"
+    """({category: cells, one a seed}, layout): each category fitted and measured as the paper does.
+    Raises `GradKitError` where another process, or a sweep, works in `out`"""
     found, layout = find_categories(root, only)
     cells = {}
     with run_lock(out):
         for name, ds in found.items():
             config = Config.preset(preset or layout, name if name in FLIPS else None, **changes)
-            cells[name] = ablate(ds, config, {"paper": {}}, seeds, Path(out)/name, device, (lambda text, name=name: say(f"{name}, {text}")) if say else None)
+            say_it = (lambda text, name=name: say(f"{name}, {text}")) if say else None
+            cells[name] = ablate(ds, config, {"paper": {}}, seeds, Path(out)/name, device, say_it)
     return cells, layout
 
+# %% ../nbs/10a_ablate.ipynb #4a28e38a
+_FIGURES = {  # column -> function of a cell
+    "image": lambda c: headline(c["image_auroc"]),
+    "pixel": lambda c: c["pixel_auroc"],
+    "AUPRO": lambda c: c.get("aupro"),
+    "sPRO 0.05": lambda c: (c.get("spro") or {}).get("mean", {}).get("0.05"),
+}
+
+def _percent(values):
+    "Mean and deviation as text; None where a value is missing"
+    if None in values: return None
+    deviation = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):.1f}{deviation}"
+
+# %% ../nbs/10a_ablate.ipynb #62c58fea
+def _mean(values):
+    "Their mean, or None where one is missing"
+    return None if None in values else np.mean(values)
+
+def _papers(category, layout, column):
+    "What the paper prints for a category, in percent, or None"
+    if layout != "mvtec_ad": return PAPER_LOCO.get(category)
+    return PAPER_AD[category][column == "image"] if category in PAPER_AD else None
+
+# %% ../nbs/10a_ablate.ipynb #fa4347cd
 def paper_tables(
     cells,   # what `reproduce` returned
     layout,  # "mvtec_ad" or "mvtec_loco"
     paper=True,  # False: no column of the paper's figures, for other data than theirs or other settings
 ):
-    "Table 1 (MVTec LOCO AD), or Tables 10 and 2 (MVTec AD), as text: percent, mean and standard deviation over the seeds, beside the paper's"
-    def percent(values): return f"{100 * np.mean(values):.1f}" + (f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "") if None not in values else None
-    of = {"image": lambda c: headline(c["image_auroc"]), "pixel": lambda c: c["pixel_auroc"], "AUPRO": lambda c: c.get("aupro"), "sPRO 0.05": lambda c: (c.get("spro") or {}).get("mean", {}).get("0.05")}
-    ours = ["image", "pixel", "AUPRO"] if layout == "mvtec_ad" else ["image", "sPRO 0.05", "pixel"]
-    theirs = ["image", "pixel"] if layout == "mvtec_ad" else ["image"]
-    def figure(name, k): return (PAPER_AD[name][k == "image"] if layout == "mvtec_ad" else PAPER_LOCO[name]) if name in (PAPER_AD if layout == "mvtec_ad" else PAPER_LOCO) else None
-    rows = [[name, c[0]["protocol"], len(c), *(percent([of[k](x) for x in c]) for k in ours), *((figure(name, k) for k in theirs) if paper else ())] for name, c in cells.items()]
-    seeds = min(len(c) for c in cells.values())
-    means = {k: [np.mean(v) if None not in (v := [of[k](c[i]) for c in cells.values()]) else None for i in range(seeds)] for k in ours}
-    complete = paper and set(cells) == set(PAPER_AD if layout == "mvtec_ad" else PAPER_LOCO)
-    rows.append([f"mean of {len(cells)}", "", seeds, *(percent(means[k]) for k in ours), *((PAPER_MEANS[layout][k] if complete else None for k in theirs) if paper else ())])
-    return format_table(rows, ["category", "protocol", "seeds", *(f"{k} AUROC" if k in ("image", "pixel") else k for k in ours), *((f"paper, {k}" for k in theirs) if paper else ())], 1)
-
-# %% ../nbs/10a_ablate.ipynb #4a5ab8e5
-def low_level_traces(
-    patches,  # (N,3,P,P) float in [-1,1], P a multiple of 8, cut on the image's 8-pixel grid
-):
-    "{trace: (N,k) float64 array}: what might tell generated from real without a look at structure"
-    import torch.nn.functional as F
-    x = patches.double()
-    laplace = (4 * x[..., 1:-1, 1:-1] - x[..., :-2, 1:-1] - x[..., 2:, 1:-1] - x[..., 1:-1, :-2] - x[..., 1:-1, 2:]).abs().flatten(1)
-    fine, coarse = x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False), F.avg_pool2d(x, 3, 1, 1, count_include_pad=False) - F.avg_pool2d(x, 7, 1, 3, count_include_pad=False)
-    step = torch.cat([(x[..., 1:] - x[..., :-1]).abs().mean((1, 2)), (x[..., 1:, :] - x[..., :-1, :]).abs().mean((1, 3))], 1)   # (N,2(P-1)) mean step from column to column and from row to row
-    border = torch.arange(x.shape[-1] - 1).repeat(2) % 8 == 7
-    traces = dict(noise_floor=laplace.median(1).values.add(1e-3).log(), blur=(fine.square().mean((1, 2, 3)) + 1e-8).log() - (coarse.square().mean((1, 2, 3)) + 1e-8).log(),
-                  repeated_values=(x[..., 1:] == x[..., :-1]).double().mean((1, 2, 3)), clipping=(x.abs() >= 1).double().mean((1, 2, 3)),
-                  jpeg_blocks=step[:, border].mean(1) - step[:, ~border].mean(1), colour=x.mean((2, 3)),
-                  chroma=((x - x.mean(1, keepdim=True)).square().mean((1, 2, 3)) + 1e-8).log())   # pixel by pixel: grey images have none
-    return {name: t.reshape(len(x), -1).numpy() for name, t in traces.items()}
-
-def probe_traces(
-    normal,     # (N,3,S,S) uint8 normal images
-    generated,  # (M,3,S,S) uint8 contrastive images
-    config=None,  # Config: also augment and add noise as in the detector's training; None: the images as they are
-    seed=0,
-):
-    "{trace: AUROC in [0,1]} of telling generated patches of 32 x 32 from normal ones by that trace alone, and by `all` together"
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
-    from grad_kit.augment import make_augment
-    def cut(u8, is_generated):
-        x = to_float(u8)
-        if config: x = make_augment(config, is_generated)(x)
-        p = x.unfold(2, 32, 32).unfold(3, 32, 32).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)   # (N h w,3,32,32)
-        return p + config.patch_noise * torch.randn_like(p) if config else p
-    with seeded(seed, "probe"): real, painted = cut(normal, False), cut(generated, True)
-    per = len(real) // len(normal)
-    label, group = np.repeat([0, 1], [len(real), len(painted)]), np.arange(len(real) + len(painted)) // per
-    traces = {k: np.concatenate([v, w]) for (k, v), w in zip(low_level_traces(real).items(), low_level_traces(painted).values())}
-    traces["all"] = np.concatenate(list(traces.values()), 1)
-    probe = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), LogisticRegression(max_iter=2000))
-    folds = StratifiedGroupKFold(4, shuffle=True, random_state=seed)   # no image is in two folds
-    return {k: float(cross_val_score(probe, v, label, groups=group, cv=folds, scoring="roc_auc").mean()) for k, v in traces.items()}
+    """Table 1 (MVTec LOCO AD), or Tables 10 and 2 (MVTec AD), as text:
+    percent, mean and standard deviation over the seeds, beside the paper's"""
+    is_ad = layout == "mvtec_ad"
+    ours = ["image", "pixel", "AUPRO"] if is_ad else ["image", "sPRO 0.05", "pixel"]
+    theirs = [] if not paper else ["image", "pixel"] if is_ad else ["image"]
+    rows = []
+    for name, runs in cells.items():
+        figures = [_percent([_FIGURES[k](c) for c in runs]) for k in ours]
+        rows.append([name, runs[0]["protocol"], len(runs), *figures, *(_papers(name, layout, k) for k in theirs)])
+    seeds = min(len(runs) for runs in cells.values())
+    means = [_percent([_mean([_FIGURES[k](runs[i]) for runs in cells.values()]) for i in range(seeds)]) for k in ours]
+    complete = set(cells) == set(PAPER_AD if is_ad else PAPER_LOCO)
+    papers = [PAPER_MEANS[layout][k] if complete else None for k in theirs]
+    rows.append([f"mean of {len(cells)}", "", seeds, *means, *papers])
+    our_heads = [f"{k} AUROC" if k in ("image", "pixel") else k for k in ours]
+    return format_table(rows, ["category", "protocol", "seeds", *our_heads, *(f"paper, {k}" for k in theirs)], 1)

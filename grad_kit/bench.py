@@ -9,8 +9,11 @@ __all__ = ['SHIPPED', 'sync', 'time_call', 'matmul_ceiling', 'count_flops', 'pea
            'bench_tables', 'against_reference']
 
 # %% ../nbs/13_bench.ipynb #a0c940c6
-import ctypes, os, subprocess, sys, time
+import ctypes, os, platform, subprocess, sys, tempfile, time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -21,11 +24,12 @@ from .grad import GRAD, Scorer, sampling_batch
 from .metrics import format_table
 from .scorers import top_mean
 
-# %% ../nbs/13_bench.ipynb #ef4b1510
+# %% ../nbs/13_bench.ipynb #70f931ca
 def sync(device):
     "Wait until the device has done what it was given"
     if device.type == "cuda": torch.cuda.synchronize(device)
 
+# %% ../nbs/13_bench.ipynb #ef4b1510
 @torch.inference_mode()
 def time_call(
     f,          # called without arguments
@@ -40,22 +44,27 @@ def time_call(
     times, end = [], time.perf_counter() + budget
     while len(times) < least or time.perf_counter() < end:
         start = time.perf_counter()
-        f(); sync(device)
+        f()
+        sync(device)
         times.append(time.perf_counter() - start)
     return dict(median_ms=1e3 * float(np.median(times)), p95_ms=1e3 * float(np.quantile(times, .95)), rounds=len(times))
 
+# %% ../nbs/13_bench.ipynb #bad81756
 def matmul_ceiling(
     device,
     dtype,
     budget=1.,  # seconds a size
 ):
-    "The most FLOP/s of a square matrix product seen on this device, over three sizes: what a share of the ceiling is a share of"
+    """The most FLOP/s of a square matrix product seen on this device, over three sizes:
+    what a share of the ceiling is a share of"""
     best = 0.
     for n in (512, 1024, 2048) if device.type == "cpu" else (4096, 8192, 16384):
         a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-        best = max(best, 2 * n**3 / (time_call(lambda: a @ b, device, budget)["median_ms"] / 1e3))
+        seconds = time_call(lambda: a @ b, device, budget)["median_ms"] / 1e3
+        best = max(best, 2 * n**3 / seconds)
     return best
 
+# %% ../nbs/13_bench.ipynb #5c6f942c
 def count_flops(
     f,  # called without arguments
 ):
@@ -64,21 +73,39 @@ def count_flops(
     with FlopCounterMode(display=False) as counter, torch.no_grad(): f()
     return counter.get_total_flops()
 
+# %% ../nbs/13_bench.ipynb #15805599
+def _status(field):
+    "MiB that the kernel notes for this process"
+    return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(field)) / 1024
+
+# %% ../nbs/13_bench.ipynb #7c48f11d
 def peak_memory(
     f,       # called without arguments
     device,
 ):
-    "MiB that a call of `f` holds at its peak beyond what was held before; on a CPU from the kernel's high-water mark of the process, None where it cannot be reset"
+    """MiB that a call of `f` holds at its peak beyond what was held before;
+    on a CPU from the kernel's high-water mark of the process, None where it cannot be reset"""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device); before = torch.cuda.memory_allocated(device)
-        f(); sync(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        f()
+        sync(device)
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    def status(field): return next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith(field)) / 1024
-    try: ctypes.CDLL(None).malloc_trim(0); Path("/proc/self/clear_refs").write_text("5")   # give back what is free, then set the mark down
+    try:
+        ctypes.CDLL(None).malloc_trim(0)   # give back what is free, then set the mark down
+        Path("/proc/self/clear_refs").write_text("5")
     except (OSError, AttributeError): return None
-    before = status("VmRSS")
+    before = _status("VmRSS")
     with torch.inference_mode(): f()
-    return max(0., status("VmHWM") - before)
+    return max(0., _status("VmHWM") - before)
+
+# %% ../nbs/13_bench.ipynb #6218e309
+def _random_detector(width, levels, device):
+    "A detector of so many levels, with weights scaled so that activations neither grow nor fade"
+    from grad_kit.detector import PatchDetector
+    net = PatchDetector(width, levels)
+    for p in net.parameters(): p.data.normal_(0, (2 / p[0].numel()) ** .5 if p.ndim > 1 else .1)
+    return net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 # %% ../nbs/13_bench.ipynb #f3d4dc7a
 def untrained(
@@ -87,16 +114,14 @@ def untrained(
     seed=0,
     normals=200,  # random images behind the closed-form scorers, whose time grows with their number
 ):
-    "A `GRAD` whose detectors have random weights: speed does not depend on them. (Weights are scaled so that activations neither grow nor fade)"
-    from grad_kit.detector import PatchDetector
+    """A `GRAD` whose detectors have random weights: speed does not depend on them.
+    (Weights are scaled so that activations neither grow nor fade)"""
     model = GRAD(config, seed, device)
     with seeded(seed, "untrained"):
         model.networks_, model.detectors_ = {}, {}
         for levels in model.detector_groups():
-            net = PatchDetector(config.detector_width, len(levels))
-            for p in net.parameters(): p.data.normal_(0, (2 / p[0].numel()) ** .5 if p.ndim > 1 else .1)
-            model.networks_[levels] = net.to(model.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-            model.detectors_ |= {n: model.networks_[levels].at(i) for i, n in enumerate(levels)}
+            net = model.networks_[levels] = _random_detector(config.detector_width, len(levels), model.device)
+            model.detectors_ |= {n: net.at(i) for i, n in enumerate(levels)}
         normal = torch.randint(0, 256, (normals, 3, config.image_size, config.image_size), dtype=torch.uint8)
     model.stats_ = {n: (0., 1.) for n in config.detector_levels}
     model.fit_scorers(normal.to(model.device))
@@ -104,6 +129,7 @@ def untrained(
     model.threshold_, model.holdout_scores_, model.n_normal_ = 0., [0.], normals
     return model
 
+# %% ../nbs/13_bench.ipynb #5dd2d4d3
 def with_tf32(
     run,  # function of images
     on,   # whether a GPU may round the factors of float32 products to 10 bits
@@ -119,6 +145,7 @@ def with_tf32(
             for p, b in zip(places, before): p.allow_tf32 = b
     return call
 
+# %% ../nbs/13_bench.ipynb #58edb2ba
 def recorded(
     run,  # function of images
     device,
@@ -130,6 +157,56 @@ def recorded(
         return replays[x.shape](x)
     return call
 
+# %% ../nbs/13_bench.ipynb #d3de11d6
+def _torch_engines(model, compiled, graphs):
+    "{name: function that makes it} of the engines that torch brings"
+    device = model.device
+    able = pick_dtype("auto", device) is torch.bfloat16
+    def plain(tf32=False): return with_tf32(Scorer(model), tf32)
+    def half(): return Scorer(model, torch.bfloat16)
+    def graph(make): return lambda: recorded(make(), device)
+    def compile_it(dtype):
+        how = dict(mode="reduce-overhead") if device.type == "cuda" else dict(options={"freezing": True})
+        return torch.compile(Scorer(model, dtype), **how)
+    make = {"torch float32": plain}
+    if able: make["torch bfloat16"] = half
+    if graphs:
+        make["CUDA graph float32"] = graph(plain)
+        if able: make["CUDA graph bfloat16"] = graph(half)
+        make["torch TF32"] = partial(plain, True)
+        make["CUDA graph TF32"] = graph(partial(plain, True))
+    if compiled: make["torch compiled float32"] = partial(compile_it, torch.float32)
+    if compiled and able: make["torch compiled bfloat16"] = partial(compile_it, torch.bfloat16)
+    return make
+
+# %% ../nbs/13_bench.ipynb #1861ae43
+def _exported(model, file, int8=False, **options):
+    "A function of images that runs the model from an exported `file`, which is written where it is not there"
+    from grad_kit.export import Exported, export_model
+    size = model.config.image_size
+    if not file.exists():
+        with seeded(0, "calibration"):
+            images = torch.randint(0, 256, (8, size, size, 3), dtype=torch.uint8).numpy() if int8 else None
+            export_model(model, file, images)
+    run = Exported(file, **options)
+    return lambda x: run(x.numpy())
+
+# %% ../nbs/13_bench.ipynb #dbeeab7b
+def _exported_engines(model, folder):
+    "{name: function that makes it} of the engines that run an exported file on a CPU"
+    folder = Path(folder)
+    make = {
+        "ONNX Runtime float32": partial(_exported, model, folder/"float.onnx"),
+        "OpenVINO float32": partial(_exported, model, folder/"float.xml"),
+    }
+    if pick_dtype("auto", model.device) is torch.bfloat16:
+        make["OpenVINO bfloat16"] = partial(_exported, model, folder/"float.xml", precision="auto")
+    return make | {
+        "ONNX Runtime int8": partial(_exported, model, folder/"int8.onnx", True),
+        "OpenVINO int8": partial(_exported, model, folder/"int8.xml", True),
+    }
+
+# %% ../nbs/13_bench.ipynb #90072fdf
 def engines(
     model,       # GRAD
     folder,      # for exported files
@@ -140,33 +217,31 @@ def engines(
     say=print,   # told of what cannot run
 ):
     "{name: function of uint8 (B,3,S,S) on the device}, made one by one; the names say engine and precision"
-    device, c = model.device, model.config
-    able = pick_dtype("auto", device) is torch.bfloat16
-    def onnx(name, file, int8, **kw):
-        from grad_kit.export import Exported, export_model
-        path = Path(folder)/file
-        if not path.exists():
-            with seeded(0, "calibration"): export_model(model, path, torch.randint(0, 256, (8, c.image_size, c.image_size, 3), dtype=torch.uint8).numpy() if int8 else None)
-        run = Exported(path, **kw)
-        return lambda x: run(x.numpy())
-    def compiled_scorer(dtype): return torch.compile(Scorer(model, dtype), **(dict(mode="reduce-overhead") if device.type == "cuda" else dict(options={"freezing": True})))
-    make = {"torch float32": lambda: with_tf32(Scorer(model), False)}
-    if able: make["torch bfloat16"] = lambda: Scorer(model, torch.bfloat16)
-    if graphs:
-        make["CUDA graph float32"] = lambda: recorded(with_tf32(Scorer(model), False), device)
-        if able: make["CUDA graph bfloat16"] = lambda: recorded(Scorer(model, torch.bfloat16), device)
-        make |= {"torch TF32": lambda: with_tf32(Scorer(model), True), "CUDA graph TF32": lambda: recorded(with_tf32(Scorer(model), True), device)}
-    if compiled: make["torch compiled float32"] = lambda: compiled_scorer(torch.float32)
-    if compiled and able: make["torch compiled bfloat16"] = lambda: compiled_scorer(torch.bfloat16)
-    if device.type == "cpu" and files:
-        make |= {"ONNX Runtime float32": lambda: onnx("o", "float.onnx", False), "OpenVINO float32": lambda: onnx("v", "float.xml", False)}
-        if able: make["OpenVINO bfloat16"] = lambda: onnx("v", "float.xml", False, precision="auto")
-        make |= {"ONNX Runtime int8": lambda: onnx("o", "int8.onnx", True), "OpenVINO int8": lambda: onnx("v", "int8.xml", True)}
+    make = _torch_engines(model, compiled, graphs)
+    if model.device.type == "cpu" and files: make |= _exported_engines(model, folder)
     for name, f in make.items():
         if names and name not in names: continue
         try: yield name, f()
         except GradKitError as e: say(f"{name}: left out, {e}")
 
+# %% ../nbs/13_bench.ipynb #9284fd65
+def _engine_row(name, run, images, device, budget, flops, ceilings):
+    "Time and memory of an engine for these images"
+    batch, ceiling = len(images), ceilings.get(name.split()[-1])
+    t = time_call(lambda: run(images), device, budget, least=3 if batch > 8 else 5)
+    per_second = batch / (t["median_ms"] / 1e3)
+    return dict(
+        engine=name,
+        batch=batch,
+        **t,
+        images_per_s=per_second,
+        gflop_per_image=flops / 1e9,
+        share_of_ceiling=per_second * flops / ceiling if ceiling else None,
+        # the other engines keep their memory
+        peak_mib=peak_memory(lambda: run(images), device) if name.startswith("torch") else None,
+    )
+
+# %% ../nbs/13_bench.ipynb #f2bf8a10
 def bench_inference(
     model,          # GRAD
     batches,        # numbers of images at a time
@@ -180,53 +255,59 @@ def bench_inference(
     made=None,      # called with each row as it comes
     names=None,     # of engines; None: all that run here
 ):
-    "A row for each engine and batch: latency, images a second, share of the ceiling, peak memory, and how far its scores lie from float32 torch's"
-    S, device, rows = model.config.image_size, model.device, []
-    with seeded(0, "bench"): images = torch.randint(0, 256, (max(batches), 3, S, S), dtype=torch.uint8, device=device)
+    """A row for each engine and batch: latency, images a second, share of the ceiling, peak memory,
+    and how far its scores lie from float32 torch's"""
+    size, rows = model.config.image_size, []
+    with seeded(0, "bench"):
+        images = torch.randint(0, 256, (max(batches), 3, size, size), dtype=torch.uint8, device=model.device)
     reference = [o.float().cpu() for o in Scorer(model)(images[:2])]
     flops = count_flops(lambda: Scorer(model)(images[:1]))
     for name, run in engines(model, folder, names, compiled=compiled, graphs=graphs, files=files, say=say):
         with torch.inference_mode(): got = [torch.as_tensor(o).float().cpu() for o in run(images[:2])]
         off = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(got, reference))
         for b in batches:
-            x = images[:b].contiguous()
-            t = time_call(lambda: run(x), device, budget, least=3 if b > 8 else 5)
-            per_second, ceiling = b / (t["median_ms"] / 1e3), ceilings.get(name.split()[-1])
-            rows.append(dict(engine=name, batch=b, **t, images_per_s=per_second, gflop_per_image=flops / 1e9, share_of_ceiling=per_second * flops / ceiling if ceiling else None,
-                             peak_mib=peak_memory(lambda: run(x), device) if name.startswith("torch") else None, difference=off))   # the other engines keep their memory
+            row = _engine_row(name, run, images[:b].contiguous(), model.device, budget, flops, ceilings)
+            rows.append(row | dict(difference=off))
             if made: made(rows[-1])
-            say(f"{name}, batch {b}: {t['median_ms']:.2f} ms (p95 {t['p95_ms']:.2f}), {per_second:.1f} images/s")
+            say(f"{name}, batch {b}: {row['median_ms']:.2f} ms (p95 {row['p95_ms']:.2f}), "
+                f"{row['images_per_s']:.1f} images/s")
     return rows
 
+# %% ../nbs/13_bench.ipynb #f8d0b6c2
+def _stages(model, scorer, images):
+    "{stage: function without arguments}; each works on what the stages before it gave"
+    x = images.float()
+    maps, found = scorer.maps(x)
+    stages = {"bytes to floats": lambda: images.float()}
+    if scorer.detector is not None:
+        for n, level in zip(model.config.detector_levels, scorer.parts[scorer.detector].levels):
+            if level.shrink is not None: stages[f"resize for level {n}"] = partial(level.resize, x)
+            stages[f"level {n}, with its resize"] = partial(level, x)
+        stages["levels fused"] = lambda: scorer.of_levels(found)
+    for name, part in zip(scorer.names, scorer.parts):
+        if name != "detector": stages[name] = partial(part, x)
+    def finished():
+        fused = scorer.fuse(maps)
+        return scorer.finish @ fused @ scorer.finish.T, top_mean(fused, scorer.share)
+    return stages | {"fuse, blur, score": finished, "all": lambda: scorer(images)}
+
+# %% ../nbs/13_bench.ipynb #e4eb40f9
 def bench_stages(
     model,    # GRAD
     batch=8,
     dtype=torch.float32,
     budget=2.,
 ):
-    "A row for each stage of scoring: bytes to floats, and for each level its resize and its network, then fusion with blur and maxima"
-    S, device, scorer, rows = model.config.image_size, model.device, Scorer(model, dtype), []
+    """A row for each stage of scoring: bytes to floats, and for each level its resize and its network,
+    then fusion with blur and maxima"""
+    size, scorer, rows = model.config.image_size, Scorer(model, dtype), []
     with torch.inference_mode():
-        images = torch.randint(0, 256, (batch, 3, S, S), dtype=torch.uint8, device=device)
-        x = images.float()
-        maps, found = scorer.maps(x)
-        parts = {"bytes to floats": lambda: images.float()}
-        if scorer.detector is not None:
-            for n, level in zip(model.config.detector_levels, scorer.parts[scorer.detector].levels):
-                if level.shrink is not None: parts[f"resize for level {n}"] = lambda level=level: level.resize(x)
-                parts[f"level {n}, with its resize"] = lambda level=level: level(x)
-            parts["levels fused"] = lambda: scorer.of_levels(found)
-        for name, part in zip(scorer.names, scorer.parts):
-            if name != "detector": parts[name] = lambda part=part: part(x)
-        def finished():
-            fused = scorer.fuse(maps)
-            return scorer.finish @ fused @ scorer.finish.T, top_mean(fused, scorer.share)
-        parts["fuse, blur, score"] = finished
-        parts["all"] = lambda: scorer(images)
-        for name, f in parts.items(): rows.append(dict(stage=name, gflop=count_flops(f) / 1e9, **time_call(f, device, budget)))
+        images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=model.device)
+        for name, f in _stages(model, scorer, images).items():
+            rows.append(dict(stage=name, gflop=count_flops(f) / 1e9, **time_call(f, model.device, budget)))
     return rows
 
-# %% ../nbs/13_bench.ipynb #f7d077b0
+# %% ../nbs/13_bench.ipynb #efc6db91
 SHIPPED = {  # name in tables -> (preset, changes)
     "instant": ("instant", dict(window_shift=0)),
     "instant, parts that move": ("instant", dict(window_shift=1)),
@@ -234,6 +315,7 @@ SHIPPED = {  # name in tables -> (preset, changes)
     "cpu": ("cpu", dict(window_shift=0)),
 }
 
+# %% ../nbs/13_bench.ipynb #f7d077b0
 def bench_presets(
     device,
     batches,
@@ -244,13 +326,21 @@ def bench_presets(
     names=None,     # of engines; None: all that run here
 ):
     "The rows of `bench_inference` for what the CPU's presets fuse, each with its `preset`"
-    import tempfile
     rows = []
     for name, (preset, changes) in presets.items():
         say(f"preset {name}")
         model = untrained(Config.preset(preset, **changes), device)
-        with tempfile.TemporaryDirectory() as tmp: rows += [dict(preset=name, **r) for r in bench_inference(model, batches, ceilings, tmp, budget, say=say, names=names)]
+        with tempfile.TemporaryDirectory() as tmp:
+            found = bench_inference(model, batches, ceilings, tmp, budget, say=say, names=names)
+        rows += [dict(preset=name, **row) for row in found]
     return rows
+
+# %% ../nbs/13_bench.ipynb #18c07a9d
+def _random_patchdiff(config, level, device):
+    "A PatchDiff of that level with the weights that it begins with"
+    from grad_kit.patchdiff import PatchDiff
+    model = PatchDiff(level, config.generator_width, config.generator_norm, config.coord_frequencies)
+    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 # %% ../nbs/13_bench.ipynb #5936fa60
 def bench_sampling(
@@ -265,30 +355,103 @@ def bench_sampling(
     budget=3.,
     compiled=False,
 ):
-    "A row for each precision: milliseconds a step of a batch, and what 1,000 images take at that rate, by Algorithm 2 and by the config's few steps"
-    from grad_kit.patchdiff import PatchDiff, noise_schedule, sample
-    batch, rows = batch or sampling_batch(size, device), []
-    model = PatchDiff(level, config.generator_width, config.generator_norm, config.coord_frequencies).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    """A row for each precision: milliseconds a step of a batch, and what 1,000 images take at that rate,
+    by Algorithm 2 and by the config's few steps"""
+    from grad_kit.patchdiff import noise_schedule, sample
+    batch, schedule, rows = batch or sampling_batch(size, device), noise_schedule(steps), []
+    model = _random_patchdiff(config, level, device)
     x, t = torch.randn(batch, 3, size, size, device=device), torch.full((batch,), 5, device=device)
     flops = count_flops(lambda: model(x, t))
     for name, dtype in dtypes.items():
         for how, net in [("", model)] + [(" compiled", torch.compile(model))] * compiled:
-            m = time_call(lambda: sample(net, batch, (size, size), noise_schedule(steps), batch=batch, device=device, dtype=dtype), device, budget, least=3, warm_up=1)
-            step = m["median_ms"] / steps
-            rows.append(dict(precision=name + how, level=level, size=size, width=config.generator_width, batch=batch, ms_per_step=step, gflop_per_step=flops / 1e9, share_of_ceiling=flops / (step / 1e3) / ceilings[name],
-                             minutes_1000_images_algorithm_2=config.timesteps * step * 1000 / batch / 6e4, minutes_1000_images_few_steps=config.sample_steps * step * 1000 / batch / 6e4, few_steps=config.sample_steps))
+            def paint():
+                return sample(net, batch, (size, size), schedule, batch=batch, device=device, dtype=dtype)
+            step = time_call(paint, device, budget, least=3, warm_up=1)["median_ms"] / steps
+            minutes_1000 = step * 1000 / batch / 6e4   # a step of them all
+            rows.append(dict(
+                precision=name + how,
+                level=level,
+                size=size,
+                width=config.generator_width,
+                batch=batch,
+                ms_per_step=step,
+                gflop_per_step=flops / 1e9,
+                share_of_ceiling=flops / (step / 1e3) / ceilings[name],
+                minutes_1000_images_algorithm_2=config.timesteps * minutes_1000,
+                minutes_1000_images_few_steps=config.sample_steps * minutes_1000,
+                few_steps=config.sample_steps,
+            ))
     return rows
 
+# %% ../nbs/13_bench.ipynb #a3550a38
 def per_step(
     run,    # run(n) makes n steps
     a, b,   # numbers of steps
     device,
 ):
     "Milliseconds a step, from the difference of two lengths: what happens once falls out"
-    def clock(n): start = time.perf_counter(); run(n); sync(device); return time.perf_counter() - start
+    def clock(n):
+        start = time.perf_counter()
+        run(n)
+        sync(device)
+        return time.perf_counter() - start
     run(a)                                   # warm-up
     return 1e3 * (clock(b) - clock(a)) / (b - a)
 
+# %% ../nbs/13_bench.ipynb #4a3f802f
+def _time_training(f, device, budget):
+    "Median milliseconds of `f`, which needs gradients"
+    f(); f(); sync(device)
+    times, end = [], time.perf_counter() + budget
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        f()
+        sync(device)
+        times.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(times))
+
+# %% ../nbs/13_bench.ipynb #2ec40560
+def _time_detector_step(config, positive, negative, device, dtype, budget):
+    "Milliseconds of a step on these patches, with full banks"
+    from grad_kit.detector import DetectorState, loss_and_gradients, training_step
+    state = DetectorState(config, device)
+    state.bank_pos.seen = state.bank_neg.seen = max(config.bank_size, config.negative_bank_size)
+    def loss(begun): return loss_and_gradients(state, positive, negative, config, dtype, begun=begun)
+    with torch.inference_mode(False): return _time_training(lambda: training_step(state, config, loss), device, budget)
+
+def _fixed_beta(config):
+    "The config with a beta_density that is not chosen: the choice is no part of a step"
+    return config.replace(beta_density=max(config.beta_density, 0.))
+
+# %% ../nbs/13_bench.ipynb #d792517a
+_TERMS = {  # of a detector's step, each on top of a step without any
+    "  networks and optimiser": {},
+    "  + feature loss, Eq. 5": dict(alpha_1=.1),
+    "  + gradient penalty, Eq. 6 (double backward)": dict(alpha_2=.1),
+    "  + weights from full banks, Eqs. 1, 2 and 4": dict(noisy_reweighting=True, tail_reweighting=True),
+}
+
+# %% ../nbs/13_bench.ipynb #fe308f0e
+def _detector_parts(config, size, device, dtype, budget):
+    "Yields (part of a detector's step, milliseconds)"
+    from grad_kit.augment import make_augment
+    from grad_kit.detector import draw_patches
+    k = len(config.contrastive_levels[0])
+    images = torch.rand(config.images_per_set, 3, size, size, device=device) * 2 - 1
+    augment = make_augment(config, False)
+    def sets(f): return (k + 2) * time_call(f, device, budget / 3)["median_ms"]
+    yield "  augment the images of a step", sets(lambda: augment(images))
+    yield "  cut the patches of a step", sets(lambda: draw_patches(images, config.patches))
+    positive, negative = draw_patches(images, config.patches), draw_patches(images, config.patches * (k + 1))
+    off = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False, detector_steps=10**6)
+    without = 0.
+    for what, term in _TERMS.items():
+        changed = _fixed_beta(config).replace(**off | term)
+        ms = _time_detector_step(changed, positive, negative, device, dtype, budget)
+        yield what, ms - without
+        if not term: without = ms
+
+# %% ../nbs/13_bench.ipynb #b403179d
 def bench_training(
     config,   # Config
     device,
@@ -299,73 +462,102 @@ def bench_training(
     say=print,
 ):
     "Rows of {what, precision, ms}: a step of each loop, and the parts of the detector's step apart"
-    from grad_kit.augment import make_augment
-    from grad_kit.detector import DetectorState, draw_patches, feature_loss, fit_detector, gradient_penalty, loss_and_gradients, training_step
+    from grad_kit.detector import fit_detector
     from grad_kit.patchdiff import fit_patchdiff
-    from grad_kit.reweight import patch_weights
-    size, k, rows = size or config.input_size(min(config.detector_levels)), len(config.contrastive_levels[0]), []
-    with seeded(0, "bench training"): normal, painted = torch.randint(0, 256, (32, 3, size, size), dtype=torch.uint8, device=device), [torch.randint(0, 256, (16, 3, size, size), dtype=torch.uint8, device=device) for _ in range(k)]
+    size, level = size or config.input_size(min(config.detector_levels)), config.contrastive_levels[0][-1]
+    def images(n): return torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, device=device)
+    with seeded(0, "bench training"): normal, painted = images(32), [images(16) for _ in config.contrastive_levels[0]]
+    rows = []
     def add(what, precision, ms):
-        rows.append(dict(what=what, precision=precision, ms=ms)); say(f"{what}, {precision}: {ms:.2f} ms")
+        rows.append(dict(what=what, precision=precision, ms=ms))
+        say(f"{what}, {precision}: {ms:.2f} ms")
     for name, dtype in dtypes.items():
-        n = config.contrastive_levels[0][-1]
-        add(f"PatchDiff level {n}, whole step", name, per_step(lambda s: fit_patchdiff(normal, n, config.replace(generator_steps=s), dtype=dtype, progress=False), *steps, device))
-        add("detector, whole step", name, per_step(lambda s: fit_detector(normal, painted, config.replace(detector_steps=s, beta_density=max(config.beta_density, 0.)), dtype=dtype, progress=False), *steps, device))
+        def generator(n):
+            fit_patchdiff(normal, level, config.replace(generator_steps=n), dtype=dtype, progress=False)
+        def detector(n):
+            fit_detector(normal, painted, _fixed_beta(config).replace(detector_steps=n), dtype=dtype, progress=False)
+        add(f"PatchDiff level {level}, whole step", name, per_step(generator, *steps, device))
+        add("detector, whole step", name, per_step(detector, *steps, device))
         with seeded(0, "bench parts"):
-            images, augment = torch.rand(config.images_per_set, 3, size, size, device=device) * 2 - 1, make_augment(config, False)
-            add("  augment the images of a step", name, (k + 2) * time_call(lambda: augment(images), device, budget / 3)["median_ms"])
-            add("  cut the patches of a step", name, (k + 2) * time_call(lambda: draw_patches(images, config.patches), device, budget / 3)["median_ms"])
-            positive, negative = draw_patches(images, config.patches), draw_patches(images, config.patches * (k + 1))
-            bare = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False, beta_density=max(config.beta_density, 0.), detector_steps=10**6)
-            last = 0.
-            for what, change in {"  networks and optimiser": {}, "  + feature loss, Eq. 5": dict(alpha_1=.1), "  + gradient penalty, Eq. 6 (double backward)": dict(alpha_2=.1), "  + weights from full banks, Eqs. 1, 2 and 4": dict(noisy_reweighting=True, tail_reweighting=True)}.items():
-                c = config.replace(**bare, **change) if not change else config.replace(**bare | change)
-                s = DetectorState(c, device)
-                s.bank_pos.seen = s.bank_neg.seen = max(c.bank_size, c.negative_bank_size)
-                with torch.inference_mode(False): ms = _time_training(lambda: training_step(s, c, lambda begun: loss_and_gradients(s, positive, negative, c, dtype, begun=begun)), device, budget)
-                add(what, name, ms - last)
-                if not change: last = ms
+            for what, ms in _detector_parts(config, size, device, dtype, budget): add(what, name, ms)
     return rows
 
-def _time_training(f, device, budget):
-    f(); f(); sync(device)
-    times, end = [], time.perf_counter() + budget
-    while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter(); f(); sync(device); times.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(times))
+# %% ../nbs/13_bench.ipynb #c40885ec
+def _growth(what, values, units, cost):
+    "Rows of {what, n, ms, per} over three sizes; `units(n)` is what the cost should be proportional to"
+    costs = [cost(n) for n in values]
+    smallest = costs[0] / units(values[0])
+    return [dict(what=what, n=n, ms=ms, per=(ms / units(n)) / smallest) for n, ms in zip(values, costs)]
 
+# %% ../nbs/13_bench.ipynb #95e0b276
+def _scoring_growth(config, device, budget):
+    "Rows of scoring, by images and by their side"
+    side = config.image_size
+    def score(model, n, size):
+        x = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, device=device)
+        return time_call(lambda: model(x), device, budget, 3)["median_ms"]
+    def windows(size):
+        "Four pixels apart at each level's size, but for a constant"
+        return sum((round(size * 34 / level) - 30) ** 2 for level in config.detector_levels)
+    scorer = Scorer(untrained(config, device))
+    def of_side(size): return score(Scorer(untrained(config.replace(image_size=size), device)), 2, size)
+    return [*_growth("score, images", (8, 16, 32), lambda n: n, lambda n: score(scorer, n, side)),
+            *_growth("score, image side", (side, 2 * side, 4 * side), windows, of_side)]
+
+# %% ../nbs/13_bench.ipynb #a4ffca16
+def _painting_growth(config, device, budget):
+    "Rows of painting, by images, by their side and by steps"
+    from grad_kit.patchdiff import noise_schedule, sample
+    net = _random_patchdiff(config, 9, device)
+    def paint(n=4, size=64, steps=4):
+        schedule, batch = noise_schedule(steps), sampling_batch(size, device)
+        def run(): return sample(net, n, (size, size), schedule, batch=batch, device=device)
+        return time_call(run, device, budget, 3, 1)["median_ms"]
+    return [*_growth("paint, images", (4, 8, 16), lambda n: n, lambda n: paint(n=n)),
+            *_growth("paint, image side", (64, 128, 256), lambda n: n * n, lambda n: paint(size=n)),
+            *_growth("paint, steps", (4, 8, 16), lambda n: n, lambda n: paint(steps=n))]
+
+# %% ../nbs/13_bench.ipynb #36d47430
 def bench_scaling(
     config,  # Config
     device,
     budget=1.,
 ):
-    "Rows of {what, n, ms, per}: cost over three sizes of images, pixels and steps; `per` is the cost a unit over that of the smallest size, 1 where cost is linear"
-    from grad_kit.patchdiff import PatchDiff, noise_schedule, sample
-    rows = []
-    def add(what, values, unit, f):
-        costs = [f(v) for v in values]
-        rows.extend(dict(what=what, n=v, ms=ms, per=(ms / unit(v)) / (costs[0] / unit(values[0]))) for v, ms in zip(values, costs))
-    scorer = Scorer(untrained(config, device))
-    S = config.image_size
-    def images(n, size): return torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, device=device)
-    add("score, images", (8, 16, 32), lambda n: n, lambda n: time_call(lambda x=images(n, S): scorer(x), device, budget, 3)["median_ms"])
-    def at_size(size):
-        s = Scorer(untrained(config.replace(image_size=size), device)); x = images(2, size)
-        return time_call(lambda: s(x), device, budget, 3)["median_ms"]
-    add("score, image side", (S, 2 * S, 4 * S), lambda n: sum((round(n * 34 / l) - 30) ** 2 for l in config.detector_levels), at_size)   # windows, four pixels apart, but for a constant
-    net = PatchDiff(9, config.generator_width, config.generator_norm, config.coord_frequencies).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    def paint(n=4, size=64, steps=4): return time_call(lambda: sample(net, n, (size, size), noise_schedule(steps), batch=sampling_batch(size, device), device=device), device, budget, 3, 1)["median_ms"]
-    add("paint, images", (4, 8, 16), lambda n: n, lambda n: paint(n=n))
-    add("paint, image side", (64, 128, 256), lambda n: n * n, lambda n: paint(size=n))
-    add("paint, steps", (4, 8, 16), lambda n: n, lambda n: paint(steps=n))
+    """Rows of {what, n, ms, per}: cost over three sizes of images, pixels and steps;
+    `per` is the cost a unit over that of the smallest size, 1 where cost is linear"""
     from grad_kit.detector import fit_detector
-    normal = images(8, 64)
-    def train(steps): start = time.perf_counter(); fit_detector(normal, [normal.flip(3)], config.replace(detector_steps=steps, beta_density=max(config.beta_density, 0.)), progress=False); sync(device); return 1e3 * (time.perf_counter() - start)
+    rows = _scoring_growth(config, device, budget) + _painting_growth(config, device, budget)
+    normal = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, device=device)
+    def train(steps):
+        start = time.perf_counter()
+        fit_detector(normal, [normal.flip(3)], _fixed_beta(config).replace(detector_steps=steps), progress=False)
+        sync(device)
+        return 1e3 * (time.perf_counter() - start)
     train(16)
-    add("train the detector, steps", (16, 32, 64), lambda n: n, train)
-    return rows
+    return rows + _growth("train the detector, steps", (16, 32, 64), lambda n: n, train)
 
 # %% ../nbs/13_bench.ipynb #55cf7f8a
+@contextmanager
+def _busy(n):
+    "So many processes that do nothing but compute, ended at the end"
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try: yield
+    finally:
+        for p in others:
+            p.kill()
+            p.wait()
+
+# %% ../nbs/13_bench.ipynb #935a94e2
+@contextmanager
+def _thread_variable():
+    "GRAD_KIT_THREADS, to be set freely within; afterwards it is what it was"
+    before = os.environ.get("GRAD_KIT_THREADS")
+    try: yield
+    finally:
+        os.environ.pop("GRAD_KIT_THREADS", None)
+        if before: os.environ["GRAD_KIT_THREADS"] = before
+
+# %% ../nbs/13_bench.ipynb #778b8975
 def bench_beside(
     config,            # Config whose detector is trained
     busy=(0, 1, 2),    # numbers of processes that compute beside it
@@ -374,43 +566,45 @@ def bench_beside(
 ):
     "Rows of {busy, threads: \"all\" or \"by load\", used: list of numbers, steps_per_s}, on the CPU"
     from grad_kit.detector import fit_detector
-    size, rows, before = config.input_size(min(config.detector_levels)), [], os.environ.get("GRAD_KIT_THREADS")
+    size, k, rows = config.input_size(min(config.detector_levels)), len(config.contrastive_levels[0]), []
     with seeded(0, "bench beside"): x = torch.randint(0, 256, (16, 3, size, size), dtype=torch.uint8)
-    def run(): fit_detector(x, [x.flip(3)] * len(config.contrastive_levels[0]), config.replace(detector_steps=16, beta_density=max(config.beta_density, 0.)), progress=False)
+    def run(): fit_detector(x, [x.flip(3)] * k, _fixed_beta(config).replace(detector_steps=16), progress=False)
+    def steps_per_second():
+        steps, start = 0, time.time()
+        while not steps or time.time() - start < budget:
+            run()
+            steps += 16
+        return steps / (time.time() - start)
     run()
-    try:
+    with _thread_variable():
         for n in busy:
-            others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
-            try:
+            with _busy(n):
                 for name in ("all", "by load"):
                     os.environ.pop("GRAD_KIT_THREADS", None)
                     if name == "all": os.environ["GRAD_KIT_THREADS"] = str(torch.get_num_threads())
-                    with threads.minded() as used:
-                        steps, start = 0, time.time()
-                        while not steps or time.time() - start < budget: run(); steps += 16
-                        rows.append(dict(busy=n, threads=name, used=sorted(used.used), steps_per_s=steps / (time.time() - start)))
-                    say(f"beside {n} busy processes, threads {name} {rows[-1]['used']}: {rows[-1]['steps_per_s']:.2f} detector steps/s")
-            finally:
-                for p in others: p.kill(); p.wait()
-    finally:
-        os.environ.pop("GRAD_KIT_THREADS", None)
-        if before: os.environ["GRAD_KIT_THREADS"] = before
+                    with threads.minded() as watched: rate = steps_per_second()
+                    rows.append(dict(busy=n, threads=name, used=sorted(watched.used), steps_per_s=rate))
+                    say(f"beside {n} busy processes, threads {name} {rows[-1]['used']}: {rate:.2f} detector steps/s")
     return rows
 
 # %% ../nbs/13_bench.ipynb #12eff229
 class _Peer(torch.nn.Module):
-    "An anomalib model behind the same contract: uint8 (B,3,256,256) -> map and score; its mean and deviation of colours, and nothing of anomalib's Lightning parts"
+    """An anomalib model behind the same contract: uint8 (B,3,256,256) -> map and score;
+    its mean and deviation of colours, and nothing of anomalib's Lightning parts"""
     def __init__(self, net, dtype):
         super().__init__()
         self.net, self.dtype = net, dtype
-        self.register_buffer("mean", torch.tensor([.485, .456, .406])[:, None, None] * 255); self.register_buffer("std", torch.tensor([.229, .224, .225])[:, None, None] * 255)
+        self.register_buffer("mean", torch.tensor([.485, .456, .406])[:, None, None] * 255)
+        self.register_buffer("std", torch.tensor([.229, .224, .225])[:, None, None] * 255)
+
     def forward(self, images):
         x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32): out = self.net(x)
         return out.anomaly_map.reshape(len(images), 256, 256).float(), out.pred_score.reshape(-1).float()
 
-def peer_models():
-    "{name: function that makes anomalib's network with random weights at 256 x 256}; raises `GradKitError` where anomalib cannot be imported"
+# %% ../nbs/13_bench.ipynb #31502166
+def _anomalib():
+    "The classes of anomalib that the peers are made of; raises `GradKitError` where it cannot be imported"
     try:
         from anomalib.models.image.draem.torch_model import DraemModel
         from anomalib.models.image.efficient_ad.torch_model import EfficientAdModel, EfficientAdModelSize
@@ -419,25 +613,67 @@ def peer_models():
         from anomalib.models.image.patchcore.torch_model import PatchcoreModel
         from anomalib.models.image.reverse_distillation.anomaly_map import AnomalyMapGenerationMode
         from anomalib.models.image.reverse_distillation.torch_model import ReverseDistillationModel
-    except (ImportError, RuntimeError) as e: raise GradKitError(f"anomalib cannot be imported here ({type(e).__name__}: {str(e).splitlines()[0]}); it needs a torchvision that fits this torch: `make bench` builds such an environment") from e
-    def efficient_ad(size):
-        m = EfficientAdModel(teacher_out_channels=384, model_size=size, padding=False, pad_maps=True)
-        for p in m.mean_std.values(): p.data.fill_(.5)                       # set, or its normalisation is skipped
-        for key, p in m.quantiles.items(): p.data.fill_(.9 if key.startswith("qb") else .1)
-        return m
-    def patchcore():
-        m = PatchcoreModel(layers=["layer2", "layer3"], backbone="wide_resnet50_2", pre_trained=False, num_neighbors=9)
-        m.memory_bank = torch.randn(21_400, 1536)                            # a tenth of the 1,024 features of each of bottle's 209 images
-        return m
-    def padim():
-        m = PadimModel(backbone="resnet18", layers=["layer1", "layer2", "layer3"], pre_trained=False)
-        m.gaussian.mean, m.gaussian.inv_covariance = torch.randn(100, 4096), torch.randn(4096, 100, 100)
-        return m
-    return {"PaDiM (ResNet-18)": padim, "FastFlow (ResNet-18)": lambda: FastflowModel(input_size=(256, 256), backbone="resnet18", pre_trained=False, flow_steps=8),
-            "EfficientAD-S": lambda: efficient_ad(EfficientAdModelSize.S), "EfficientAD-M": lambda: efficient_ad(EfficientAdModelSize.M),
-            "Reverse Distillation (WRN-50)": lambda: ReverseDistillationModel(backbone="wide_resnet50_2", input_size=(256, 256), layers=["layer1", "layer2", "layer3"], anomaly_map_mode=AnomalyMapGenerationMode.ADD, pre_trained=False),
-            "PatchCore (WRN-50, 10 %)": patchcore, "DRAEM": lambda: DraemModel(sspcab=False)}
+    except (ImportError, RuntimeError) as e:
+        raise GradKitError(f"anomalib cannot be imported here ({type(e).__name__}: {str(e).splitlines()[0]}); it needs "
+                           "a torchvision that fits this torch: `make bench` builds such an environment") from e
+    return SimpleNamespace(
+        Draem=DraemModel, FastFlow=FastflowModel, Padim=PadimModel, PatchCore=PatchcoreModel,
+        EfficientAd=EfficientAdModel, EfficientAdSize=EfficientAdModelSize,
+        ReverseDistillation=ReverseDistillationModel, MapMode=AnomalyMapGenerationMode)
 
+# %% ../nbs/13_bench.ipynb #85c9dd60
+def _efficient_ad(lib, size):
+    model = lib.EfficientAd(teacher_out_channels=384, model_size=size, padding=False, pad_maps=True)
+    for p in model.mean_std.values(): p.data.fill_(.5)                       # set, or its normalisation is skipped
+    for key, p in model.quantiles.items(): p.data.fill_(.9 if key.startswith("qb") else .1)
+    return model
+
+def _patchcore(lib):
+    layers = ["layer2", "layer3"]
+    model = lib.PatchCore(layers=layers, backbone="wide_resnet50_2", pre_trained=False, num_neighbors=9)
+    model.memory_bank = torch.randn(21_400, 1536)   # a tenth of the 1,024 features of each of bottle's 209 images
+    return model
+
+# %% ../nbs/13_bench.ipynb #90705d67
+def _padim(lib):
+    model = lib.Padim(backbone="resnet18", layers=["layer1", "layer2", "layer3"], pre_trained=False)
+    model.gaussian.mean, model.gaussian.inv_covariance = torch.randn(100, 4096), torch.randn(4096, 100, 100)
+    return model
+
+# %% ../nbs/13_bench.ipynb #300a53b9
+def peer_models():
+    """{name: function that makes anomalib's network with random weights at 256 x 256};
+    raises `GradKitError` where anomalib cannot be imported"""
+    lib, size = _anomalib(), (256, 256)
+    def fastflow(): return lib.FastFlow(input_size=size, backbone="resnet18", pre_trained=False, flow_steps=8)
+    def reverse_distillation():
+        return lib.ReverseDistillation(
+            backbone="wide_resnet50_2", input_size=size, layers=["layer1", "layer2", "layer3"],
+            anomaly_map_mode=lib.MapMode.ADD, pre_trained=False)
+    return {
+        "PaDiM (ResNet-18)": partial(_padim, lib),
+        "FastFlow (ResNet-18)": fastflow,
+        "EfficientAD-S": partial(_efficient_ad, lib, lib.EfficientAdSize.S),
+        "EfficientAD-M": partial(_efficient_ad, lib, lib.EfficientAdSize.M),
+        "Reverse Distillation (WRN-50)": reverse_distillation,
+        "PatchCore (WRN-50, 10 %)": partial(_patchcore, lib),
+        "DRAEM": lambda: lib.Draem(sspcab=False),
+    }
+
+# %% ../nbs/13_bench.ipynb #0af44cf5
+def _time_peer(peer, images, device, budget, seconds_an_image):
+    "`time_call` of a peer that takes about so long an image"
+    if seconds_an_image * len(images) > 5: return time_call(lambda: peer(images), device, 0., least=1, warm_up=0)
+    return time_call(lambda: peer(images), device, budget, least=3, warm_up=1)
+
+def _first_line(error): return str(error).splitlines()[0]
+
+def _peer_flops(name, net, image, device, say):
+    "FLOPs of an image, None where torch cannot count them"
+    try: return count_flops(lambda: _Peer(net, torch.float32).to(device)(image))
+    except RuntimeError as e: say(f"{name}: operations not counted ({_first_line(e)})")
+
+# %% ../nbs/13_bench.ipynb #6bf25b51
 def bench_peers(
     device,
     batches,
@@ -446,29 +682,81 @@ def bench_peers(
     say=print,
 ):
     "A row for each peer, precision and batch; what fails is said and left out"
-    rows, S = [], 256
+    rows = []
     for name, make in peer_models().items():
-        with seeded(0, "peer", name): net = make().eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-        x = torch.randint(0, 256, (max(batches), 3, S, S), dtype=torch.uint8, device=device)
-        try: flops = count_flops(lambda: _Peer(net, torch.float32).to(device)(x[:1]))
-        except RuntimeError as e: say(f"{name}: operations not counted ({str(e).splitlines()[0]})"); flops = None
+        with seeded(0, "peer", name):
+            net = make().eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        images = torch.randint(0, 256, (max(batches), 3, 256, 256), dtype=torch.uint8, device=device)
+        flops = _peer_flops(name, net, images[:1], device, say)
         for precision, dtype in dtypes.items():
-            peer, each = _Peer(net, dtype).to(device), 0.   # each: seconds an image, as far as known
+            peer, seconds_an_image = _Peer(net, dtype).to(device), 0.   # as far as known
             for b in batches:
-                part, long = x[:b].contiguous(), each * b > 5
-                try: t = time_call(lambda: peer(part), device, 0. if long else budget, least=1 if long else 3, warm_up=0 if long else 1)
-                except RuntimeError as e: say(f"{name}, {precision}, batch {b}: left out ({str(e).splitlines()[0]})"); continue
-                each = t["median_ms"] / 1e3 / b
-                rows.append(dict(peer=name, precision=precision, batch=b, **t, images_per_s=b / (t["median_ms"] / 1e3), gflop_per_image=flops and flops / 1e9, peak_mib=peak_memory(lambda: peer(part), device)))
+                batch = images[:b].contiguous()
+                try: t = _time_peer(peer, batch, device, budget, seconds_an_image)
+                except RuntimeError as e:
+                    say(f"{name}, {precision}, batch {b}: left out ({_first_line(e)})")
+                    continue
+                seconds_an_image = t["median_ms"] / 1e3 / b
+                rows.append(dict(
+                    peer=name,
+                    precision=precision,
+                    batch=b,
+                    **t,
+                    images_per_s=b / (t["median_ms"] / 1e3),
+                    gflop_per_image=flops and flops / 1e9,
+                    peak_mib=peak_memory(lambda: peer(batch), device),
+                ))
                 say(f"{name}, {precision}, batch {b}: {t['median_ms']:.2f} ms")
     return rows
 
+# %% ../nbs/13_bench.ipynb #3cf362b3
+def _scoring_parts(model, batches, dtypes, ceilings, quick, compiled, budget, say):
+    "{part of `bench`: function that measures it}, of scoring"
+    def inference():
+        with tempfile.TemporaryDirectory() as tmp:
+            return bench_inference(model, batches, ceilings, tmp, budget, compiled, say=say)
+    def presets():
+        chosen = {k: SHIPPED[k] for k in ("instant", "cpu_ad")} if quick else SHIPPED
+        return bench_presets(model.device, batches, ceilings, chosen, budget, say)
+    def stages():
+        batch = max(batches[:2])
+        return [dict(precision=name, batch=batch, **row)
+                for name, dtype in dtypes.items() for row in bench_stages(model, batch, dtype, budget / 3)]
+    return dict(inference=inference, presets=presets, stages=stages)
+
 # %% ../nbs/13_bench.ipynb #ffcc8a0e
+def _training_parts(train, small, device, dtypes, ceilings, quick, compiled, budget, say):
+    "{part of `bench`: function that measures it}, of painting and training"
+    def sampling():
+        level, size = max(train.contrastive_levels[0]), train.input_size(min(train.detector_levels))
+        return bench_sampling(train, level, size, device, dtypes, ceilings, budget=budget, compiled=compiled)
+    def training():
+        steps = (8, 24) if quick else (16, 80)
+        return bench_training(train, device, dtypes, budget=budget, steps=steps, say=say)
+    def beside():   # the load is looked at once a second
+        return bench_beside(small, budget=6. if budget >= 1 else budget, say=say)
+    def scaling():
+        return bench_scaling(Config.preset("quick", image_size=128, detector_width=.5), device, budget / 3)
+    on_cpu = dict(beside=beside) if device.type == "cpu" else {}
+    return dict(sampling=sampling, training=training, **on_cpu, scaling=scaling)
+
+# %% ../nbs/13_bench.ipynb #d562eaf8
 def machine(device):
     "What the numbers were measured on"
-    import platform
-    return dict(device=device_name(device), cores=os.cpu_count(), torch=torch.__version__, python=platform.python_version(), grad_kit=__version__)
+    return dict(device=device_name(device), cores=os.cpu_count(), torch=torch.__version__,
+                python=platform.python_version(), grad_kit=__version__)
 
+def _ceilings_text(ceilings):
+    "What stands above the tables: nothing runs faster than this"
+    return "ceiling of matrix products: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in ceilings.items())
+
+def _what_is_trained(device):
+    "The paper's settings on a GPU; on a CPU a preset for one, with every term of the loss"
+    if device.type == "cuda": return Config.preset("mvtec_ad")
+    all_terms = dict(alpha_1=.1, alpha_2=.1, noisy_reweighting=True, tail_reweighting=True, beta_density=1.)
+    return Config.preset("cpu_ad", **all_terms)
+
+# %% ../nbs/13_bench.ipynb #8b393d10
 def bench(
     config=None,        # Config whose scoring is measured; None: the paper's three levels at 256 px
     train=None,         # Config whose training and sampling are measured; None: "mvtec_ad" on a GPU, "cpu_ad" else
@@ -482,80 +770,143 @@ def bench(
     say=print,
 ):
     "Everything measured in one run, as a dict ready for JSON"
-    import tempfile
     device = pick_device(device)
     compiled = device.type == "cuda" if compiled is None else compiled
-    beside = train or Config.preset("demo")   # small steps, which suffer most
-    config, train = config or Config(), train or Config.preset("mvtec_ad" if device.type == "cuda" else "cpu_ad", **(dict() if device.type == "cuda" else dict(alpha_1=.1, alpha_2=.1, noisy_reweighting=True, tail_reweighting=True, beta_density=1.)))
+    small = train or Config.preset("demo")   # small steps suffer most beside others
+    config, train = config or Config(), train or _what_is_trained(device)
     batches, budget = tuple(b for b in batches if not quick or b <= 8), budget or (1. if quick else 3.)
-    dtypes = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if pick_dtype("auto", device) is torch.bfloat16 else {})
-    start, parts = time.time(), only or ("inference", "presets", "stages", "sampling", "training", "beside", "scaling")
+    dtypes = {"float32": torch.float32}
+    if pick_dtype("auto", device) is torch.bfloat16: dtypes["bfloat16"] = torch.bfloat16
+    start = time.time()
     ceilings = {name: matmul_ceiling(device, dtype, budget / 3) for name, dtype in dtypes.items()}
-    say("ceiling of matrix products: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in ceilings.items()))
+    say(_ceilings_text(ceilings))
     out = dict(**machine(device), ceilings=ceilings, config=config.to_dict(), train_config=train.to_dict())
-    model = untrained(config, device)
-    with tempfile.TemporaryDirectory() as tmp:
-        if "inference" in parts: out["inference"] = bench_inference(model, batches, ceilings, tmp, budget, compiled, say=say)
-    if "presets" in parts: out["presets"] = bench_presets(device, batches, ceilings, {k: SHIPPED[k] for k in ("instant", "cpu_ad")} if quick else SHIPPED, budget, say)
-    if "stages" in parts: out["stages"] = [dict(precision=name, batch=max(batches[:2]), **row) for name, dtype in dtypes.items() for row in bench_stages(model, max(batches[:2]), dtype, budget / 3)]
-    if "sampling" in parts: out["sampling"] = bench_sampling(train, max(train.contrastive_levels[0]), train.input_size(min(train.detector_levels)), device, dtypes, ceilings, budget=budget, compiled=compiled)
-    if "training" in parts: out["training"] = bench_training(train, device, dtypes, budget=budget, steps=(8, 24) if quick else (16, 80), say=say)
-    if "beside" in parts and device.type == "cpu": out["beside"] = bench_beside(beside, budget=6. if budget >= 1 else budget, say=say)   # the load is looked at once a second
-    if "scaling" in parts: out["scaling"] = bench_scaling(Config.preset("quick", image_size=128, detector_width=.5), device, budget / 3)
+    parts = _scoring_parts(untrained(config, device), batches, dtypes, ceilings, quick, compiled, budget, say)
+    parts |= _training_parts(train, small, device, dtypes, ceilings, quick, compiled, budget, say)
+    for name, measure in parts.items():
+        if not only or name in only: out[name] = measure()
     if peers: out["peers"] = bench_peers(device, batches, dtypes, budget, say)
     return out | dict(seconds=round(time.time() - start, 1))
+
+# %% ../nbs/13_bench.ipynb #514556e7
+def _ms(x): return None if x is None else f"{x:.3g}" if x < 10 else f"{x:.1f}"
+
+def _share(x): return None if x is None else f"{100 * x:.0f} %"
+
+def _inference_table(r):
+    c = r["config"]
+    title = (f"Scoring: levels {', '.join(map(str, c['detector_levels']))}, {c['image_size']} px, "
+             f"width {c['detector_width']:g}, {r['inference'][0]['gflop_per_image']:.3g} GFLOP an image; "
+             "bytes in, map and score out, synchronised")
+    def row(x):
+        memory = None if x["peak_mib"] is None else f"{x['peak_mib']:.0f}"
+        return [x["engine"], x["batch"], _ms(x["median_ms"]), _ms(x["p95_ms"]), f"{x['images_per_s']:.1f}",
+                _share(x["share_of_ceiling"]), memory, f"{x['difference']:.0e}"]
+    columns = ["engine", "batch", "median ms", "p95 ms", "images/s", "of ceiling", "peak MiB", "off by"]
+    return title, [row(x) for x in r["inference"]], columns
+
+# %% ../nbs/13_bench.ipynb #c1e0f30d
+def _presets_table(r):
+    title = ("Scoring by what the presets for a CPU fuse, 200 normal images kept, ms a batch "
+             "(off: how far scores lie from float32 torch's)")
+    rows = [[x["preset"], x["engine"], x["batch"], _ms(x["median_ms"]), _ms(x["p95_ms"]), f"{x['images_per_s']:.1f}",
+             f"{x['difference']:.0e}"] for x in r["presets"]]
+    return title, rows, ["preset", "engine", "batch", "median ms", "p95 ms", "images/s", "off"]
+
+def _stages_table(r):
+    rows = [[x["precision"], x["stage"], _ms(x["median_ms"]), f"{x['gflop']:.2f}"] for x in r["stages"]]
+    return f"Stages of scoring, batch {r['stages'][0]['batch']}", rows, ["precision", "stage", "median ms", "GFLOP"]
+
+# %% ../nbs/13_bench.ipynb #d4230c53
+def _times_faster(peer, ours, torch_only):
+    "How many times faster the fastest of our engines is at the peer's precision and batch, as text"
+    def counts(x):
+        if torch_only and (not x["engine"].startswith("torch") or "compiled" in x["engine"]): return False
+        return x["batch"] == peer["batch"] and x["engine"].split()[-1] == peer["precision"]
+    times = [x["median_ms"] for x in ours if counts(x)]
+    return f"{peer['median_ms'] / min(times):.2f}" if times else None
+
+# %% ../nbs/13_bench.ipynb #05066904
+def _peers_table(r):
+    ours = {"three detectors": r.get("inference", [])}
+    for x in r.get("presets", []): ours.setdefault(x["preset"], []).append(x)
+    kinds = [(name, torch_only) for name, rows in ours.items() if rows for torch_only in (True, False)]
+    title = ("Peers (anomalib, random weights, 256 x 256, the same contract), and how many times faster ours are "
+             "at the same precision: by torch alone, and by the fastest engine")
+    rows = [[x["peer"], x["precision"], x["batch"], _ms(x["median_ms"]),
+             x["gflop_per_image"] and f"{x['gflop_per_image']:.1f}",
+             *(_times_faster(x, ours[name], torch_only) for name, torch_only in kinds)] for x in r["peers"]]
+    columns = ["peer", "precision", "batch", "median ms", "GFLOP/image"]
+    return title, rows, [*columns, *(f"{name}: {'torch' if torch_only else 'fastest'}" for name, torch_only in kinds)]
+
+# %% ../nbs/13_bench.ipynb #7f882fa6
+def _sampling_table(r):
+    def row(x):
+        return [x["precision"], x["level"], x["size"], x["width"], x["batch"], _ms(x["ms_per_step"]),
+                _share(x["share_of_ceiling"]), f"{x['minutes_1000_images_algorithm_2']:.1f}",
+                f"{x['minutes_1000_images_few_steps']:.1f} ({x['few_steps']} steps)"]
+    columns = ["precision", "level", "side", "width", "batch", "ms a step", "of ceiling", "min. for 1,000 images",
+               "with few steps"]
+    return "Painting contrastive images", [row(x) for x in r["sampling"]], columns
+
+def _training_table(r):
+    rows = [[x["what"], x["precision"], _ms(x["ms"])] for x in r["training"]]
+    return f"Training steps, {r['train_config']['patches']} patches a set", rows, ["what", "precision", "ms"]
+
+# %% ../nbs/13_bench.ipynb #4e1cc912
+def _beside_table(r):
+    title = "Training a detector (preset demo, if none was named) beside busy processes, steps a second"
+    rows = [[x["busy"], x["threads"], ", ".join(map(str, x["used"])), f"{x['steps_per_s']:.2f}"] for x in r["beside"]]
+    return title, rows, ["busy processes", "threads", "used", "steps/s"]
+
+def _scaling_table(r):
+    title = "Cost over three sizes; the last column is the cost a unit over that of the smallest size"
+    rows = [[x["what"], x["n"], _ms(x["ms"]), f"{x['per']:.2f}"] for x in r["scaling"]]
+    return title, rows, ["what", "size", "ms", "cost a unit"]
+
+# %% ../nbs/13_bench.ipynb #9e06e331
+_TABLES = dict(inference=_inference_table, presets=_presets_table, stages=_stages_table, peers=_peers_table,
+               sampling=_sampling_table, training=_training_table, beside=_beside_table, scaling=_scaling_table)
 
 def bench_tables(
     r,  # what `bench` returned
 ):
     "Its tables as text"
-    def ms(x): return None if x is None else f"{x:.3g}" if x < 10 else f"{x:.1f}"
-    def share(x): return None if x is None else f"{100 * x:.0f} %"
-    out = [f"{r['device']}, {r['cores']} cores, torch {r['torch']}; ceiling of matrix products: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in r["ceilings"].items())]
-    if "inference" in r:
-        c = r["config"]
-        out += [f"Scoring: levels {', '.join(map(str, c['detector_levels']))}, {c['image_size']} px, width {c['detector_width']:g}, {r['inference'][0]['gflop_per_image']:.3g} GFLOP an image; bytes in, map and score out, synchronised",
-                format_table([[x["engine"], x["batch"], ms(x["median_ms"]), ms(x["p95_ms"]), f"{x['images_per_s']:.1f}", share(x["share_of_ceiling"]), None if x["peak_mib"] is None else f"{x['peak_mib']:.0f}", f"{x['difference']:.0e}"] for x in r["inference"]],
-                             ["engine", "batch", "median ms", "p95 ms", "images/s", "of ceiling", "peak MiB", "off by"])]
-    if "presets" in r:
-        out += ["Scoring by what the presets for a CPU fuse, 200 normal images kept, ms a batch (off: how far scores lie from float32 torch's)",
-                format_table([[x["preset"], x["engine"], x["batch"], ms(x["median_ms"]), ms(x["p95_ms"]), f"{x['images_per_s']:.1f}", f"{x['difference']:.0e}"] for x in r["presets"]], ["preset", "engine", "batch", "median ms", "p95 ms", "images/s", "off"])]
-    if "stages" in r: out += [f"Stages of scoring, batch {r['stages'][0]['batch']}", format_table([[x["precision"], x["stage"], ms(x["median_ms"]), f"{x['gflop']:.2f}"] for x in r["stages"]], ["precision", "stage", "median ms", "GFLOP"])]
-    if "peers" in r:
-        ours = {"three detectors": r.get("inference", [])} | {p: [x for x in r["presets"] if x["preset"] == p] for p in dict.fromkeys(x["preset"] for x in r.get("presets", []))}
-        def ratio(x, rows, torch_only):
-            "How many times faster the fastest of our engines is at the peer's precision and batch"
-            times = [y["median_ms"] for y in rows if y["batch"] == x["batch"] and y["engine"].split()[-1] == x["precision"] and (not torch_only or y["engine"].startswith("torch") and "compiled" not in y["engine"])]
-            return f"{x['median_ms'] / min(times):.2f}" if times else None
-        kinds = [(name, only) for name, rows in ours.items() if rows for only in (True, False)]
-        out += ["Peers (anomalib, random weights, 256 x 256, the same contract), and how many times faster ours are at the same precision: by torch alone, and by the fastest engine",
-                format_table([[x["peer"], x["precision"], x["batch"], ms(x["median_ms"]), x["gflop_per_image"] and f"{x['gflop_per_image']:.1f}", *(ratio(x, ours[name], only) for name, only in kinds)] for x in r["peers"]],
-                             ["peer", "precision", "batch", "median ms", "GFLOP/image", *(f"{name}: {'torch' if only else 'fastest'}" for name, only in kinds)])]
-    if "sampling" in r: out += ["Painting contrastive images", format_table([[x["precision"], x["level"], x["size"], x["width"], x["batch"], ms(x["ms_per_step"]), share(x["share_of_ceiling"]), f"{x['minutes_1000_images_algorithm_2']:.1f}", f"{x['minutes_1000_images_few_steps']:.1f} ({x['few_steps']} steps)"] for x in r["sampling"]],
-                             ["precision", "level", "side", "width", "batch", "ms a step", "of ceiling", "min. for 1,000 images", "with few steps"])]
-    if "training" in r: out += [f"Training steps, {r['train_config']['patches']} patches a set", format_table([[x["what"], x["precision"], ms(x["ms"])] for x in r["training"]], ["what", "precision", "ms"])]
-    if "beside" in r: out += ["Training a detector (preset demo, if none was named) beside busy processes, steps a second", format_table([[x["busy"], x["threads"], ", ".join(map(str, x["used"])), f"{x['steps_per_s']:.2f}"] for x in r["beside"]], ["busy processes", "threads", "used", "steps/s"])]
-    if "scaling" in r: out += ["Cost over three sizes; the last column is the cost a unit over that of the smallest size", format_table([[x["what"], x["n"], ms(x["ms"]), f"{x['per']:.2f}"] for x in r["scaling"]], ["what", "size", "ms", "cost a unit"])]
+    out = [f"{r['device']}, {r['cores']} cores, torch {r['torch']}; {_ceilings_text(r['ceilings'])}"]
+    for part, table in _TABLES.items():
+        if part not in r: continue
+        title, rows, columns = table(r)
+        out += [title, format_table(rows, columns)]
     return "\n\n".join(out)
 
+# %% ../nbs/13_bench.ipynb #43ed7e70
+_NAMED_BY = dict(inference=("engine", "batch"), stages=("precision", "stage"), sampling=("precision",),
+                 training=("what", "precision"))   # part -> the fields that name its rows
+
+def _times(part, result):
+    "{name of a row: milliseconds}"
+    def ms(row): return next(row[k] for k in ("median_ms", "ms_per_step", "ms") if k in row)
+    return {tuple(row[k] for k in _NAMED_BY[part]): ms(row) for row in result.get(part, [])}
+
+# %% ../nbs/13_bench.ipynb #62085b79
 def against_reference(
     now,        # what `bench` returned
     reference,  # what it returned earlier on the same machine
     tolerance=1.3,  # slower than so many times the reference is a regression
 ):
-    "(table as text, list of what became slower): times over the reference's, each divided by its run's own matrix-product time, so that a busy machine does not count. Raises `GradKitError` for another machine"
+    """(table as text, list of what became slower): times over the reference's, each divided by its run's own
+    matrix-product time, so that a busy machine does not count. Raises `GradKitError` for another machine"""
     for key in ("device", "cores"):
-        if now[key] != reference.get(key): raise GradKitError(f"the reference was measured on {key} '{reference.get(key)}', but this is '{now[key]}'; measure a reference here first")
-    keys = dict(inference=("engine", "batch"), stages=("precision", "stage"), sampling=("precision",), training=("what", "precision"))
+        if now[key] != reference.get(key):
+            raise GradKitError(f"the reference was measured on {key} '{reference.get(key)}', but this is '{now[key]}'; "
+                               "measure a reference here first")
+    busy = reference["ceilings"]["float32"] / now["ceilings"]["float32"]
     rows, slower = [], []
-    for part, names in keys.items():
-        old = {tuple(x[n] for n in names): x for x in reference.get(part, [])}
-        for x in now.get(part, []):
-            key = tuple(x[n] for n in names)
-            if key not in old: continue
-            a, b = (next(y[k] for k in ("median_ms", "ms_per_step", "ms") if k in y) for y in (x, old[key]))
-            if min(a, b) < .5: continue                                        # too short to judge
-            busy = reference["ceilings"]["float32"] / now["ceilings"]["float32"]
-            rows.append([part, ", ".join(map(str, key)).strip(), f"{b:.3g}", f"{a:.3g}", f"{a / b / busy:.2f}"])
-            if a / b / busy > tolerance: slower.append(f"{part}: {', '.join(map(str, key)).strip()} takes {a / b / busy:.2f} times as long")
+    for part in _NAMED_BY:
+        before = _times(part, reference)
+        for key, ms in _times(part, now).items():
+            if key not in before or min(ms, before[key]) < .5: continue        # new, or too short to judge
+            name, ratio = ", ".join(map(str, key)).strip(), ms / before[key] / busy
+            rows.append([part, name, f"{before[key]:.3g}", f"{ms:.3g}", f"{ratio:.2f}"])
+            if ratio > tolerance: slower.append(f"{part}: {name} takes {ratio:.2f} times as long")
     return format_table(rows, ["part", "what", "then, ms", "now, ms", "ratio"]), slower

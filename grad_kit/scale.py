@@ -12,116 +12,190 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 
-from .core import FLIPS, Config, GradKitError, atomic_write, run_lock, read_json, seeded, user_path, write_json
+from .core import GradKitError, atomic_write, read_json, run_lock, user_path, write_json
 from .data import Item, on_threads, frame_image, read_dataset, read_image, resize_images
 
+# %% ../nbs/14_scale.ipynb #1673a913
+def _last_line(error):
+    "The last line of what went wrong, in a worker or here"
+    error = getattr(error, "cause", None) or error
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
+
 # %% ../nbs/14_scale.ipynb #35f66ecf
+def _join(ray, address, cpus):
+    "Join the cluster, or start one on this machine"
+    local = dict(num_cpus=cpus, include_dashboard=False) if address is None else {}
+    try: ray.init(address, **local, log_to_driver=False, logging_level="ERROR")
+    except Exception as e:   # Ray's own errors, and whatever the system says where its processes cannot start
+        said = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        if address is None:
+            raise GradKitError(f"Ray cannot start on this machine ({said}); free memory and space in /tmp, "
+                               "or name a running cluster with --address") from e
+        raise GradKitError(f"no Ray cluster answers at '{address}' ({said}); start one with `ray start --head`, "
+                           "or leave the address out to work on this machine") from e
+
+# %% ../nbs/14_scale.ipynb #e6082f02
 @contextmanager
 def cluster(
-    address=None,  # of a running Ray cluster ("auto", "ray://HOST:10001"); None: the one that is joined already, or Ray's own on this machine, stopped at the end
+    address=None,  # of a cluster ("auto", "ray://HOST:10001"); None: the one joined, else one here, stopped at the end
     cpus=None,     # cores of the local one; None: all
 ):
     "Ray, joined or started; raises `GradKitError` where the extra `scale` is missing or no cluster answers"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")                    # nothing is reported anywhere
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try: import ray
-    except ImportError as e: raise GradKitError("working on several machines needs Ray, which is not installed; say pip install 'grad_kit[scale]'") from e
-    mine = not ray.is_initialized()
-    if mine:
-        try: ray.init(address, **(dict(num_cpus=cpus, include_dashboard=False) if address is None else {}), log_to_driver=False, logging_level="ERROR")
-        except Exception as e:   # Ray's own errors, and whatever the system says where its processes cannot start
-            said = (str(e).strip().splitlines() or [type(e).__name__])[0]
-            if address is None: raise GradKitError(f"Ray cannot start on this machine ({said}); free memory and space in /tmp, or name a running cluster with --address") from e
-            raise GradKitError(f"no Ray cluster answers at '{address}' ({said}); start one with `ray start --head`, or leave the address out to work on this machine") from e
+    except ImportError as e:
+        raise GradKitError("working on several machines needs Ray, which is not installed; "
+                           "say pip install 'grad_kit[scale]'") from e
+    joined_here = not ray.is_initialized()
+    if joined_here: _join(ray, address, cpus)
     try: yield ray
     finally:
-        if mine: ray.shutdown()
+        if joined_here: ray.shutdown()
 
-# %% ../nbs/14_scale.ipynb #39965a19
-def _device(device, gpu_share): return "cpu" if device == "auto" and not gpu_share else device
+# %% ../nbs/14_scale.ipynb #286c015a
+def _device(device, gpu_share):
+    "The CPU for a task that has no share of a GPU, unless one is named"
+    return "cpu" if device == "auto" and not gpu_share else device
 
-def _said(error):
-    "The last line of what went wrong, in a worker or here"
-    error = getattr(error, "cause", None) or error
-    return (str(error).strip().splitlines() or [repr(error)])[-1]
-
-def _begun(folder, config, seed, stages, device):
+def _begin(folder, config, seed, stages, device):
+    "(unfitted model, its normal images) of a task, as `GRAD.fit` begins"
     from grad_kit.grad import GRAD
     warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
-    model, ds = GRAD(config, seed, device), read_dataset(folder)
-    return model, ds, model.begin(ds, stages, 60, False)[0]
+    model = GRAD(config, seed, device)
+    return model, model.begin(read_dataset(folder), stages, 60, False)[0]
 
+# %% ../nbs/14_scale.ipynb #39965a19
 def _paint(folder, config, seed, stages, device, n, size):
-    "The contrastive images of one PatchDiff level and size, into `stages`. Tasks return their seconds by name, with those of the tasks they needed"
+    """The contrastive images of one PatchDiff level and size, into `stages`.
+    Tasks return their seconds by name, with those of the tasks they needed"""
     start = time.time()
-    model, _, normal = _begun(folder, config, seed, stages, device)
+    model, normal = _begin(folder, config, seed, stages, device)
     model.paint(normal, n, size)
     return {f"paint {n} {size}": time.time() - start}
 
+def _seconds(tasks):
+    "One {task: seconds} of those that several tasks returned"
+    return {name: seconds for task in tasks for name, seconds in task.items()}
+
+# %% ../nbs/14_scale.ipynb #07e460aa
 def _train(folder, config, seed, stages, device, levels, *painted):
     "The detector of these levels, into `stages`, once its images are there"
     start = time.time()
-    model, _, normal = _begun(folder, config, seed, stages, device)
+    model, normal = _begin(folder, config, seed, stages, device)
     for level in levels:
-        model.contrastive_[level] = {n: model.paint(normal, n, config.contrast_size(level)) for n in config.contrastive_levels[config.detector_levels.index(level)]}
+        size, contrastive = config.contrast_size(level), config.contrastive_levels[config.detector_levels.index(level)]
+        model.contrastive_[level] = {n: model.paint(normal, n, size) for n in contrastive}
     model.train_detector(normal, levels)
-    return {k: s for task in painted for k, s in task.items()} | {f"train {levels}": time.time() - start}
+    return _seconds(painted) | {f"train {levels}": time.time() - start}
 
+# %% ../nbs/14_scale.ipynb #c6d98860
 def _measure(folder, config, seed, stages, device, file, *trained):
     "Calibrated, scored and measured: one cell of `ablate`, into `file`"
     from grad_kit.ablate import run_cell
     warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
     start = time.time()
     cell = run_cell(read_dataset(folder), config, seed, stages, device)
-    before = {k: s for task in trained for k, s in task.items()}
-    write_json(file, cell | dict(seconds=round(sum(before.values()) + time.time() - start, 1)))   # of all its tasks, on whichever machines
+    seconds = sum(_seconds(trained).values()) + time.time() - start
+    write_json(file, cell | dict(seconds=round(seconds, 1)))
 
+# %% ../nbs/14_scale.ipynb #c96671fc
 def _cells(folders, config, seeds, out):
     "{(category, seed): (Config, file of its finished cell)}; each category is read once"
     from grad_kit.ablate import check_distinct, cell_file
     check_distinct(seeds)
     files = {}
     for category, folder in folders.items():
-        ds, c = read_dataset(folder), config[category] if isinstance(config, dict) else config
-        for seed in seeds: files[category, seed] = c, cell_file(ds, c, seed, Path(out)/category)
+        dataset, settings = read_dataset(folder), config[category] if isinstance(config, dict) else config
+        for seed in seeds: files[category, seed] = settings, cell_file(dataset, settings, seed, Path(out)/category)
     return files
 
+# %% ../nbs/14_scale.ipynb #3c45a889
 def plan(
     folders,  # {category: folder}, seen alike by every worker
     config,   # Config, or {category: Config}
     seeds,
     out,      # shared run folder
 ):
-    "The tasks of a sweep: {name: (category, function, arguments after the device, names of the tasks it needs)}; what is finished in `out` is left out. Raises `GradKitError` for data that cannot be read and for a seed named twice"
+    """The tasks of a sweep: {name: (category, function, arguments after the device, names of the tasks it needs)};
+    what is finished in `out` is left out.
+    Raises `GradKitError` for data that cannot be read and for a seed named twice"""
     return _plan(folders, _cells(folders, config, seeds, out), out)
 
+# %% ../nbs/14_scale.ipynb #5fc13ad9
 def _plan(folders, cells, out):
-    from grad_kit.grad import GRAD
+    "`plan`, for these cells"
     tasks = {}
-    for (category, seed), (c, file) in cells.items():
+    for (category, seed), (config, file) in cells.items():
         if file.exists(): continue
-        def add(what, f, *rest, needs=()):
-            name = f"{category}, seed {seed}, {what}"
-            tasks[name] = (category, f, (str(folders[category]), c, seed, str(Path(out)/category/f"stages-{seed}")), rest, needs)
-            return name
-        trained, painted = [], {}
-        for levels in GRAD(c, seed, "cpu").detector_groups():
-            needs = []
-            for level in levels:
-                for n in c.contrastive_levels[c.detector_levels.index(level)]:
-                    key = n, c.contrast_size(level)
-                    if key not in painted: painted[key] = add(f"paint level {n} at {key[1]} px", _paint, *key)
-                    needs.append(painted[key])
-            trained.append(add(f"train level {', '.join(map(str, levels))}", _train, levels, needs=tuple(dict.fromkeys(needs))))
-        add("measure", _measure, str(file), needs=tuple(trained))
+        stages = str(Path(out)/category/f"stages-{seed}")
+        tasks |= _cell_tasks(category, (str(folders[category]), config, seed, stages), file)
     return tasks
 
+# %% ../nbs/14_scale.ipynb #261c0bc0
+def _cell_tasks(category, first, file):
+    "The tasks of one category and seed; `first` are the arguments of each: folder, Config, seed and stages"
+    from grad_kit.grad import GRAD
+    _, config, seed, _ = first
+    tasks, trained, painted = {}, [], {}
+    def add(what, f, *rest, needs=()):
+        name = f"{category}, seed {seed}, {what}"
+        tasks[name] = category, f, first, rest, needs
+        return name
+    for levels in GRAD(config, seed, "cpu").detector_groups():
+        needs = []
+        for level in levels:
+            for n in config.contrastive_levels[config.detector_levels.index(level)]:
+                key = n, config.contrast_size(level)
+                if key not in painted: painted[key] = add(f"paint level {n} at {key[1]} px", _paint, *key)
+                needs.append(painted[key])
+        names = ", ".join(map(str, levels))
+        trained.append(add(f"train level {names}", _train, levels, needs=tuple(dict.fromkeys(needs))))
+    add("measure", _measure, str(file), needs=tuple(trained))
+    return tasks
+
+# %% ../nbs/14_scale.ipynb #79da301e
+def _table(tasks, done, failed, start):
+    "How far each category is"
+    from grad_kit.metrics import format_table
+    kinds = {"painted": _paint, "trained": _train, "measured": _measure}
+    def count(category, f):
+        names = [name for name, task in tasks.items() if task[0] == category and task[1] is f]
+        n_failed = sum(name in failed for name in names)
+        n_done = sum(name in done and name not in failed for name in names)
+        return f"{n_done}/{len(names)}" + (f" ({n_failed} failed)" if n_failed else "")
+    categories = dict.fromkeys(task[0] for task in tasks.values())
+    rows = [[c, *(count(c, f) for f in kinds.values())] for c in categories]
+    return format_table(rows, [f"{time.time() - start:.0f} s", *kinds])
+
+# %% ../nbs/14_scale.ipynb #a6d4958d
+def _run(ray, tasks, device, show, **options):
+    "Run tasks, each after those it needs; {name: why it failed}. An interruption ends those that run"
+    remote = {f: ray.remote(f).options(**options) for f in (_paint, _train, _measure)}
+    refs, failed, start = {}, {}, time.time()
+    for name, (_, f, first, rest, needs) in tasks.items():
+        refs[name] = remote[f].remote(*first, device, *rest, *(refs[n] for n in needs))
+    names, waiting = {ref: name for name, ref in refs.items()}, list(refs.values())
+    try:
+        if show: show(_table(tasks, set(), failed, start))
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1)
+            for ref in done:
+                try: ray.get(ref)
+                except ray.exceptions.RayError as e: failed[names[ref]] = _last_line(e)
+            if show: show(_table(tasks, set(tasks) - {names[ref] for ref in waiting}, failed, start))
+    finally:
+        for ref in waiting: ray.cancel(ref, force=True)
+    return failed
+
+# %% ../nbs/14_scale.ipynb #d36b13c1
 def sweep(
     folders,       # {category: folder}, seen alike by every worker
     config,        # Config, or {category: Config}
     seeds=(0, 1, 2),
-    out="runs/sweep",  # run folder, seen alike by every worker; a folder a category, as `reproduce` writes and reads them
+    out="runs/sweep",  # run folder, seen alike by every worker; in it a folder a category, as `reproduce` has them
     address=None,  # as for `cluster`
     gpu_share=0.,  # of a GPU a task takes: 0.5 puts two on each; 0: none, tasks run on CPUs
     cpus=1,        # cores a task takes
@@ -129,54 +203,42 @@ def sweep(
     retries=3,     # times that a task is begun again after its worker is lost; a fit goes on from its last checkpoint
     show=print,    # told of the table, each time it changes
 ):
-    "Every category and seed as tasks, a PatchDiff level, then a detector, then the measurement; {category: cells}. Raises `GradKitError` at once for data that cannot be read, and where a task fails, when the others have ended; what is finished stays, and the same call goes on"
+    """Every category and seed as tasks, a PatchDiff level, then a detector, then the measurement; {category: cells}.
+    Raises `GradKitError` at once for data that cannot be read, and where a task fails, when the others have ended;
+    what is finished stays, and the same call goes on"""
     device = _device(device, gpu_share)
     with run_lock(out), cluster(address) as ray:
         cells = _cells(folders, config, seeds, out)
         tasks = _plan(folders, cells, out)
-        remote = {f: ray.remote(f).options(num_cpus=cpus, num_gpus=gpu_share, max_retries=retries, retry_exceptions=False) for f in (_paint, _train, _measure)}
-        refs = {}
-        for name, (_, f, first, rest, needs) in tasks.items(): refs[name] = remote[f].remote(*first, device, *rest, *(refs[n] for n in needs))
-        names, waiting, failed, start = {r: n for n, r in refs.items()}, list(refs.values()), {}, time.time()
-        try:
-            if show: show(_table(tasks, set(), failed, start))
-            while waiting:
-                done, waiting = ray.wait(waiting, num_returns=1)
-                for ref in done:
-                    try: ray.get(ref)
-                    except ray.exceptions.RayError as e: failed[names[ref]] = _said(e)
-                if show: show(_table(tasks, set(tasks) - {names[r] for r in waiting}, failed, start))
-        finally:
-            for ref in waiting: ray.cancel(ref, force=True)
+        failed = _run(ray, tasks, device, show, num_cpus=cpus, num_gpus=gpu_share, max_retries=retries,
+                      retry_exceptions=False)
         if failed:
-            name, said = next(iter(failed.items()))   # later ones fail because of it
-            raise GradKitError(f"{len(failed)} of {len(tasks)} tasks failed, first '{name}': {said}; put that right and say the same again: what is finished is kept")
-    return {category: [read_json(cells[category, s][1]) | dict(variant="paper") for s in seeds] for category in folders}
-
-def _table(tasks, done, failed, start):
-    "How far each category is"
-    from grad_kit.metrics import format_table
-    kinds = {"painted": _paint, "trained": _train, "measured": _measure}
-    def cell(category, f):
-        mine = [n for n, t in tasks.items() if t[0] == category and t[1] is f]
-        return f"{sum(n in done and n not in failed for n in mine)}/{len(mine)}" + (f" ({sum(n in failed for n in mine)} failed)" if any(n in failed for n in mine) else "")
-    categories = dict.fromkeys(t[0] for t in tasks.values())
-    return format_table([[c, *(cell(c, f) for f in kinds.values())] for c in categories], [f"{time.time() - start:.0f} s", *kinds])
+            name, why = next(iter(failed.items()))   # later ones fail because of it
+            raise GradKitError(f"{len(failed)} of {len(tasks)} tasks failed, first '{name}': {why}; "
+                               "put that right and say the same again: what is finished is kept")
+    def finished(category, seed): return read_json(cells[category, seed][1]) | dict(variant="paper")
+    return {category: [finished(category, seed) for seed in seeds] for category in folders}
 
 # %% ../nbs/14_scale.ipynb #f1bbb19f
+def _fetch(uri):
+    "The bytes of a URI"
+    from pyarrow import ArrowInvalid
+    from pyarrow.fs import FileSystem
+    try: system, inside = FileSystem.from_uri(uri)
+    except ArrowInvalid:   # a scheme that Arrow does not know: fsspec's (http, https, ...)
+        import fsspec
+        with fsspec.open(uri, "rb") as f: return f.read()
+    with system.open_input_stream(inside) as f: return f.read()
+
+# %% ../nbs/14_scale.ipynb #d713e6ec
 def _read(path):
     "The bytes of a file or URI; raises `GradKitError`"
-    try:
-        if "://" not in path: return Path(path).read_bytes()
-        from pyarrow import ArrowInvalid
-        from pyarrow.fs import FileSystem
-        try: system, inside = FileSystem.from_uri(path)
-        except ArrowInvalid:   # a scheme that Arrow does not know: fsspec's (http, https, ...)
-            import fsspec
-            with fsspec.open(path, "rb") as f: return f.read()
-        with system.open_input_stream(inside) as f: return f.read()
-    except (OSError, ValueError, ImportError) as e: raise GradKitError(f"'{path}' cannot be read ({getattr(e, 'strerror', None) or _said(e)}); look whether it is there for every worker") from e
+    try: return _fetch(path) if "://" in path else Path(path).read_bytes()
+    except (OSError, ValueError, ImportError) as e:
+        why = getattr(e, "strerror", None) or _last_line(e)
+        raise GradKitError(f"'{path}' cannot be read ({why}); look whether it is there for every worker") from e
 
+# %% ../nbs/14_scale.ipynb #73070dd8
 def _column(k): return f"level_{k}" if isinstance(k, int) else f"scorer_{k}"
 
 class _Score:
@@ -186,30 +248,162 @@ class _Score:
         self.model, self.precision, self.maps = GRAD.load(model, device), precision, maps
 
     def __call__(self, batch):
-        import pyarrow as pa
-        paths, c, good, pixels = list(batch["path"]), self.model.config, [], []
-        error = [None] * len(paths)
-        def load(path):
-            try:
-                item = Item(read_image(path, _read(path), c.bit_depth), "test", name=path)
-                self.model.check_size(item)
-                return resize_images(torch.from_numpy(frame_image(item.pixels(), c.frame).copy()).permute(2, 0, 1)[None], c.image_size)
-            except GradKitError as e: return str(e)
-        for i, x in enumerate(on_threads(load, paths)):
-            if isinstance(x, str): error[i] = x
-            else: pixels.append(x); good.append(i)
-        n = len(error)
-        out = {"path": paths, "image_score": np.full(n, np.nan, np.float32), "alarm": np.full(n, None, object), "error": [e or "" for e in error]}   # no image, no decision
-        levels = {_column(k): np.full(n, np.nan, np.float32) for k in self.model.scorer(self.precision).columns}
-        maps = [b""] * n
-        if good:
-            r = self.model.score_pixels(torch.cat(pixels), len(pixels), self.precision)
-            out["image_score"][good], out["alarm"][good] = r.image_score.numpy(), r.label.numpy()
-            for k, v in (r.scorer_score | r.level_score).items(): levels[_column(k)][good] = v.numpy()
-            for i, m in zip(good, r.anomaly_map.numpy().astype(np.float16)) if self.maps else (): maps[i] = m.tobytes()
-        out["alarm"] = pa.array([None if a is None else bool(a) for a in out["alarm"]], pa.bool_())
-        return pa.table(out | ({"anomaly_map": pa.array(maps, pa.binary())} if self.maps else {}) | levels)
+        paths, pixels, good = list(batch["path"]), [], []
+        errors = [""] * len(paths)
+        for i, loaded in enumerate(on_threads(self.load, paths)):
+            if isinstance(loaded, str): errors[i] = loaded
+            else:
+                pixels.append(loaded)
+                good.append(i)
+        return self.table(paths, errors, good, pixels)
 
+# %% ../nbs/14_scale.ipynb #01e2986e
+@patch
+def load(self:_Score, path):
+    "The pixels of an image as the model takes them, or why there are none"
+    config = self.model.config
+    try:
+        item = Item(read_image(path, _read(path), config.bit_depth), "test", name=path)
+        self.model.check_size(item)
+        pixels = torch.from_numpy(frame_image(item.pixels(), config.frame).copy()).permute(2, 0, 1)
+        return resize_images(pixels[None], config.image_size)
+    except GradKitError as e: return str(e)
+
+# %% ../nbs/14_scale.ipynb #3b6e8f1a
+@patch
+def table(self:_Score, paths, errors, good, pixels):
+    "The Arrow table of a batch; `good` says which of the paths the pixels are of"
+    import pyarrow as pa
+    n = len(paths)
+    scores, alarms, maps = np.full(n, np.nan, np.float32), np.full(n, None, object), [b""] * n
+    others = {_column(k): np.full(n, np.nan, np.float32) for k in self.model.scorer(self.precision).columns}
+    if good:
+        result = self.model.score_pixels(torch.cat(pixels), len(pixels), self.precision)
+        scores[good], alarms[good] = result.image_score.numpy(), result.label.numpy()
+        for k, v in (result.scorer_score | result.level_score).items(): others[_column(k)][good] = v.numpy()
+        if self.maps:
+            for i, m in zip(good, result.anomaly_map.numpy().astype(np.float16)): maps[i] = m.tobytes()
+    alarms = pa.array([None if alarm is None else bool(alarm) for alarm in alarms], pa.bool_())
+    columns = {"path": paths, "image_score": scores, "alarm": alarms, "error": errors}
+    if self.maps: columns["anomaly_map"] = pa.array(maps, pa.binary())
+    return pa.table(columns | others)
+
+# %% ../nbs/14_scale.ipynb #c49a42f7
+def _image_list(images, say):
+    "Absolute paths and URIs of what is to be scored; raises `GradKitError` where there is nothing, or the same twice"
+    if isinstance(images, (str, Path)):
+        root = user_path(images)
+        if not root.is_dir():
+            raise GradKitError(f"there is no folder '{root}'; name a folder of images, or give a list of files or URIs")
+        dataset = read_dataset(root, "score")   # what grad_score finds, and no more
+        if say and dataset.passed_over: say(f"passed over: {dataset.passed_over}")
+        images = [item.image for item in dataset.items]
+    images = [p if "://" in p else str(Path(p).resolve()) for p in map(str, images)]
+    if not images: raise GradKitError("there are no images to score; name a folder that holds some")
+    if len(set(images)) < len(images):
+        raise GradKitError(f"{len(images) - len(set(images))} images are listed more than once; list each once")
+    return images
+
+# %% ../nbs/14_scale.ipynb #6678dbc5
+def _checked(model, images, say, **counts):
+    "`_image_list`, once the model could be read and each of the counts is None or at least 1"
+    from grad_kit.grad import GRAD, threshold_for
+    whole = GRAD.load(model, "cpu")
+    images = _image_list(images, say)
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
+    try: threshold_for(whole.holdout_scores_, whole.config.false_alarm_rate)
+    except GradKitError as e:
+        if say: say(f"no promise for alarm: {e}")
+    return images
+
+# %% ../nbs/14_scale.ipynb #55c47b24
+def _worker_count(ray, gpu_share):
+    "As many workers as the GPUs hold, or one a core but one"
+    resources = ray.cluster_resources()
+    return max(1, int(resources.get("GPU", 0) / gpu_share if gpu_share else resources.get("CPU", 2) - 1))
+
+# %% ../nbs/14_scale.ipynb #894a92e7
+def _model_hash(folder):
+    "12 hex digits that name a model by the content of its own files, whatever else lies in its folder"
+    folder = user_path(folder)
+    files = ["manifest.json", *sorted(map(str, read_json(folder/"manifest.json").get("files", ())))]
+    content = b"".join(f.encode() + hashlib.sha256((folder/f).read_bytes()).digest() for f in files)
+    return hashlib.sha256(content).hexdigest()[:12]
+
+# %% ../nbs/14_scale.ipynb #7dee13a2
+def _scored(file, about):
+    """Paths that a part holds scores of. Rows without one are taken out of it: their images are tried again.
+    Raises `GradKitError` for a part that is broken, or another model's"""
+    import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+    try:
+        part = pq.ParquetFile(file)
+        made_by = json.loads((part.schema_arrow.metadata or {}).get(b"grad_kit", b"null"))
+        table = part.read(["path", "error"])
+    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as e:
+        raise GradKitError(f"'{file}' is broken or no part of scores ({_last_line(e)}); "
+                           "remove it, or name another folder") from e
+    if made_by != about:
+        raise GradKitError(f"'{file}' holds scores {made_by or 'of unknown origin'}, but {about} are asked for; "
+                           "name another folder, or remove what is in this one")
+    good = pc.equal(table["error"], "")
+    if not pc.all(good).as_py():
+        with atomic_write(file) as tmp, pq.ParquetWriter(tmp, part.schema_arrow) as rows:
+            for batch in part.iter_batches(): rows.write_batch(batch.filter(pc.equal(batch["error"], "")))
+    return table["path"].filter(good).to_pylist()
+
+# %% ../nbs/14_scale.ipynb #076fb1a7
+def _batches(scored, name):
+    "The tables of a Ray data set as they come; raises `GradKitError` where they stop coming"
+    from ray.exceptions import RayError
+    try: yield from scored.iter_batches(batch_size=4096, batch_format="pyarrow")
+    except RayError as e:
+        raise GradKitError(f"the scoring of '{name}' stopped ({_last_line(e)}); "
+                           "the parts before it are kept, and the same call goes on") from e
+
+# %% ../nbs/14_scale.ipynb #7a6123be
+def _write_part(scored, wanted, path, about):
+    "Write one part whole or not at all, each wanted image once; the number that could not be read"
+    import pyarrow.parquet as pq
+    rows, seen, failed = None, [], 0
+    with atomic_write(path) as tmp:
+        for table in _batches(scored, path.name):
+            table = table.replace_schema_metadata({b"grad_kit": json.dumps(about).encode()})
+            if rows is None: rows = pq.ParquetWriter(tmp, table.schema)
+            rows.write_table(table)
+            seen += table["path"].to_pylist()
+            failed += sum(error != "" for error in table["error"].to_pylist())
+        if rows is not None: rows.close()
+        if sorted(seen) != sorted(wanted):
+            raise GradKitError(f"{len(seen)} rows came back for {len(wanted)} images "
+                               f"({len(set(wanted) - set(seen))} missing); '{path.name}' is not kept, "
+                               "say the same again")
+    return failed
+
+# %% ../nbs/14_scale.ipynb #3707b370
+def _left_to_score(images, out, about):
+    "(images without a score in `out`, number of the next part)"
+    parts = sorted(out.glob("scores-*.parquet"))
+    have = {path for file in parts for path in _scored(file, about)}
+    return [p for p in images if p not in have], 1 + max((int(file.stem.split("-")[1]) for file in parts), default=-1)
+
+# %% ../nbs/14_scale.ipynb #8200d025
+def _score_part(ray, paths, batch, n_workers, gpu_share, worker):
+    "A Ray data set of the scores of these images; `worker` are the arguments of `_Score`"
+    blocks = max(1, min(len(paths) // batch, 4 * n_workers))
+    names = ray.data.from_items([{"path": p} for p in paths], override_num_blocks=blocks)
+    return names.map_batches(
+        _Score,
+        fn_constructor_args=worker,
+        batch_size=batch,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=n_workers),
+        num_gpus=gpu_share or None,
+        num_cpus=None if gpu_share else 1,
+    )
+
+# %% ../nbs/14_scale.ipynb #9b213ba8
 def score_many(
     model,         # folder that `GRAD.save` or grad_fit wrote, seen alike by every worker
     images,        # a folder, searched in depth; or a list of files or URIs (s3://..., gs://...)
@@ -224,79 +418,24 @@ def score_many(
     part=20_000,   # images a Parquet part: what an interrupted run loses at most
     say=print,     # told of progress
 ):
-    """Score any number of images: Parquet rows of path, image_score, alarm (null where there is no image), a score for each scorer and detector level, `error` (empty, or why an image could not be read; the same call tries it again) and, if asked, the map. Memory does not grow with their number.
-    Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model, and where `out` holds scores of another model, precision or choice of maps"""
-    from grad_kit.grad import GRAD, threshold_for
-    whole = GRAD.load(model, "cpu")   # what is wrong with it is said before any worker starts
-    out = user_path(out)
-    if isinstance(images, (str, Path)):
-        root = user_path(images)
-        if not root.is_dir(): raise GradKitError(f"there is no folder '{root}'; name a folder of images, or give a list of files or URIs")
-        ds = read_dataset(root, "score")   # what grad_score finds, and no more
-        if say and ds.passed_over: say(f"passed over: {ds.passed_over}")
-        images = [it.image for it in ds.items]
-    images = [p if "://" in p else str(Path(p).resolve()) for p in map(str, images)]
-    if not images: raise GradKitError("there are no images to score; name a folder that holds some")
-    if len(set(images)) < len(images): raise GradKitError(f"{len(images) - len(set(images))} images are listed more than once; list each once")
-    for name, value in ("batch", batch), ("part", part), ("workers", workers):
-        if value is not None and value < 1: raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
-    try: threshold_for(whole.holdout_scores_, whole.config.false_alarm_rate)
-    except GradKitError as e:
-        if say: say(f"no promise for alarm: {e}")
-    device = _device(device, gpu_share)
+    """Score any number of images: Parquet rows of path, image_score, alarm (null where there is no image),
+    a score for each scorer and detector level, `error` (empty, or why an image could not be read;
+    the same call tries it again) and, if asked, the map. Memory does not grow with their number.
+    Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model,
+    and where `out` holds scores of another model, precision or choice of maps"""
+    images, out = _checked(model, images, say, batch=batch, part=part, workers=workers), user_path(out)
     start, failed = time.time(), 0
+    worker = str(model), _device(device, gpu_share), precision, maps
     about = dict(model=_model_hash(model), precision=precision, maps=maps)
     with run_lock(out), cluster(address) as ray:
         import ray.data
         ray.data.DataContext.get_current().enable_progress_bars = False
-        parts = sorted(out.glob("scores-*.parquet"))
-        have = {p for file in parts for p in _scored(file, about)}
-        todo = [p for p in images if p not in have]
-        n_workers = workers or max(1, int((ray.cluster_resources().get("GPU", 0) / gpu_share) if gpu_share else ray.cluster_resources().get("CPU", 2) - 1))
-        number = 1 + max((int(file.stem.split("-")[1]) for file in parts), default=-1)
+        todo, number = _left_to_score(images, out, about)
+        n_workers = workers or _worker_count(ray, gpu_share)
         for i in range(0, len(todo), part):
-            some = todo[i:i + part]
-            scored = ray.data.from_items([{"path": p} for p in some], override_num_blocks=max(1, min(len(some) // batch, 4 * n_workers))).map_batches(
-                _Score, fn_constructor_args=(str(model), device, precision, maps), batch_size=batch, batch_format="numpy", compute=ray.data.ActorPoolStrategy(size=n_workers), num_gpus=gpu_share or None, num_cpus=None if gpu_share else 1)
-            failed += _write_part(scored, some, out/f"scores-{number:06d}.parquet", about)
-            number += 1
-            if say: say(f"{min(i + part, len(todo)):,} of {len(todo):,} images scored, {(i + len(some)) / (time.time() - start):.0f} a second")
+            paths = todo[i:i + part]
+            scored = _score_part(ray, paths, batch, n_workers, gpu_share, worker)
+            failed += _write_part(scored, paths, out/f"scores-{number + i // part:06d}.parquet", about)
+            n, rate = i + len(paths), (i + len(paths)) / (time.time() - start)
+            if say: say(f"{n:,} of {len(todo):,} images scored, {rate:.0f} a second")
     return dict(scored=len(todo), kept=len(images) - len(todo), failed=failed, seconds=round(time.time() - start, 1))
-
-def _model_hash(folder):
-    "12 hex digits that name a model by the content of its own files, whatever else lies in its folder"
-    folder = user_path(folder)
-    files = ["manifest.json", *sorted(map(str, read_json(folder/"manifest.json").get("files", ())))]
-    return hashlib.sha256(b"".join(f.encode() + hashlib.sha256((folder/f).read_bytes()).digest() for f in files)).hexdigest()[:12]
-
-def _scored(file, about):
-    "Paths that a part holds scores of. Rows without one are taken out of it: their images are tried again. Raises `GradKitError` for a part that is broken, or another model's"
-    import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
-    try:
-        part = pq.ParquetFile(file)
-        of = json.loads((part.schema_arrow.metadata or {}).get(b"grad_kit", b"null"))
-        table = part.read(["path", "error"])
-    except (pa.ArrowInvalid, OSError, KeyError, ValueError) as e: raise GradKitError(f"'{file}' is broken or no part of scores ({_said(e)}); remove it, or name another folder") from e
-    if of != about: raise GradKitError(f"'{file}' holds scores {of or 'of unknown origin'}, but {about} are asked for; name another folder, or remove what is in this one")
-    good = pc.equal(table["error"], "")
-    if not pc.all(good).as_py():
-        with atomic_write(file) as tmp, pq.ParquetWriter(tmp, part.schema_arrow) as rows:
-            for batch in part.iter_batches(): rows.write_batch(batch.filter(pc.equal(batch["error"], "")))
-    return table["path"].filter(good).to_pylist()
-
-def _write_part(scored, wanted, path, about):
-    "Write one part whole or not at all, each wanted image once; the number that could not be read"
-    import pyarrow.parquet as pq
-    from ray.exceptions import RayError
-    def tables():
-        try: yield from scored.iter_batches(batch_size=4096, batch_format="pyarrow")
-        except RayError as e: raise GradKitError(f"the scoring of '{path.name}' stopped ({_said(e)}); the parts before it are kept, and the same call goes on") from e
-    rows, seen, failed = None, [], 0
-    with atomic_write(path) as tmp:
-        for table in tables():
-            table = table.replace_schema_metadata({b"grad_kit": json.dumps(about).encode()})
-            if rows is None: rows = pq.ParquetWriter(tmp, table.schema)
-            rows.write_table(table); seen += table["path"].to_pylist(); failed += sum(e != "" for e in table["error"].to_pylist())
-        if rows is not None: rows.close()
-        if sorted(seen) != sorted(wanted): raise GradKitError(f"{len(seen)} rows came back for {len(wanted)} images ({len(set(wanted) - set(seen))} missing); '{path.name}' is not kept, say the same again")
-    return failed

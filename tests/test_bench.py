@@ -20,28 +20,38 @@ def test_flops_are_counted_and_memory_is_seen():
     assert 10 <= t["median_ms"] <= t["p95_ms"] and t["rounds"] >= 3
     used = peak_memory(lambda: torch.ones(64 * 2**18).sum(), cpu)   # 64 MiB of floats
     assert used is None or 60 < used < 100, used
-    test_close(count_flops(lambda: PatchDetector()(torch.zeros(1, 5, 34, 34))) / 2e6, sum(o * i * k * k * s * s for i, o, k, s in ((5, 64, 4, 16), (64, 128, 4, 7), (128, 256, 3, 5), (256, 512, 3, 3), (512, 256, 3, 1), (256, 256, 1, 1), (256, 256, 1, 1), (256, 1, 1, 1))) / 1e6, 1e-6)
+    # channels in, channels out, kernel, positions along a side
+    layers = ((5, 64, 4, 16), (64, 128, 4, 7), (128, 256, 3, 5), (256, 512, 3, 3), (512, 256, 3, 1),
+              (256, 256, 1, 1), (256, 256, 1, 1), (256, 1, 1, 1))
+    by_hand = sum(o * i * k * k * s * s for i, o, k, s in layers)
+    test_close(count_flops(lambda: PatchDetector()(torch.zeros(1, 5, 34, 34))) / 2e6, by_hand / 1e6, 1e-6)
 
 
 def test_work_beside_others_is_measured_and_ended():
-    rows = bench_beside(Config.preset("quick", detector_width=.125, patches=4), busy=(0, 1), budget=.1, say=lambda text: None)
-    test_eq([(r["busy"], r["threads"]) for r in rows], [(0, "all"), (0, "by load"), (1, "all"), (1, "by load")]); assert all(r["steps_per_s"] > 0 and r["used"] for r in rows)
+    small = Config.preset("quick", detector_width=.125, patches=4)
+    rows = bench_beside(small, busy=(0, 1), budget=.1, say=lambda text: None)
+    test_eq([(r["busy"], r["threads"]) for r in rows], [(n, how) for n in (0, 1) for how in ("all", "by load")])
+    assert all(r["steps_per_s"] > 0 and r["used"] for r in rows)
 
 
 def test_bench_measures_every_part_and_every_engine_agrees():
-    small = Config.preset("quick", detector_width=.125, generator_width=8, patches=8)
-    r = bench(small, small.replace(alpha_1=.1, alpha_2=.1, generator_crop=16, generator_batch=4, generator="trained"), "cpu", (1, 2), quick=True, budget=.05, only=("inference", "stages", "sampling", "training", "beside", "scaling"), say=lambda text: None)
+    quiet, small = lambda text: None, Config.preset("quick", detector_width=.125, generator_width=8, patches=8)
+    train = small.replace(alpha_1=.1, alpha_2=.1, generator_crop=16, generator_batch=4, generator="trained")
+    parts = "inference", "stages", "sampling", "training", "beside", "scaling"
+    r = bench(small, train, "cpu", (1, 2), quick=True, budget=.05, only=parts, say=quiet)
     r = json.loads(json.dumps(r))
     text = bench_tables(r)
-    for word in ("torch float32", "ONNX Runtime int8", "OpenVINO float32", "double backward", "paint, steps", "of ceiling"): assert word in text, word
+    for word in ("torch float32", "ONNX Runtime int8", "OpenVINO float32", "double backward", "paint, steps", "of ceiling"):
+        assert word in text, word
     test_eq({x["batch"] for x in r["inference"]}, {1, 2})
     small = {"small": ("demo", dict(image_size=64, filters_size=64, window_size=32, blur=4., detector_width=.125))}
-    r["presets"] = bench_presets(torch.device("cpu"), (2,), r["ceilings"], small, .05, lambda text: None, ("torch float32", "OpenVINO int8"))
+    names = "torch float32", "OpenVINO int8"
+    r["presets"] = bench_presets(torch.device("cpu"), (2,), r["ceilings"], small, .05, quiet, names)
     assert "small" in bench_tables(r)
     test_eq([x["engine"] for x in r["presets"]], ["torch float32", "OpenVINO int8"])
     for x in r["inference"] + r["presets"]:
-        kind = x["engine"].split()[-1]
-        assert x["difference"] < dict(float32=1e-3, bfloat16=.1, int8=.3)[kind], x   # of the largest score; random weights, the worst case
+        most = dict(float32=1e-3, bfloat16=.1, int8=.3)[x["engine"].split()[-1]]
+        assert x["difference"] < most, x   # of the largest score; random weights, the worst case
         assert x["median_ms"] > 0 and x["gflop_per_image"] >= 0
     test_eq(len(r["scaling"]), 6 * 3)
 
@@ -58,7 +68,7 @@ def test_a_regression_is_named_and_another_machine_refused():
 
 
 def test_peers_say_what_they_need():
-    try: import anomalib
+    try: import anomalib  # noqa: F401, asked only whether it is there
     except ImportError: test_fail(peer_models, exc=GradKitError, contains="make bench")
     else: assert len(peer_models()) == 7
 
@@ -68,14 +78,17 @@ def test_every_step_of_make_gpu_runs_in_miniature():
     root, folder = Path(grad_kit.__file__).parents[1], Path(tempfile.mkdtemp())/"gpu"
     env = os.environ | {"OMP_NUM_THREADS": "1", "OUT": str(folder.parent/"back")}
     Path(env["OUT"]).mkdir()
-    def call(*more): return subprocess.run([sys.executable, root/"tools"/"gpu.py", "run", "--device", "cpu", "--quick", "--folder", folder, *more], env=env, capture_output=True, text=True)
+    def call(*more):
+        command = [sys.executable, root/"tools"/"gpu.py", "run", "--device", "cpu", "--quick", "--folder", folder, *more]
+        return subprocess.run(command, env=env, capture_output=True, text=True)
     first = call("--seconds", "5")
     test_eq(first.returncode, 3); assert "works: not begun" in first.stdout
     second = call()
     test_eq(second.returncode, 0)
     record = json.loads((folder/"results.json").read_text())
     test_eq([s["done"] for s in record["steps"].values()], [True] * 7)
-    test_eq({x["batch"] for x in record["steps"]["scoring"]["rows"]}, {1, 2}); test_eq(record["steps"]["painting"]["painted"], 4)
+    test_eq({x["batch"] for x in record["steps"]["scoring"]["rows"]}, {1, 2})
+    test_eq(record["steps"]["painting"]["painted"], 4)
     assert record["steps"]["juice_bottle"]["cell"]["seed"] == 0 and "eigenimages" in second.stdout
     test_eq((Path(env["OUT"])/"results.json").read_text(), (folder/"results.json").read_text())
     test_eq(call().returncode, 0)   # nothing is done twice
