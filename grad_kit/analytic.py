@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 
 from .core import GradKitError, derive_seed, is_level
 from .images import to_float
@@ -35,49 +36,66 @@ def window_sum(
 
 # %% ../nbs/04_analytic.ipynb #436a612d
 class AnalyticPatchDiff:
-    "The closed-form level-n PatchDiff over normal images. Call it as a trained one: `(x_t, t) -> eps`. Raises `GradKitError` for a level that is not 1 + 4k"
+    """The closed-form level-n PatchDiff over normal images. Call it as a trained one: `(x_t, t) -> eps`.
+    Raises `GradKitError` for a level that is not 1 + 4k"""
     def __init__(self,
         images,           # (N,3,H,W) float in [-1,1], on the device to work on
         level,            # n: side of the window
         schedule,         # NoiseSchedule
         memory_gib=1.0,   # bound on the working memory
     ):
-        if not (is_level(level) or level == 1): raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; choose one of those")
-        if images.ndim != 4 or images.shape[1] != 3 or not len(images): raise GradKitError(f"the normal images have shape {tuple(images.shape)}, but must be (N,3,H,W) with N of at least 1")
+        if not (is_level(level) or level == 1):
+            raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; "
+                               "choose one of those")
+        if images.ndim != 4 or images.shape[1] != 3 or not len(images):
+            raise GradKitError(f"the normal images have shape {tuple(images.shape)}, "
+                               "but must be (N,3,H,W) with N of at least 1")
         self.images, self.level, self.schedule, self.memory_gib = images.contiguous(), level, schedule, memory_gib
-
-    def denoise(self,
-        x,  # (B,3,H,W) noisy images x_t
-        t,  # step, 1 to T
-    ):
-        "(B,3,H,W): the posterior mean of x_0"
-        a = float(self.schedule.alpha_bar[t])
-        X, h, w = self.images, *x.shape[-2:]
-        pairs = max(1, int(self.memory_gib * 2**30 / (4 * h * w * x.element_size())))  # (sample, image) pairs at a time; about four buffers each
-        m = min(len(X), pairs)
-        return torch.cat([self._mean(x_b, X.split(m), a) for x_b in x.split(max(1, pairs // m))])
-
-    def _mean(self, x, parts, a):
-        top = den = num = None
-        for X in parts:  # softmax over all normal images, a part at a time
-            d = (x[:, None, 0] - a**.5 * X[None, :, 0]).square_()                      # (B,M,H,W)
-            for c in (1, 2): d += (x[:, None, c] - a**.5 * X[None, :, c]).square_()
-            s = window_sum(d, self.level).mul_(-.5 / (1 - a))                          # log weight, up to a constant
-            peak = s.amax(1, keepdim=True)
-            if top is not None: peak = torch.maximum(peak, top)
-            e = (s - peak).clamp_(min=-80).exp_()                             # below e^-80 nothing counts, and denormal numbers are slow
-            old = 1.0 if top is None else (top - peak).exp()
-            part = torch.stack([(e * X[None, :, c]).sum(1) for c in range(3)], 1)      # (B,3,H,W)
-            num = part if num is None else num * old + part
-            den = e.sum(1, keepdim=True) if den is None else den * old + e.sum(1, keepdim=True)
-            top = peak
-        return num / den
 
     def __call__(self, x, t):
         "(B,3,H,W): the noise in x_t that the posterior mean leaves; `t` (B,) must hold one step for all"
         t = int(t[0])
         a = float(self.schedule.alpha_bar[t])
         return (x - a**.5 * self.denoise(x, t)) / (1 - a)**.5
+
+# %% ../nbs/04_analytic.ipynb #94eba56f
+@patch
+def denoise(self:AnalyticPatchDiff,
+    x,  # (B,3,H,W) noisy images x_t
+    t,  # step, 1 to T
+):
+    "(B,3,H,W): the posterior mean of x_0"
+    a, (h, w) = float(self.schedule.alpha_bar[t]), x.shape[-2:]
+    pair = 4 * h * w * x.element_size()   # bytes of a sample and a normal image; about four buffers each
+    pairs = max(1, int(self.memory_gib * 2**30 / pair))
+    m = min(len(self.images), pairs)
+    parts = self.images.split(m)
+    return torch.cat([self._mean(some, parts, a) for some in x.split(max(1, pairs // m))])
+
+# %% ../nbs/04_analytic.ipynb #2ad1faaf
+@patch
+def _log_weights(self:AnalyticPatchDiff, x, X, a):
+    "(B,M,H,W) s_m: what the softmax over normal images X is taken of"
+    d = (x[:, None, 0] - a**.5 * X[None, :, 0]).square_()
+    for c in (1, 2): d += (x[:, None, c] - a**.5 * X[None, :, c]).square_()
+    return window_sum(d, self.level).mul_(-.5 / (1 - a))
+
+@patch
+def _mean(self:AnalyticPatchDiff, x, parts, a):
+    "(B,3,H,W): the posterior mean, from normal images that come in parts"
+    top = None
+    for X in parts:
+        s = self._log_weights(x, X, a)
+        peak = s.amax(1, keepdim=True)
+        if top is not None: peak = torch.maximum(peak, top)
+        e = (s - peak).clamp_(min=-80).exp_()   # below e^-80 nothing counts, and denormal numbers are slow
+        new_num, new_den = torch.stack([(e * X[None, :, c]).sum(1) for c in range(3)], 1), e.sum(1, keepdim=True)
+        if top is None: num, den = new_num, new_den
+        else:
+            old = (top - peak).exp()
+            num, den = num * old + new_num, den * old + new_den
+        top = peak
+    return num / den
 
 # %% ../nbs/04_analytic.ipynb #33d45c6f
 def sample_analytic(
@@ -95,13 +113,14 @@ def sample_analytic(
     bar=None,         # a tqdm bar counting images
 ):
     "(n,3,H,W) uint8 on the CPU: contrastive images without training, by the samplers of `patchdiff`"
-    done = []
+    done, device = [], images.device
     for i in range(0, n, batch):
         g = torch.Generator().manual_seed(derive_seed(seed, "subset", level, i))
-        some = torch.randperm(len(images), generator=g)[:subset].to(images.device)
-        x = images[some]   # only what is used becomes floats
-        model = AnalyticPatchDiff(to_float(x) if x.dtype == torch.uint8 else x, level, schedule, memory_gib)
-        done.append(sample(model, min(batch, n - i), images.shape[-2:], schedule, steps, eta, sigma_t, batch, images.device, seed=derive_seed(seed, "analytic", level, i), bar=bar))
+        x = images[torch.randperm(len(images), generator=g)[:subset].to(device)]
+        if x.dtype == torch.uint8: x = to_float(x)   # only what is used becomes floats
+        model, own_seed = AnalyticPatchDiff(x, level, schedule, memory_gib), derive_seed(seed, "analytic", level, i)
+        done.append(sample(model, min(batch, n - i), images.shape[-2:], schedule, steps, eta, sigma_t, batch, device,
+                           seed=own_seed, bar=bar))
     return torch.cat(done)
 
 # %% ../nbs/04_analytic.ipynb #f0183401
@@ -114,6 +133,7 @@ def moved_copies(
     padded, steps = F.pad(x, (shift,) * 4, "replicate"), range(2 * shift + 1)
     return torch.stack([padded[..., i:i + h, j:j + w] for i in steps for j in steps])
 
+# %% ../nbs/04_analytic.ipynb #f79e3782
 def window_surprise(
     x,       # (B,3,H,W) float in [-1,1]
     normal,  # (N,3,H,W) float in [-1,1], normal images
@@ -123,12 +143,11 @@ def window_surprise(
 ):
     """(B,H,W) s_T: how far the n x n window at each pixel is from the normal windows there. Plain and slow; pixels
     beyond the image's border do not count"""
-    area = 3 * window_sum(torch.ones_like(x[0, 0]), level)
-    out = []
+    area, out = 3 * window_sum(torch.ones_like(x[0, 0]), level), []
     for copies in moved_copies(x, shift).transpose(0, 1):
         d = torch.cat([window_sum((c - normal).square().sum(1), level) / area for c in copies])   # (M,H,W)
-        soft = temperature and -temperature * (torch.logsumexp(-d / temperature, 0) - math.log(len(d)))
-        out.append(soft if temperature else d.amin(0))
+        if not temperature: out.append(d.amin(0))
+        else: out.append(-temperature * (torch.logsumexp(-d / temperature, 0) - math.log(len(d))))
     return torch.stack(out)
 
 # %% ../nbs/04_analytic.ipynb #a1d7d706
@@ -150,18 +169,21 @@ class NearestWindow(torch.nn.Module):
         self.register_buffer("length", self.lengths(normal - self.centre)[:, None], False)               # (P,1,N)
         self.register_buffer("area", self.windows(torch.ones_like(normal[:1])).sum(-1), False)           # (P,1)
 
-    def windows(self, x):
-        "(P,B,D): the windows at each of P places as vectors of D = 3 n^2 numbers, zero beyond the border"
-        return F.unfold(x, self.level, padding=self.level // 2, stride=self.stride).permute(2, 0, 1)
-
-    def lengths(self, x):
-        "(P,B): the squared length of each of `windows`"
-        n = self.level
-        return n * n * F.avg_pool2d(x.square().sum(1), n, self.stride, n // 2).flatten(1).T
-
     def forward(self, x):
         "(B,h,w): the root mean square difference to the nearest normal window"
         x = moved_copies(x, self.shift).flatten(0, 1) - self.centre                                      # (S B,3,H,W)
         d = torch.baddbmm(self.length, self.windows(x), self.bank, alpha=-2).amin(-1) + self.lengths(x)  # (P,S B)
         d = d.unflatten(1, ((2 * self.shift + 1)**2, -1)).amin(1).clamp(min=0)                           # (P,B)
         return (d / self.area).sqrt().T.unflatten(1, self.shape)
+
+# %% ../nbs/04_analytic.ipynb #0aa3b9e3
+@patch
+def windows(self:NearestWindow, x):
+    "(P,B,D): the windows at each of P places as vectors of D = 3 n^2 numbers, zero beyond the border"
+    return F.unfold(x, self.level, padding=self.level // 2, stride=self.stride).permute(2, 0, 1)
+
+@patch
+def lengths(self:NearestWindow, x):
+    "(P,B): the squared length of each of `windows`"
+    n = self.level
+    return n * n * F.avg_pool2d(x.square().sum(1), n, self.stride, n // 2).flatten(1).T

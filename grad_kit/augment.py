@@ -11,20 +11,24 @@ import math
 import torch
 
 # %% ../nbs/05_augment.ipynb #f3679b7e
-_LUMA, _TURN = (.299, .587, .114), ((0., -1, 1), (1, 0, -1), (-1, 1, 0))  # weights of grey; the turn about the grey axis
+_LUMA = .299, .587, .114                          # weights of grey
+_TURN = (0., -1, 1), (1, 0, -1), (-1, 1, 0)       # the turn about the grey axis
 
 def color_matrix(
     factors,  # (B,4): brightness, contrast and saturation factors, 1 changes nothing; hue in turns, 0 changes nothing
     mean,     # (B,3) mean colour of each image
 ):
-    "(B,3,3) and (B,3): the matrix and the offset that do brightness, then contrast, saturation and hue to the pixels of each image"
+    """(B,3,3) and (B,3): matrix and offset that change the pixels of each image.
+    Brightness first, then contrast, saturation and hue"""
     b, c, s, h = factors.T[..., None, None]
     luma, eye = factors.new_tensor(_LUMA), torch.eye(3, device=factors.device, dtype=factors.dtype)
-    saturate = s * eye + (1 - s) * luma                                               # rows: s x + (1 - s) grey
-    turn = (2 * math.pi * h).cos() * eye + (1 - (2 * math.pi * h).cos()) / 3 + (2 * math.pi * h).sin() / 3**.5 * factors.new_tensor(_TURN)
-    offset = ((1 - c) * b)[:, 0] * (mean @ luma)[:, None]                             # the blend with the mean grey, which the other two leave as it is
+    angle, axis = 2 * math.pi * h, factors.new_tensor(_TURN)
+    saturate = s * eye + (1 - s) * luma                      # each row: s x + (1 - s) grey
+    turn = angle.cos() * eye + (1 - angle.cos()) / 3 + angle.sin() / 3**.5 * axis
+    offset = ((1 - c) * b)[:, 0] * (mean @ luma)[:, None]    # the blend with the mean grey
     return b * c * turn @ saturate, offset.expand(-1, 3)
 
+# %% ../nbs/05_augment.ipynb #2f056496
 def jitter_colors(
     x,         # (B,3,H,W) in [-1,1]
     strength,  # factors from 1 - strength to 1 + strength, hue by up to min(strength, .5) turns
@@ -32,10 +36,11 @@ def jitter_colors(
 ):
     "(B,3,H,W) in [-1,1]: the images in other colours, each its own; one pass over the pixels"
     spread = torch.tensor([strength, strength, strength, min(strength, .5)], device=x.device)
-    factors = (torch.tensor([1., 1, 1, 0], device=x.device) + (2 * torch.rand(len(x), 4, device=x.device) - 1) * spread)
+    unchanged = torch.tensor([1., 1, 1, 0], device=x.device)
+    factors = unchanged + (2 * torch.rand(len(x), 4, device=x.device) - 1) * spread
     factors[:, :3].clamp_(min=0)
     matrix, offset = color_matrix(factors, (x.mean((2, 3)) + 1) / 2)
-    offset = matrix.sum(2) + 2 * offset - 1                                           # on [-1,1] what `color_matrix` does on [0,1]
+    offset = matrix.sum(2) + 2 * offset - 1
     chosen = torch.rand(len(x), 1, device=x.device) < p
     matrix = torch.where(chosen[..., None], matrix, torch.eye(3, device=x.device))    # the others stay as they are
     return torch.baddbmm(offset.where(chosen, 0.)[..., None], matrix, x.flatten(2)).clamp_(-1, 1).view_as(x)
@@ -45,7 +50,8 @@ def make_augment(
     config,     # Config: vertical_flip, horizontal_flip, rotation, jitter_p, jitter_normal, jitter_generated
     generated,  # True: the jitter of generated images; False: of normal ones
 ):
-    "A function (B,3,H,W) in [-1,1] -> the same, augmented, each image by itself; draws from torch's global random state (Tables 5 and 6)"
+    """A function (B,3,H,W) in [-1,1] -> the same, augmented, each image by itself (Tables 5 and 6).
+    It draws from torch's global random state"""
     import kornia.augmentation as K
     strength = config.jitter_generated if generated else config.jitter_normal
     ops = []
@@ -62,20 +68,23 @@ def make_augment(
 def colour_axes(
     normal,  # uint8 (N,3,H,W) normal images
 ):
-    "(mean (3,), axes (3,k)): the mean colour, and the directions in which colours vary by more than half a grey level; k = 1 for grey images"
+    """(mean (3,), axes (3,k)): the mean colour, and directions in which colours vary by more than half a grey level.
+    k = 1 for grey images"""
     pixels = normal.flatten(2).transpose(1, 2).flatten(0, 1)
     pixels = pixels[:: max(1, len(pixels) // 2**20)].double()
     mean = pixels.mean(0)
     variances, axes = torch.linalg.eigh((pixels - mean).T @ (pixels - mean) / len(pixels))
     return mean, axes[:, variances > .25]
 
+# %% ../nbs/05_augment.ipynb #c89bc54d
 def keep_colours(
     painted,  # uint8 (M,3,h,w)
     normal,   # uint8 (N,3,H,W)
 ):
-    "uint8 (M,3,h,w): the painted images in the colour space of the normal ones; the very same tensor where that has all three directions"
+    """uint8 (M,3,h,w): the painted images in the colour space of the normal ones.
+    The very same tensor where that has all three directions"""
     mean, axes = colour_axes(normal)
     if axes.shape[1] == 3: return painted
-    project = (axes @ axes.T).float()
-    mean = mean.float()[:, None, None]
-    return torch.cat([(torch.einsum("ij,njhw->nihw", project.to(x.device), x.float() - mean.to(x.device)) + mean.to(x.device)).round().clamp(0, 255).to(torch.uint8) for x in painted.split(64)])
+    project, mean = (axes @ axes.T).float().to(painted.device), mean.float()[:, None, None].to(painted.device)
+    def laid(x): return torch.einsum("ij,njhw->nihw", project, x.float() - mean) + mean
+    return torch.cat([laid(x).round().clamp(0, 255).to(torch.uint8) for x in painted.split(64)])

@@ -4,23 +4,23 @@
 
 # %% auto #0
 __all__ = ['ROUND', 'PatchDetector', 'PatchDecoder', 'crop', 'draw_patches', 'rbce', 'feature_loss', 'gradient_penalty',
-           'DetectorState', 'loss_and_gradients', 'training_step', 'fit_detector', 'with_coords', 'dense_features',
-           'score_map', 'align_map']
+           'DetectorState', 'with_noise', 'class_weights', 'loss_and_gradients', 'statistics', 'training_step',
+           'random_images', 'augmented_round', 'patch_sets', 'RecordedGradients', 'check_trainable', 'fit_detector',
+           'with_coords', 'over_batches', 'dense_features', 'score_map', 'align_map']
 
 # %% ../nbs/07_detector.ipynb #a080c58a
-import math, time
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
-from tqdm.auto import tqdm
 
 from .augment import make_augment
-from .core import GradKitError, PATCH, Replay, check_finite, coord_map, derive_seed, load_state, restore, save_state, seeded, threads
+from .core import GradKitError, PATCH, Replay, coord_map, seeded
 from .data import to_float
 from .reweight import MemoryBank, effective_sample_size, patch_weights
+from .run import Run, one_cycle
 
 # %% ../nbs/07_detector.ipynb #9c3b5e03
 class PatchDetector(nn.Module):
@@ -35,18 +35,7 @@ class PatchDetector(nn.Module):
         spec = zip([5, *c], c, (4, 4, 3, 3, 3, 1, 1), (2, 2, 1, 1, 1, 1, 1))
         self.encoder = nn.Sequential(*(layer for i, o, k, s in spec for layer in (nn.Conv2d(i, o, k, s), nn.ReLU())))
         self.head = nn.Conv2d(c[-1], 1, 1)
-        self.level_bias = nn.Parameter(torch.randn(levels, c[0]) / 4) if levels > 1 else None  # what one more input channel a level, 1 where the patch is of that level, adds to Conv-1
-
-    def features(self,
-        x,           # (N,5,H,W)
-        level=None,  # (N,) which of the levels each patch is from; None where there is one
-    ):
-        "(N,256,h,w): z of Eqs. 1 and 2, the last latent layer (Conv-7, after ReLU)"
-        if self.level_bias is None: return self.encoder(x)
-        first, *rest = self.encoder
-        z = first(x) + self.level_bias[level][:, :, None, None]
-        for layer in rest: z = layer(z)
-        return z
+        self.level_bias = nn.Parameter(torch.randn(levels, c[0]) / 4) if levels > 1 else None
 
     def forward(self,
         x,           # (N,5,H,W): RGB in [-1,1] and the coordinate map
@@ -55,23 +44,43 @@ class PatchDetector(nn.Module):
         "(N,1,h,w) logits; h = w = 1 for patches of 34 x 34"
         return self.head(self.features(x, level))
 
-    def at(self,
-        level,  # which of the levels
-    ):
-        "A `PatchDetector` of that level alone, which shares every weight with this one and has a bias of its own in Conv-1"
-        if self.level_bias is None: return self
-        one, (first, *rest) = PatchDetector(self.width), self.encoder
-        own = one.encoder[0]
-        own.weight, own.bias = first.weight, nn.Parameter((first.bias + self.level_bias[level]).detach(), requires_grad=False)
-        one.encoder, one.head = nn.Sequential(own, *rest), self.head
-        return one.eval()
+# %% ../nbs/07_detector.ipynb #baf0fa70
+@patch
+def features(self:PatchDetector,
+    x,           # (N,5,H,W)
+    level=None,  # (N,) which of the levels each patch is from; None where there is one
+):
+    "(N,256,h,w): z of Eqs. 1 and 2, the last latent layer (Conv-7, after ReLU)"
+    if self.level_bias is None: return self.encoder(x)
+    first, *rest = self.encoder
+    z = first(x) + self.level_bias[level][:, :, None, None]
+    for layer in rest: z = layer(z)
+    return z
 
+# %% ../nbs/07_detector.ipynb #60a2de28
+@patch
+def at(self:PatchDetector,
+    level,  # which of the levels
+):
+    """A `PatchDetector` of that level alone.
+    It shares every weight with this one and has a bias of its own in Conv-1"""
+    if self.level_bias is None: return self
+    one, (first, *rest) = PatchDetector(self.width), self.encoder
+    own = one.encoder[0]
+    own.weight = first.weight
+    own.bias = nn.Parameter((first.bias + self.level_bias[level]).detach(), requires_grad=False)
+    one.encoder, one.head = nn.Sequential(own, *rest), self.head
+    return one.eval()
+
+# %% ../nbs/07_detector.ipynb #31ba5ad4
 class PatchDecoder(nn.Module):
-    "Table 9: a patch back from its feature vector, (N,256,1,1) -> (N,5,34,34). Its 1 x 1 convolutions of one pixel are linear layers here, which torch does several times faster"
+    """Table 9: a patch back from its feature vector, (N,256,1,1) -> (N,5,34,34).
+    Its 1 x 1 convolutions of one pixel are linear layers here, which torch does several times faster"""
     def __init__(self, width=1.0):
         super().__init__()
         c = max(8, round(width * 256))
-        self.net = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Linear(c, c), nn.ReLU())), nn.Linear(c, 5 * PATCH * PATCH))
+        hidden = (layer for _ in range(3) for layer in (nn.Linear(c, c), nn.ReLU()))
+        self.net = nn.Sequential(*hidden, nn.Linear(c, 5 * PATCH * PATCH))
     def forward(self, z): return self.net(z.flatten(1)).reshape(len(z), 5, PATCH, PATCH)
 
 # %% ../nbs/07_detector.ipynb #d2419465
@@ -84,19 +93,22 @@ def crop(
     "(P,C,34,34) windows, one gather for all"
     return images.unfold(2, PATCH, 1).unfold(3, PATCH, 1)[index, :, y, x]
 
+# %% ../nbs/07_detector.ipynb #c8457821
 def draw_patches(
     images,        # (m,3,H,W) in [-1,1]
     n,             # patches to draw, spread evenly over the images
     wrong=False,   # True: with the coordinates of another random place
 ):
     "(n,5,34,34): random crops of the images with coordinates (the sets C+ and C- of the paper)"
-    h, w = images.shape[-2:]
-    def place(): return torch.randint(h - PATCH + 1, (n,), device=images.device), torch.randint(w - PATCH + 1, (n,), device=images.device)
-    y, x = place()
-    cy, cx = place() if wrong else (y, x)
-    index = torch.arange(n, device=images.device) % len(images)
-    coords = coord_map(h, w, images.device)[None]
-    return torch.cat([crop(images, index, y, x), crop(coords, torch.zeros_like(index), cy, cx)], 1)
+    (h, w), device = images.shape[-2:], images.device
+    def place():
+        y = torch.randint(h - PATCH + 1, (n,), device=device)
+        return y, torch.randint(w - PATCH + 1, (n,), device=device)
+    here = place()
+    told = place() if wrong else here
+    index = torch.arange(n, device=device) % len(images)
+    coords = coord_map(h, w, device)[None]
+    return torch.cat([crop(images, index, *here), crop(coords, torch.zeros_like(index), *told)], 1)
 
 # %% ../nbs/07_detector.ipynb #5a14c676
 def rbce(
@@ -108,6 +120,7 @@ def rbce(
     "The reweighted binary cross entropy, Eq. 3: normal patches towards 0, negative ones towards 1"
     return (w_pos * F.softplus(logit_pos)).sum() + (w_neg * F.softplus(-logit_neg)).sum()
 
+# %% ../nbs/07_detector.ipynb #eb624d51
 def feature_loss(
     detector,  # PatchDetector
     decoder,   # PatchDecoder
@@ -118,9 +131,10 @@ def feature_loss(
 ):
     "Eq. 5 as a mean over the 5,780 values: a denoising autoencoder over all patches"
     z = detector.features(c + sigma_c * torch.randn_like(c), *level)
-    noise = torch.randn_like(z) * (sigma_z * z.detach().square().mean().sqrt())
-    return F.mse_loss(decoder(z + noise).float(), c)
+    eps_z = torch.randn_like(z) * (sigma_z * z.detach().square().mean().sqrt())
+    return F.mse_loss(decoder(z + eps_z).float(), c)
 
+# %% ../nbs/07_detector.ipynb #7f371ea2
 def gradient_penalty(
     f,  # (N,) scores of normal patches
     c,  # (N,5,34,34) the patches, requiring gradients
@@ -130,74 +144,193 @@ def gradient_penalty(
     return grad.float().square().sum((1, 2, 3)).mean()
 
 # %% ../nbs/07_detector.ipynb #662afa9d
-ROUND = 16  # steps whose images are augmented together
-
-def _pick(images, n, device):
-    "n random images as floats on the device, whose bytes may lie elsewhere; every image about equally often"
-    return to_float(images[torch.randint(len(images), (n,), device=images.device)].to(device, non_blocking=True))
-
 class DetectorState:
     "What a training step changes: detector, decoder, memory banks, optimiser"
     def __init__(self, config, device, levels=1):
-        self.detector = PatchDetector(config.detector_width, levels).to(device, memory_format=torch.channels_last)
-        self.decoder = PatchDecoder(config.detector_width).to(device)
+        c = config
+        self.detector = PatchDetector(c.detector_width, levels).to(device, memory_format=torch.channels_last)
+        self.decoder = PatchDecoder(c.detector_width).to(device)
         dim = self.detector.head.in_channels
-        self.bank_pos, self.bank_neg = MemoryBank(config.bank_size, dim).to(device), MemoryBank(config.negative_bank_size, dim).to(device)
-        params = [*self.detector.parameters(), *(self.decoder.parameters() if config.alpha_1 else ())]
-        self.optimizer = torch.optim.AdamW(params, config.detector_lr, weight_decay=config.weight_decay, fused=True)
-        self.cycle = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, config.detector_lr, total_steps=config.detector_steps)
+        self.bank_pos = MemoryBank(c.bank_size, dim).to(device)
+        self.bank_neg = MemoryBank(c.negative_bank_size, dim).to(device)
+        params = [*self.detector.parameters(), *(self.decoder.parameters() if c.alpha_1 else ())]
+        self.optimizer, self.cycle = one_cycle(params, c.detector_lr, c.weight_decay, c.detector_steps)
     def parts(self): return vars(self)
 
+# %% ../nbs/07_detector.ipynb #ddf0787e
+def with_noise(
+    c,      # (N,5,34,34) patches
+    sigma,  # standard deviation of the noise
+):
+    "(N,5,34,34): noise on the pixels, none on the coordinates"
+    pixels = c[:, :3] + sigma * torch.randn_like(c[:, :3])
+    return torch.cat([pixels, c[:, 3:]], 1).contiguous(memory_format=torch.channels_last)
+
+# %% ../nbs/07_detector.ipynb #e536e2cc
+def class_weights(
+    s,       # DetectorState
+    z_pos,   # (P,dim) features of normal patches
+    z_neg,   # (N,dim) features of negative patches, kind by kind
+    config,  # Config
+    begun=True,  # False: uniform weights
+):
+    "((P,), (N,)): the weights of either class, which sum to 1, by the banks as they are"
+    w_noisy, w_tail = config.noisy_reweighting and begun, config.tail_reweighting and begun
+    banks_pos, banks_neg = [], []
+    if w_tail and config.tail_sets != "negative": banks_pos.append(s.bank_pos)
+    if w_noisy: banks_neg.append(s.bank_pos)
+    if w_tail and config.tail_sets != "normal": banks_neg.append(s.bank_neg)
+    w_pos = patch_weights(z_pos, *banks_pos, beta_density=config.beta_density)
+    w_neg = patch_weights(z_neg, *banks_neg, beta_density=config.beta_density)
+    if config.balance_sets:   # each kind of negative weighs as much as another
+        P, N = len(w_pos), len(w_neg)
+        w_neg = F.normalize(w_neg.reshape(-1, P), 1, 1).flatten() * P / N
+    return w_pos, w_neg
+
+# %% ../nbs/07_detector.ipynb #c4ec9410
 def loss_and_gradients(
     s,         # DetectorState; its gradients, and nothing else, are changed
     positive,  # (P,5,34,34) normal patches
-    negative,  # (N,5,34,34) negative patches: first the wrong coordinates, then each contrastive level, in equal numbers
+    negative,  # (N,5,34,34) negative patches: the wrong coordinates, then each contrastive level, in equal numbers
     config,    # Config
     dtype=torch.float32,
-    level=None,  # (P,) which of the detector's levels each normal patch, and each patch of every kind of negative, is from; None where there is one
+    level=None,  # (P,) which level each normal patch, and each of every kind of negative, is from; None: one level
     begun=True,  # False: uniform weights
 ):
-    "Eq. 7 and its gradients: (features of the normal patches, of the negative ones, a dict of scalar tensors: losses, effective sample sizes, and the share of weight on each kind of negative)"
+    "Eq. 7 and its gradients: (features of the normal patches, of the negative ones, the row of `statistics`)"
     s.optimizer.zero_grad()
-    def noisy(c): return torch.cat([c[:, :3] + config.patch_noise * torch.randn_like(c[:, :3]), c[:, 3:]], 1).contiguous(memory_format=torch.channels_last)
-    pos, neg = noisy(positive), noisy(negative)
-    if config.alpha_2: pos.requires_grad_()
-    kinds, of = len(neg) // len(pos), lambda n: () if level is None else (level.repeat(n),)
-    with torch.autocast(pos.device.type, dtype, enabled=dtype != torch.float32):
-        z_pos, z_neg = s.detector.features(pos, *of(1)), s.detector.features(neg, *of(kinds))
-        logit_pos, logit_neg = s.detector.head(z_pos).flatten().float(), s.detector.head(z_neg).flatten().float()
-        feat = feature_loss(s.detector, s.decoder, torch.cat([positive, negative]), config.sigma_c, config.sigma_z, *of(1 + kinds)) if config.alpha_1 else logit_pos.new_zeros(())
-        grad = gradient_penalty(logit_pos.sigmoid(), pos) if config.alpha_2 else logit_pos.new_zeros(())
-    z_pos, z_neg = z_pos.detach().flatten(1).float(), z_neg.detach().flatten(1).float()
-    tail, noise = config.tail_reweighting and begun, config.noisy_reweighting and begun
-    tail_pos, tail_neg = tail and config.tail_sets != "negative", tail and config.tail_sets != "normal"
-    w_pos = patch_weights(z_pos, *[s.bank_pos] * tail_pos, beta_density=config.beta_density)
-    w_neg = patch_weights(z_neg, *[s.bank_pos] * noise, *[s.bank_neg] * tail_neg, beta_density=config.beta_density)
-    if config.balance_sets: w_neg = F.normalize(w_neg.reshape(-1, len(pos)), 1, 1).flatten() * len(pos) / len(neg)
-    bce = rbce(logit_pos, w_pos, logit_neg, w_neg)
+    c_pos, c_neg = (with_noise(c, config.patch_noise) for c in (positive, negative))
+    if config.alpha_2: c_pos.requires_grad_()
+    kinds = len(negative) // len(positive)
+    of_pos, of_neg, of_all = (() if level is None else (level.repeat(n),) for n in (1, kinds, 1 + kinds))
+    with torch.autocast(c_pos.device.type, dtype, enabled=dtype != torch.float32):
+        z_pos, z_neg = s.detector.features(c_pos, *of_pos), s.detector.features(c_neg, *of_neg)
+        u_pos, u_neg = (s.detector.head(z).flatten().float() for z in (z_pos, z_neg))   # logits
+        feat = grad = u_pos.new_zeros(())
+        if config.alpha_1:
+            c = torch.cat([positive, negative])
+            feat = feature_loss(s.detector, s.decoder, c, config.sigma_c, config.sigma_z, *of_all)
+        if config.alpha_2: grad = gradient_penalty(u_pos.sigmoid(), c_pos)
+    z_pos, z_neg = (z.detach().flatten(1).float() for z in (z_pos, z_neg))
+    w_pos, w_neg = class_weights(s, z_pos, z_neg, config, begun)
+    bce = rbce(u_pos, w_pos, u_neg, w_neg)
     loss = bce + config.alpha_1 * feat + config.alpha_2 * grad
     loss.backward()
-    shares = w_neg.reshape(-1, len(pos)).sum(1)
-    row = dict(loss=loss, rbce=bce, feat=feat, grad=grad, p_pos=logit_pos.sigmoid().mean(), p_neg=logit_neg.sigmoid().mean(),
-               ess_pos=effective_sample_size(w_pos), ess_neg=effective_sample_size(w_neg), weight_wrong=shares[0])
-    return z_pos, z_neg, {k: v.detach() for k, v in row.items()} | {f"weight_set{i}": v for i, v in enumerate(shares[1:])}
+    losses = dict(loss=loss, rbce=bce, feat=feat, grad=grad)
+    return z_pos, z_neg, statistics(losses, u_pos, u_neg, w_pos, w_neg)
 
+# %% ../nbs/07_detector.ipynb #884ca0cd
+@torch.no_grad()
+def statistics(
+    losses,  # {name: scalar tensor}
+    u_pos,   # (P,) logits of normal patches
+    u_neg,   # (N,) of negative ones
+    w_pos,   # (P,) weights
+    w_neg,   # (N,)
+):
+    """{name: scalar tensor}: losses, mean probabilities, effective sample sizes.
+    And the share of weight on each kind of negative"""
+    wrong, *painted = w_neg.reshape(-1, len(w_pos)).sum(1)
+    row = dict(p_pos=u_pos.sigmoid().mean(), p_neg=u_neg.sigmoid().mean(),
+               ess_pos=effective_sample_size(w_pos), ess_neg=effective_sample_size(w_neg), weight_wrong=wrong)
+    sets = {f"weight_set{i}": share for i, share in enumerate(painted)}
+    return {name: v.detach() for name, v in (losses | row | sets).items()}
+
+# %% ../nbs/07_detector.ipynb #b94d5b92
 def training_step(
     s,        # DetectorState; changed in place
     config,   # Config
     run,      # run(begun) calls `loss_and_gradients`, and returns what it does
 ):
     "One optimiser step of Eq. 7, with weights from the banks as they were before it; the dict of scalar tensors"
-    z_pos, z_neg, row = run(s.cycle.last_epoch >= config.reweight_after * config.detector_steps)   # steps made so far, a plain number
+    made = s.cycle.last_epoch   # steps so far, a plain number
+    z_pos, z_neg, row = run(made >= config.reweight_after * config.detector_steps)
     s.optimizer.step(); s.cycle.step()
+    some = torch.randperm(len(z_neg), device=z_neg.device)[:len(z_pos)]
     s.bank_pos.enqueue(z_pos)
-    s.bank_neg.enqueue(z_neg[torch.randperm(len(z_neg), device=z_neg.device)[:len(z_pos)]])  # as many as normal ones, so both banks look equally far back
+    s.bank_neg.enqueue(z_neg[some])
     return row
 
 # %% ../nbs/07_detector.ipynb #f28cb2b9
+ROUND = 16  # steps whose images are augmented together
+
+def random_images(
+    images,  # (N,3,S,S) uint8, which may lie elsewhere
+    n,
+    device,
+):
+    "n random images as floats on the device; every image about equally often"
+    index = torch.randint(len(images), (n,), device=images.device)
+    return to_float(images[index].to(device, non_blocking=True))
+
+# %% ../nbs/07_detector.ipynb #1b3abc89
+def augmented_round(
+    normal,       # list of (N,3,S,S) uint8, one for each detector level
+    contrastive,  # list, as long, of lists of (M,3,S,S) uint8
+    steps,        # of the round
+    m,            # images behind a set of patches
+    augment,      # of normal and of painted images, from `make_augment`
+    device,
+):
+    """The augmented images of each step, as a tuple of (m,3,S,S).
+    For each level those of the normal patches, of the wrong coordinates, and of each kind of contrastive patches"""
+    sets, (augment_normal, augment_painted) = [], augment   # each set has a part for each step
+    for images, kinds in zip(normal, contrastive):
+        plain = augment_normal(random_images(images, 2 * m * steps, device)).split(m)
+        sets += [plain[::2], plain[1::2]]
+        sets += [augment_painted(random_images(x, m * steps, device)).split(m) for x in kinds]
+    return zip(*sets)
+
+# %% ../nbs/07_detector.ipynb #668dedef
+def patch_sets(
+    images,  # what `augmented_round` gives for a step
+    levels,  # detector levels among them
+    n,       # patches a set
+):
+    "(C+, C-): normal patches of each level; wrong coordinates and each kind of contrastive patches, of each level"
+    parts = len(images) // levels
+    by_level = [images[i:i + parts] for i in range(0, len(images), parts)]
+    positive = [draw_patches(x[0], n) for x in by_level]
+    negative = [draw_patches(x[1], n, wrong=True) for x in by_level]
+    for kind in zip(*(x[2:] for x in by_level)): negative += [draw_patches(x, n) for x in kind]
+    return torch.cat(positive), torch.cat(negative)
+
+# %% ../nbs/07_detector.ipynb #f756be20
+class RecordedGradients:
+    "Images to `loss_and_gradients`, recorded anew when the weights begin and when a bank is full"
+    def __init__(self, s, config, dtype, levels, device):
+        self.s, self.config, self.dtype, self.levels, self.device = s, config, dtype, levels, device
+        of_patch = torch.arange(levels, device=device).repeat_interleave(config.patches)
+        self.level = of_patch if levels > 1 else None
+        self.state = self.replay = None
+
+    def compute(self, begun, *images):
+        positive, negative = patch_sets(images, self.levels, self.config.patches)
+        return loss_and_gradients(self.s, positive, negative, self.config, self.dtype, self.level, begun)
+
+    def __call__(self, begun, *images):
+        state = begun, self.s.bank_pos.full, self.s.bank_neg.full
+        if state != self.state:   # none comes back, so the last recording's memory is free again
+            self.state, self.replay = state, Replay(partial(self.compute, begun), self.device)
+        return self.replay(*images)
+
+# %% ../nbs/07_detector.ipynb #9b4dbf11
+def check_trainable(
+    normal,  # list of (N,3,S,S)
+    config,  # Config
+):
+    "Raises `GradKitError` where no sharpness was chosen, and for images smaller than a patch"
+    if config.beta_density < 0 and (config.noisy_reweighting or config.tail_reweighting):
+        raise GradKitError("Config field 'beta_density' is -1, which leaves it to GRAD.fit to choose; "
+                           "give a number of at least 0 (reweight.choose_beta tells which)")
+    if (side := min(x.shape[-1] for x in normal)) < PATCH:
+        raise GradKitError(f"the detector's images are {side} pixels wide, but must be at least {PATCH}; "
+                           "choose a larger image_size or a lower detector level")
+
+# %% ../nbs/07_detector.ipynb #302522e5
 def fit_detector(
-    normal,           # (N,3,S,S) uint8 normal images; a list of them, each of its size, for one network that serves as many levels
-    contrastive,      # list of (M,3,S,S) uint8, one for each PatchDiff level; a list of such lists, equally long, for one network
+    normal,           # (N,3,S,S) uint8 normal images; for one network of many levels a list of them, each of its size
+    contrastive,      # list of (M,3,S,S) uint8, one for each PatchDiff level; for one network a list of such lists
     config,           # Config
     seed=0,
     dtype=torch.float32,  # of the heavy arithmetic
@@ -205,58 +338,25 @@ def fit_detector(
     every=60,         # seconds between checkpoints
     progress=True,    # show a bar
     name="",          # for the bar and the random stream
-    device=None,      # to train on; None: where the normal images are. Images that do not fit there may stay on the CPU
+    device=None,      # to train on; None: where the normal images are. Images that do not fit there may lie on the CPU
 ):
-    "Train a detector on normal and contrastive images; (DetectorState, history: name -> one number a step). The last step is kept"
-    if config.beta_density < 0 and (config.noisy_reweighting or config.tail_reweighting): raise GradKitError("Config field 'beta_density' is -1, which leaves it to GRAD.fit to choose; give a number of at least 0 (reweight.choose_beta tells which)")
+    """Train a detector on normal and contrastive images; (DetectorState, history: name -> one number a step).
+    The last step is kept"""
     if isinstance(normal, torch.Tensor): normal, contrastive = [normal], [contrastive]
-    device, k, per = torch.device(device or normal[0].device), len(contrastive[0]), config.images_per_set
-    if (side := min(x.shape[-1] for x in normal)) < PATCH: raise GradKitError(f"the detector's images are {side} pixels wide, but must be at least {PATCH}; choose a larger image_size or a lower detector level")
-    level = torch.arange(len(normal), device=device).repeat_interleave(config.patches) if len(normal) > 1 else None
+    check_trainable(normal, config)
+    device, m = torch.device(device or normal[0].device), config.images_per_set
     with seeded(seed, "detector", name):
         s = DetectorState(config, device, len(normal))
-        augment_normal, augment_generated = make_augment(config, False), make_augment(config, True)
-        def images_to_gradients(begun, *images):
-            "From augmented images, for each level those of the normal patches, of the wrong coordinates, and of each kind of contrastive patches"
-            sets = [images[i:i + 2 + k] for i in range(0, len(images), 2 + k)]
-            positive = torch.cat([draw_patches(x[0], config.patches) for x in sets])
-            wrong = [draw_patches(x[1], config.patches, wrong=True) for x in sets]
-            painted = [draw_patches(x, config.patches) for kind in zip(*(x[2:] for x in sets)) for x in kind]
-            return loss_and_gradients(s, positive, torch.cat([*wrong, *painted]), config, dtype, level, begun)
-        replays = {}   # what decides the weights changes what is computed: a recording for each
-        def run(begun, *images):
-            key = begun, s.bank_pos.full, s.bank_neg.full
-            if key not in replays:
-                replays.clear()   # none comes back; its memory is free again
-                replays[key] = Replay(partial(images_to_gradients, begun), device)
-            return replays[key](*images)
-        columns, table, start, saved = [], torch.zeros(config.detector_steps, 9 + k, device=device), 0, time.time()  # the history stays on the device until the end
-        if checkpoint and Path(checkpoint).exists():
-            state = load_state(checkpoint)
-            restore(s.parts(), state)
-            columns, start = state["columns"], state["step"]
-            table[:start] = state["table"].to(device)
-        bar, seen = tqdm(total=config.detector_steps, initial=start, desc=f"detector {name}", unit="step", disable=not progress), start
-        for begin in range(start, config.detector_steps, ROUND):
-            threads.look()
-            due = checkpoint and begin > start and time.time() - saved > every
-            if due or begin - seen >= 16 * ROUND: check_finite(f"the training of detector {name}", table[seen:begin], columns, seen, checkpoint); seen = begin
-            if due:
-                save_state(checkpoint, {key: part.state_dict() for key, part in s.parts().items()} | dict(step=begin, columns=columns, table=table[:begin])); saved = time.time()
-            torch.manual_seed(derive_seed(seed, "detector", name, begin))
-            steps = min(ROUND, config.detector_steps - begin)
-            sets = []   # of augmented images, each a list with a part for each step
-            for images, kinds in zip(normal, contrastive):
-                plain = augment_normal(_pick(images, 2 * per * steps, device)).split(per)
-                sets += [plain[::2], plain[1::2], *(augment_generated(_pick(x, per * steps, device)).split(per) for x in kinds)]
-            for i, images in enumerate(zip(*sets)):
-                row = training_step(s, config, lambda begun: run(begun, *images))
-                columns, table[begin + i] = list(row), torch.stack(list(row.values()))
-            bar.update(steps)
-        bar.close()
-        check_finite(f"the training of detector {name}", table[seen:], columns, seen, checkpoint)
+        augment = [make_augment(config, generated) for generated in (False, True)]
+        gradients = RecordedGradients(s, config, dtype, len(normal), device)
+        run = Run(f"detector {name}", config.detector_steps, s.parts(), device, seed, ("detector", name), ROUND,
+                  checkpoint=checkpoint, every=every, progress=progress)
+        for n in run:
+            for images in augmented_round(normal, contrastive, n, m, augment, device):
+                row = training_step(s, config, lambda begun: gradients(begun, *images))
+                run.record(**row)
     s.detector.eval().requires_grad_(False)
-    return s, dict(step=list(range(1, config.detector_steps + 1)), **dict(zip(columns, table.T.tolist())))
+    return s, dict(step=list(range(1, config.detector_steps + 1)), **run.history())
 
 # %% ../nbs/07_detector.ipynb #36589678
 def with_coords(
@@ -264,9 +364,26 @@ def with_coords(
 ):
     "(B,5,H,W) float: the images with their coordinate map"
     x = to_float(images) if images.dtype == torch.uint8 else images
-    return torch.cat([x, coord_map(*x.shape[-2:], x.device).expand(len(x), -1, -1, -1)], 1).contiguous(memory_format=torch.channels_last)
+    coords = coord_map(*x.shape[-2:], x.device).expand(len(x), -1, -1, -1)
+    return torch.cat([x, coords], 1).contiguous(memory_format=torch.channels_last)
 
+# %% ../nbs/07_detector.ipynb #00419837
 @torch.no_grad()
+def over_batches(
+    f,         # takes (b,5,H,W)
+    detector,  # PatchDetector, which says on what device
+    images,    # (B,3,H,W) uint8, or float in [-1,1]
+    dtype,     # of the heavy arithmetic
+    batch,     # images at a time
+):
+    "f of the images with their coordinates, as float32"
+    device, out = next(detector.parameters()).device, []
+    for x in images.split(batch):
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            out.append(f(with_coords(x.to(device))).float())
+    return torch.cat(out)
+
+# %% ../nbs/07_detector.ipynb #cd7ca94a
 def dense_features(
     detector,  # PatchDetector
     images,    # (B,3,H,W) uint8, or float in [-1,1]
@@ -274,13 +391,8 @@ def dense_features(
     batch=64,
 ):
     "(B,256,h,w) float32: the feature of every window, for weight maps"
-    device = next(detector.parameters()).device
-    out = []
-    for x in images.split(batch):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32): out.append(detector.features(with_coords(x.to(device))).float())
-    return torch.cat(out)
+    return over_batches(detector.features, detector, images, dtype, batch)
 
-@torch.no_grad()
 def score_map(
     detector,  # PatchDetector
     images,    # (B,3,H,W) uint8, or float in [-1,1], of the detector's input size
@@ -288,11 +400,7 @@ def score_map(
     batch=64,
 ):
     "(B,h,w) float32 logits on the detector's device, one for each window; h = (H - 34) / 4 + 1"
-    device = next(detector.parameters()).device
-    out = []
-    for x in images.split(batch):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32): out.append(detector(with_coords(x.to(device)))[:, 0].float())
-    return torch.cat(out)
+    return over_batches(detector, detector, images, dtype, batch)[:, 0]
 
 # %% ../nbs/07_detector.ipynb #d00bf639
 def align_map(
@@ -301,10 +409,14 @@ def align_map(
     size,        # side in pixels of the map wanted
     outside=None,  # value of a ring of cells around the outermost ones; None: as the outermost ones
 ):
-    "(B,size,size): every cell at its window's centre, bilinear between them. No window is centred beyond the outermost cells: there the ring holds"
-    maps = F.pad(maps[:, None], (1, 1, 1, 1), "replicate")[:, 0] if outside is None else F.pad(maps, (1, 1, 1, 1), value=outside)
+    """(B,size,size): every cell at its window's centre, bilinear between them.
+    No window is centred beyond the outermost cells: there the ring holds"""
+    if outside is None: maps = F.pad(maps[:, None], (1, 1, 1, 1), "replicate")[:, 0]
+    else: maps = F.pad(maps, (1, 1, 1, 1), value=outside)
     h, w = maps.shape[-2:]
-    pixel = (torch.arange(size, device=maps.device) + .5) * input_size / size - .5   # in pixels of the detector's input
-    def unit(n): return ((pixel - (PATCH - 1) / 2) / 4 + 1) * 2 / (n - 1) - 1        # in grid_sample's [-1,1] from first to last cell
+    pixel = (torch.arange(size, device=maps.device) + .5) * input_size / size - .5
+    cell = (pixel - (PATCH - 1) / 2) / 4 + 1                   # the ring is cell 0
+    def unit(n): return cell * 2 / (n - 1) - 1                 # in grid_sample's [-1,1] from first to last cell
     grid = torch.stack(torch.meshgrid(unit(h), unit(w), indexing="ij")[::-1], -1).to(maps.dtype)
-    return F.grid_sample(maps[:, None], grid.expand(len(maps), -1, -1, -1), mode="bilinear", padding_mode="border", align_corners=True)[:, 0]
+    grid = grid.expand(len(maps), -1, -1, -1)
+    return F.grid_sample(maps[:, None], grid, "bilinear", "border", align_corners=True)[:, 0]

@@ -4,23 +4,23 @@
 
 # %% auto #0
 __all__ = ['NoiseSchedule', 'noise_schedule', 'PixelNorm', 'Block', 'time_embedding', 'PatchDiff', 'gradient_support',
-           'receptive_field', 'training_loss', 'random_crops', 'compiled', 'fit_patchdiff', 'gradients', 'ddpm_step',
-           'predict_x0', 'ddim_step', 'sample']
+           'receptive_field', 'training_loss', 'random_crops', 'draw_batch', 'gradients', 'compiled', 'fit_patchdiff',
+           'ddpm_step', 'predict_x0', 'ddim_step', 'reverse_process', 'sample']
 
 # %% ../nbs/03_patchdiff.ipynb #d48259d1
-import copy, math, time
+import copy, math
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
-from .core import GradKitError, Replay, check_finite, coord_map, derive_seed, is_level, load_state, restore, save_state, seeded, threads
+from .core import GradKitError, Replay, coord_map, is_level, seeded, threads
 from .data import to_float, to_uint8
+from .run import Run, one_cycle
 
 # %% ../nbs/03_patchdiff.ipynb #ec476416
 @dataclass(frozen=True)
@@ -35,26 +35,32 @@ class NoiseSchedule:
 
     def to(self, device): return NoiseSchedule(self.beta.to(device), self.alpha.to(device), self.alpha_bar.to(device))
 
-    def sigma(self,
-        t,             # step, 1 to T
-        kind="beta",   # "beta": sigma_t^2 = beta_t; "posterior": beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t)
-    ):
-        "sigma_t of Algorithm 2, the two choices of DDPM"
-        var = self.beta[t] if kind == "beta" else self.beta[t] * (1 - self.alpha_bar[t - 1]) / (1 - self.alpha_bar[t])
-        return float(var.sqrt())
-
+# %% ../nbs/03_patchdiff.ipynb #dddffadf
 def noise_schedule(
     timesteps=1000,   # T
     beta_start=1e-4,
     beta_end=0.02,
 ):
     "DDPM's linear schedule"
-    beta = torch.cat([torch.zeros(1, dtype=torch.float64), torch.linspace(beta_start, beta_end, timesteps, dtype=torch.float64)])
+    betas = torch.linspace(beta_start, beta_end, timesteps, dtype=torch.float64)
+    beta = torch.cat([torch.zeros(1, dtype=torch.float64), betas])
     return NoiseSchedule(beta, 1 - beta, torch.cumprod(1 - beta, 0))
+
+# %% ../nbs/03_patchdiff.ipynb #325b9b78
+@patch
+def sigma(self:NoiseSchedule,
+    t,             # step, 1 to T
+    kind="beta",   # "beta": sigma_t^2 = beta_t; "posterior": beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t)
+):
+    "sigma_t of Algorithm 2, the two choices of DDPM"
+    var = self.beta[t]
+    if kind != "beta": var = var * (1 - self.alpha_bar[t - 1]) / (1 - self.alpha_bar[t])
+    return float(var.sqrt())
 
 # %% ../nbs/03_patchdiff.ipynb #6fc39260
 class PixelNorm(nn.Module):
-    "Normalises the channels of each pixel by themselves, so no pixel learns of another: by root mean square, or by mean and variance where `centre`"
+    """Normalises the channels of each pixel by themselves, so no pixel learns of another.
+    By root mean square, or by mean and variance where `centre`"""
     def __init__(self, channels, centre):
         super().__init__()
         self.centre, self.scale = centre, nn.Parameter(torch.ones(channels))
@@ -63,15 +69,19 @@ class PixelNorm(nn.Module):
         h = F.layer_norm(h, scale.shape, scale) if self.centre else F.rms_norm(h, scale.shape, scale, 1e-6)
         return h.permute(0, 3, 1, 2)
 
+# %% ../nbs/03_patchdiff.ipynb #ef30c317
 class Block(nn.Module):
-    "Convolution, scaled and shifted by the time embedding, then a 1 x 1 convolution; residual, and at first the identity, where the shape stays"
+    "Convolution, scaled and shifted by the time embedding, then a 1 x 1 convolution; residual where the shape stays"
     def __init__(self, c_in, c_out, kernel, stride, c_time, norm):
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2)
         self.norm = nn.Identity() if norm == "none" else PixelNorm(c_out, norm == "layer")
         self.time, self.mix = nn.Linear(c_time, 2 * c_out), nn.Conv2d(c_out, c_out, 1)
         self.residual = c_in == c_out and stride == 1
-        for layer in (self.time, self.mix)[:1 + self.residual]: nn.init.zeros_(layer.weight); nn.init.zeros_(layer.bias)
+        for layer in (self.time, self.mix)[:1 + self.residual]:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
     def forward(self, h, e):
         scale, shift = self.time(e)[:, :, None, None].chunk(2, 1)
         y = self.mix(F.gelu(self.norm(self.conv(h)) * (1 + scale) + shift))
@@ -84,11 +94,13 @@ def time_embedding(
 ):
     "(B,channels): sines and cosines of the step, as in DDPM"
     freq = torch.exp(-math.log(10000) * torch.arange(channels // 2, device=t.device) / (channels // 2))
-    a = t[:, None].float() * freq
-    return torch.cat([a.sin(), a.cos()], 1)
+    angle = t[:, None].float() * freq
+    return torch.cat([angle.sin(), angle.cos()], 1)
 
+# %% ../nbs/03_patchdiff.ipynb #3ed5cd89
 class PatchDiff(nn.Module):
-    "The level-n U-Net: eps_theta(x_t, t), each output pixel from an n x n window of x_t. Raises `GradKitError` for a level that is not 1 + 4k"
+    """The level-n U-Net: eps_theta(x_t, t), each output pixel from an n x n window of x_t.
+    Raises `GradKitError` for a level that is not 1 + 4k"""
     def __init__(self,
         level=9,              # n: 5, 9, 13, 17 or any 1 + 4k
         width=64,             # channels at full resolution; twice as many at half
@@ -96,40 +108,46 @@ class PatchDiff(nn.Module):
         coord_frequencies=0,  # 0: the coordinate map as it is; f: also its sines and cosines at f doubling frequencies
     ):
         super().__init__()
-        if not is_level(level): raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; choose one of those")
+        if not is_level(level):
+            raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; "
+                               "choose one of those")
         self.level, self.width, self.norm, self.coord_frequencies = level, width, norm, coord_frequencies
         c, e, c_in = width, 4 * width, 3 + 2 + 4 * coord_frequencies
         self.embed = nn.Sequential(nn.Linear(width, e), nn.GELU(), nn.Linear(e, e), nn.GELU())
-        self.enter = Block(c_in, c, 3, 1, e, norm)                                                       # window 3
-        self.down = Block(c, 2 * c, 3, 2, e, norm)                                                       # window 5, half resolution
-        self.middle = nn.ModuleList(Block(2 * c, 2 * c, 3, 1, e, norm) for _ in range((level - 5) // 4)) # each adds 4
+        self.enter = Block(c_in, c, 3, 1, e, norm)                      # window 3
+        self.down = Block(c, 2 * c, 3, 2, e, norm)                      # window 5, half resolution
+        more = range((level - 5) // 4)                                  # each adds 4
+        self.middle = nn.ModuleList(Block(2 * c, 2 * c, 3, 1, e, norm) for _ in more)
         self.bottleneck = Block(2 * c, 2 * c, 1, 1, e, norm)
         self.up = nn.ConvTranspose2d(2 * c, c, 2, 2)
         self.decode = Block(2 * c + c_in, c, 1, 1, e, norm)
         self.exit = nn.Conv2d(c, 3, 1)
         nn.init.zeros_(self.exit.weight)
 
-    def coords(self, h, w, like):
-        "(1,2+4f,h,w): the coordinate map and, for f frequencies, its sines and cosines"
-        c = coord_map(h, w, like.device)
-        waves = [g(math.pi * 2**i * c) for i in range(self.coord_frequencies) for g in (torch.sin, torch.cos)]
-        return torch.cat([c, *waves])[None].to(like.dtype)
+# %% ../nbs/03_patchdiff.ipynb #ca2a9ed4
+@patch
+def coords(self:PatchDiff, h, w, like):
+    "(1,2+4f,h,w): the coordinate map and, for f frequencies, its sines and cosines"
+    c = coord_map(h, w, like.device)
+    waves = [wave(math.pi * 2**i * c) for i in range(self.coord_frequencies) for wave in (torch.sin, torch.cos)]
+    return torch.cat([c, *waves])[None].to(like.dtype)
 
-    def forward(self,
-        x,            # (B,3,H,W) noisy images x_t
-        t,            # (B,) int64 steps, 1 to T
-        coords=None,  # (B,2+4f,H,W) from `coords`, where x are crops of larger images; None: x are whole images
-    ):
-        "(B,3,H,W): the noise predicted in x"
-        h, w = x.shape[-2:]
-        e = self.embed(time_embedding(t, self.width).to(self.exit.weight.dtype))
-        if coords is None: coords = self.coords(h, w, x).expand(len(x), -1, -1, -1)
-        inputs = torch.cat([x, coords], 1).contiguous(memory_format=torch.channels_last)
-        skip = self.enter(inputs, e)                               # (B,c,H,W)
-        y = self.down(skip, e)                                     # (B,2c,H/2,W/2)
-        for block in self.middle: y = block(y, e)
-        y = self.up(self.bottleneck(y, e))[:, :, :h, :w]           # (B,c,H,W), also where H or W is odd
-        return self.exit(self.decode(torch.cat([y, skip, inputs.to(y.dtype)], 1), e))
+@patch
+def forward(self:PatchDiff,
+    x,            # (B,3,H,W) noisy images x_t
+    t,            # (B,) int64 steps, 1 to T
+    coords=None,  # (B,2+4f,H,W) from `coords`, where x are crops of larger images; None: x are whole images
+):
+    "(B,3,H,W): the noise predicted in x"
+    h, w = x.shape[-2:]
+    e = self.embed(time_embedding(t, self.width).to(self.exit.weight.dtype))
+    if coords is None: coords = self.coords(h, w, x).expand(len(x), -1, -1, -1)
+    inputs = torch.cat([x, coords], 1).contiguous(memory_format=torch.channels_last)
+    skip = self.enter(inputs, e)                               # (B,c,H,W)
+    y = self.down(skip, e)                                     # (B,2c,H/2,W/2)
+    for block in self.middle: y = block(y, e)
+    y = self.up(self.bottleneck(y, e))[:, :, :h, :w]           # (B,c,H,W), also where H or W is odd
+    return self.exit(self.decode(torch.cat([y, skip, inputs.to(y.dtype)], 1), e))
 
 # %% ../nbs/03_patchdiff.ipynb #4492346c
 def gradient_support(
@@ -139,21 +157,25 @@ def gradient_support(
     seed=0,
 ):
     "(size,size) float64: how strongly the output pixel depends on each input pixel, for randomised weights"
-    model = copy.deepcopy(model).double().cpu()
+    model, (row, column) = copy.deepcopy(model).double().cpu(), pixel
     with seeded(seed, "gradient_support"):
-        for p in model.parameters(): p.data.copy_(torch.randn_like(p) * (p[0].numel() ** -.5 if p.ndim > 1 else .5))
+        for p in model.parameters():
+            std = p[0].numel() ** -.5 if p.ndim > 1 else .5
+            p.data.copy_(torch.randn_like(p) * std)
         x = torch.randn(1, 3, size, size, dtype=torch.float64, requires_grad=True)
         out = model(x, torch.tensor([500]))
-        (out[0, :, pixel[0], pixel[1]] * torch.randn(3, dtype=torch.float64)).sum().backward()
+        (out[0, :, row, column] * torch.randn(3, dtype=torch.float64)).sum().backward()
     return x.grad[0].abs().sum(0)
 
+# %% ../nbs/03_patchdiff.ipynb #987fced6
 def receptive_field(
     model,    # takes x (B,3,H,W), t (B,)
     size=48,  # side of the image to try it on; must exceed the window for the answer to mean anything
 ):
-    "The side n of the window that an output pixel depends on, measured by gradient at all four pixel parities: the largest extent of non-zero gradient"
-    sides = []
-    for pixel in ((size // 2 + i, size // 2 + j) for i in (0, 1) for j in (0, 1)):
+    """The side n of the window that an output pixel depends on, measured by gradient at all four pixel parities.
+    It is the largest extent of non-zero gradient"""
+    sides, middle = [], size // 2
+    for pixel in ((middle + i, middle + j) for i in (0, 1) for j in (0, 1)):
         rows, cols = gradient_support(model, pixel, size).nonzero().T
         sides += [int(rows.max() - rows.min()) + 1, int(cols.max() - cols.min()) + 1]
     return max(sides)
@@ -167,11 +189,12 @@ def training_loss(
     **inputs,  # what else the model takes, such as `coords` for crops
 ):
     "Algorithm 1, lines 3 to 6: the mean squared error of the predicted noise, for one random step an image"
-    b = len(x0)
-    t = torch.randint(1, schedule.timesteps + 1, (b,), device=x0.device)
-    eps_1, eps_g = torch.randn_like(x0), sigma_g * torch.randn(b, 3, 1, 1, device=x0.device)
-    a = schedule.alpha_bar.to(x0.device, torch.float32)[t][:, None, None, None]
-    x_t = a.sqrt() * x0 + (1 - a).sqrt() * eps_1 + eps_g
+    b, device = len(x0), x0.device
+    t = torch.randint(1, schedule.timesteps + 1, (b,), device=device)
+    eps_1 = torch.randn_like(x0)
+    eps_g = sigma_g * torch.randn(b, 3, 1, 1, device=device)
+    alpha_bar = schedule.alpha_bar.to(device, torch.float32)[t][:, None, None, None]
+    x_t = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps_1 + eps_g
     return F.mse_loss(model(x_t, t, **inputs).float(), eps_1)
 
 # %% ../nbs/03_patchdiff.ipynb #40ee198b
@@ -183,22 +206,57 @@ def random_crops(
 ):
     "((B,3,size,size) float in [-1,1], (B,c,size,size)): a random crop of each image and of the coordinates there"
     h, w = images.shape[-2:]
-    y, x = torch.randint(h - size + 1, index.shape, device=index.device), torch.randint(w - size + 1, index.shape, device=index.device)
+    y = torch.randint(h - size + 1, index.shape, device=index.device)
+    x = torch.randint(w - size + 1, index.shape, device=index.device)
     def cut(a, i): return a.unfold(2, size, 1).unfold(3, size, 1)[i, :, y, x]
     return to_float(cut(images, index)), cut(coords, torch.zeros_like(index))
 
+# %% ../nbs/03_patchdiff.ipynb #a1f6d72f
+def draw_batch(
+    images,  # (N,3,H,W) uint8
+    coords,  # (1,c,H,W) their coordinate channels
+    config,  # Config: generator_batch, generator_crop
+):
+    "Algorithm 1, line 2: (x0 (B,3,h,w) in [-1,1], what else the model is to be told: the coordinates of crops)"
+    index = torch.randint(len(images), (config.generator_batch,), device=images.device)
+    if not 0 < config.generator_crop < min(images.shape[-2:]): return to_float(images[index]), {}
+    x0, where = random_crops(images, coords, index, config.generator_crop)
+    return x0, dict(coords=where)
+
 # %% ../nbs/03_patchdiff.ipynb #7e69e122
+def gradients(
+    model,      # takes x_t (B,3,H,W), t (B,)
+    optimizer,  # whose gradients are set
+    images,     # (N,3,H,W) uint8
+    coords,     # (1,c,H,W) their coordinate channels
+    schedule,   # NoiseSchedule
+    config,     # Config: generator_batch, generator_crop, sigma_g
+    dtype,      # of the heavy arithmetic
+):
+    "One batch of Algorithm 1: its loss, and the gradients where the optimiser finds them"
+    optimizer.zero_grad()
+    x0, where = draw_batch(images, coords, config)
+    with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+        loss = training_loss(model, x0, schedule, config.sigma_g, **where)
+    loss.backward()
+    return loss.detach()
+
+# %% ../nbs/03_patchdiff.ipynb #bc34a05a
 def compiled(
     model,  # module
 ):
-    "The module through `torch.compile`: the same numbers but for rounding, sooner after a first call of some seconds. Raises `GradKitError` where it cannot be compiled"
-    fast = torch.compile(model, options={"cpp.dynamic_threads": True})   # the number of threads may change while it runs
+    """The module through `torch.compile`: the same numbers but for rounding, sooner after a first call of some seconds.
+    Raises `GradKitError` where it cannot be compiled"""
+    fast = torch.compile(model, options={"cpp.dynamic_threads": True})   # their number may change while it runs
     def call(*args, **kw):
         try: return fast(*args, **kw)
         except torch._dynamo.exc.TorchDynamoException as e:
-            raise GradKitError(f"torch.compile failed here ({str(e).strip().splitlines()[0][:200]}); leave compile off, or install what it lacks (a C++ compiler on a CPU, Triton on a GPU)") from e
+            why = str(e).strip().splitlines()[0][:200]
+            raise GradKitError(f"torch.compile failed here ({why}); leave compile off, or install what it lacks "
+                               "(a C++ compiler on a CPU, Triton on a GPU)") from e
     return call
 
+# %% ../nbs/03_patchdiff.ipynb #58a5e417
 def fit_patchdiff(
     images,           # (N,3,H,W) uint8, on the device to train on
     level,            # n
@@ -210,45 +268,27 @@ def fit_patchdiff(
     progress=True,    # show a bar
     compile=False,    # `torch.compile` the network: pays where training takes minutes
 ):
-    "Train a level-n PatchDiff by Algorithm 1; (model with the averaged weights, losses as a list of floats). The last step is kept"
-    device = images.device
-    with seeded(seed, "patchdiff", level, tuple(images.shape[-2:])):
-        model = PatchDiff(level, config.generator_width, config.generator_norm, config.coord_frequencies).to(device, memory_format=torch.channels_last)
-        schedule = noise_schedule(config.timesteps, config.beta_start, config.beta_end).to(device)  # for training; samplers read theirs as plain numbers
-        optimizer = torch.optim.AdamW(model.parameters(), config.generator_lr, weight_decay=config.weight_decay, fused=True)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.generator_lr, total_steps=config.generator_steps)
-        losses = torch.zeros(config.generator_steps, device=device)
-        average, update_average = copy.deepcopy(model), get_ema_multi_avg_fn(config.ema)
-        step = Replay(partial(gradients, compiled(model) if compile else model, optimizer, images, model.coords(*images.shape[-2:], losses), schedule, config, dtype), device)
-        start, saved, seen = 0, time.time(), 0
-        parts, what = dict(model=model, optimizer=optimizer, cycle=cycle, average=average), f"the training of PatchDiff level {level}"
-        if checkpoint and Path(checkpoint).exists():
-            state = load_state(checkpoint)
-            restore(parts, state)
-            start = seen = state["step"]; losses[:start] = state["losses"][:start].to(device)
-        steps = tqdm(range(start, config.generator_steps), initial=start, total=config.generator_steps, desc=f"PatchDiff level {level}, {images.shape[-1]} px", unit="step", disable=not progress)
-        for i in steps:
-            threads.look()
-            due = checkpoint and time.time() - saved > every
-            if due or i - seen >= 256: check_finite(what, losses[seen:i, None], ["loss"], seen, checkpoint); seen = i
-            if due:
-                save_state(checkpoint, {k: v.state_dict() for k, v in parts.items()} | dict(step=i, losses=losses)); saved = time.time()
-            torch.manual_seed(derive_seed(seed, "patchdiff", level, images.shape[-1], i))
-            losses[i] = step()
+    """Train a level-n PatchDiff by Algorithm 1; (model with the averaged weights, losses as a list of floats).
+    The last step is kept"""
+    c, device, (h, w) = config, images.device, images.shape[-2:]
+    with seeded(seed, "patchdiff", level, (h, w)):
+        model = PatchDiff(level, c.generator_width, c.generator_norm, c.coord_frequencies)
+        model = model.to(device, memory_format=torch.channels_last)
+        average, update_average = copy.deepcopy(model), get_ema_multi_avg_fn(c.ema)
+        optimizer, cycle = one_cycle(model.parameters(), c.generator_lr, c.weight_decay, c.generator_steps)
+        schedule = noise_schedule(c.timesteps, c.beta_start, c.beta_end).to(device)  # samplers read theirs as numbers
+        net, coords = compiled(model) if compile else model, model.coords(h, w, model.exit.weight)
+        batch_gradients = Replay(partial(gradients, net, optimizer, images, coords, schedule, c, dtype), device)
+        run = Run(f"PatchDiff level {level}", c.generator_steps,
+                  dict(model=model, optimizer=optimizer, cycle=cycle, average=average), device, seed,
+                  ("patchdiff", level, w), checkpoint=checkpoint, every=every, progress=progress,
+                  label=f"PatchDiff level {level}, {w} px")
+        for _ in run:
+            loss = batch_gradients()
             optimizer.step(); cycle.step()
             update_average(list(average.parameters()), list(model.parameters()), None)
-        check_finite(what, losses[seen:, None], ["loss"], seen, checkpoint)
-    return (average if config.ema else model).eval().requires_grad_(False), losses.tolist()
-
-def gradients(model, optimizer, images, coords, schedule, config, dtype):
-    "One batch of Algorithm 1: its loss, and the gradients where the optimiser finds them"
-    optimizer.zero_grad()
-    index, inputs = torch.randint(len(images), (config.generator_batch,), device=images.device), {}
-    if 0 < config.generator_crop < min(images.shape[-2:]): x0, inputs["coords"] = random_crops(images, coords, index, config.generator_crop)
-    else: x0 = to_float(images[index])
-    with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32): loss = training_loss(model, x0, schedule, config.sigma_g, **inputs)
-    loss.backward()
-    return loss.detach()
+            run.record(loss=loss)
+    return (average if c.ema else model).eval().requires_grad_(False), run.history()["loss"]
 
 # %% ../nbs/03_patchdiff.ipynb #f1314f19
 def ddpm_step(
@@ -264,6 +304,7 @@ def ddpm_step(
     mean = (x - beta / (1 - alpha_bar) ** .5 * eps) / alpha ** .5
     return mean + schedule.sigma(t, sigma_t) * z if t > 1 else mean
 
+# %% ../nbs/03_patchdiff.ipynb #7f9440c7
 def predict_x0(
     x,         # (B,3,H,W) x_t
     eps,       # (B,3,H,W) predicted noise
@@ -271,9 +312,10 @@ def predict_x0(
     schedule,  # NoiseSchedule
 ):
     "The clean image that this noise leaves: (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t)"
-    a = float(schedule.alpha_bar[t])
-    return (x - (1 - a) ** .5 * eps) / a ** .5
+    alpha_bar = float(schedule.alpha_bar[t])
+    return (x - (1 - alpha_bar) ** .5 * eps) / alpha_bar ** .5
 
+# %% ../nbs/03_patchdiff.ipynb #fcd92f0a
 def ddim_step(
     x,         # (B,3,H,W) x_t
     eps,       # (B,3,H,W) predicted noise
@@ -286,7 +328,30 @@ def ddim_step(
     "One step of DDIM (Song et al. 2021, Eqs. 12 and 16), which may skip steps"
     a, a_prev = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[t_prev])
     sigma = eta * ((1 - a_prev) / (1 - a)) ** .5 * (1 - a / a_prev) ** .5
-    return a_prev ** .5 * predict_x0(x, eps, t, schedule) + max(0., 1 - a_prev - sigma**2) ** .5 * eps + sigma * z
+    x0 = predict_x0(x, eps, t, schedule)
+    return a_prev ** .5 * x0 + max(0., 1 - a_prev - sigma**2) ** .5 * eps + sigma * z
+
+# %% ../nbs/03_patchdiff.ipynb #81bfc284
+def reverse_process(
+    model,     # model(x_t, t) -> eps
+    x,         # (B,3,H,W) x_T, standard normal noise
+    schedule,  # NoiseSchedule
+    steps=None,      # None or T: Algorithm 2; fewer: DDIM
+    eta=1.0,         # DDIM's noise
+    sigma_t="beta",  # Algorithm 2's sigma
+    dtype=torch.float32,
+):
+    "(B,3,H,W): x_0, by Algorithm 2 or by DDIM"
+    T = schedule.timesteps
+    full = steps is None or steps == T   # Algorithm 2
+    times = range(T, -1, -1) if full else torch.linspace(T, 0, steps + 1).round().int().tolist()
+    for t, t_prev in zip(times, times[1:]):
+        threads.look()
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            eps = model(x, torch.full((len(x),), t, device=x.device)).float()
+        z = torch.randn_like(x) if full or eta else torch.zeros_like(x)
+        x = ddpm_step(x, eps, t, schedule, z, sigma_t) if full else ddim_step(x, eps, t, t_prev, schedule, z, eta)
+    return x
 
 # %% ../nbs/03_patchdiff.ipynb #5a33b4b9
 @torch.no_grad()
@@ -304,21 +369,12 @@ def sample(
     seed=0,
     bar=None,        # a tqdm bar counting images, advanced as batches finish
 ):
-    "(n,3,H,W) uint8 on the CPU: contrastive images, rounded to 8 bits as real ones are, so that no finer trace tells them apart"
-    if device is None: device = next(model.parameters()).device
-    device, T = torch.device(device), schedule.timesteps
-    full = steps is None or steps == T
-    times = range(T, -1, -1) if full else torch.linspace(T, 0, steps + 1).round().int().tolist()
-    done = []
+    "(n,3,H,W) uint8 on the CPU: contrastive images"
+    device, done = torch.device(device or next(model.parameters()).device), []
     for i in range(0, n, batch):
         with seeded(seed, "sample", i):
             x = torch.randn(min(batch, n - i), 3, *shape, device=device).contiguous(memory_format=torch.channels_last)
-            for t, t_prev in zip(times, times[1:]):
-                threads.look()
-                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    eps = model(x, torch.full((len(x),), t, device=device)).float()
-                z = torch.randn_like(x) if full or eta else torch.zeros_like(x)
-                x = ddpm_step(x, eps, t, schedule, z, sigma_t) if full else ddim_step(x, eps, t, t_prev, schedule, z, eta)
+            x = reverse_process(model, x, schedule, steps, eta, sigma_t, dtype)
         done.append(to_uint8(x).contiguous().cpu())
         if bar is not None: bar.update(len(x))
     return torch.cat(done)

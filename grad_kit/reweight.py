@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 
 from .analytic import NearestWindow
 from .core import PATCH
@@ -17,7 +18,8 @@ from .images import resize_images, spread, to_float
 
 # %% ../nbs/06_reweight.ipynb #ce19fb2f
 class MemoryBank(torch.nn.Module):
-    "M+ or M- of the paper: the last `size` features, of unit length. Empty at first; `full` once `size` have been put in"
+    """M+ or M- of the paper: the last `size` features, of unit length.
+    Empty at first; `full` once `size` have been put in"""
     def __init__(self,
         size=512,  # features held (the paper's number for M+)
         dim=256,   # length of a feature (Table 8, Conv-7)
@@ -43,29 +45,32 @@ class MemoryBank(torch.nn.Module):
     def get_extra_state(self): return torch.tensor(self.seen)
     def set_extra_state(self, state): self.seen = int(state)
 
-    @torch.no_grad()
-    def log_density(self,
-        z,             # (N,dim) features
-        beta_density,  # kernel sharpness
-    ):
-        "(N,): log of the sum over the bank of exp(beta_density * cosine similarity), the denominator of Eqs. 1 and 2"
-        return torch.logsumexp(beta_density * (F.normalize(z.float(), dim=1) @ self.features.T), 1)
+# %% ../nbs/06_reweight.ipynb #4229ccb3
+@patch
+@torch.no_grad()
+def log_density(self:MemoryBank,
+    z,             # (N,dim) features
+    beta_density,  # kernel sharpness
+):
+    "(N,): log of the sum over the bank of exp(beta_density * cosine similarity), the denominator of Eqs. 1 and 2"
+    return torch.logsumexp(beta_density * (F.normalize(z.float(), dim=1) @ self.features.T), 1)
 
 # %% ../nbs/06_reweight.ipynb #2576033f
 @torch.no_grad()
 def patch_weights(
     z,             # (N,dim) features of one class's patches
-    *banks,        # the memory banks whose densities divide: (M+) for normal patches, (M+, M-) for negative ones; none: uniform
+    *banks,        # whose densities divide: (M+) for normal patches, (M+, M-) for negative ones; none: uniform
     beta_density,  # kernel sharpness
 ):
     "(N,) weights that sum to 1: the product over banks of 1 / density, normalised (Eqs. 1, 2 and 4)"
-    if not all(b.full for b in banks) or not banks: return torch.full((len(z),), 1 / len(z), device=z.device)
+    if not banks or not all(b.full for b in banks): return torch.full((len(z),), 1 / len(z), device=z.device)
     return torch.softmax(-sum(b.log_density(z, beta_density) for b in banks), 0)
 
+# %% ../nbs/06_reweight.ipynb #d514f895
 def effective_sample_size(
     w,  # (N,) weights that sum to 1
 ):
-    "Scalar tensor in (0,1]: the share of patches that count, 1 / (N sum w^2); 1 for uniform weights, 1/N where one patch has all"
+    "Scalar tensor in (0,1]: the share of patches that count; 1 for uniform weights, 1/N where one patch has all"
     return 1 / (len(w) * w.square().sum())
 
 # %% ../nbs/06_reweight.ipynb #04a514e5
@@ -75,7 +80,8 @@ def weight_map(
     bank,          # M+ for the noisy weights (Eq. 1), M- for the tail weights (Eq. 2)
     beta_density,  # kernel sharpness
 ):
-    "(B,h,w): log2 of each window's weight over the uniform weight; 0 is neutral, -1 half, +1 double. Normalised over all windows given"
+    """(B,h,w): log2 of each window's weight over the uniform weight; 0 is neutral, -1 half, +1 double.
+    Normalised over all windows given"""
     b, d, h, w = features.shape
     log_w = -bank.log_density(features.permute(0, 2, 3, 1).reshape(-1, d), beta_density)
     log_w = log_w - torch.logsumexp(log_w, 0) + math.log(len(log_w))
@@ -88,7 +94,8 @@ def fake_shares(
     painted,   # uint8 (M,3,S,S) contrastive images
     most=64,   # images of each half that are asked
 ):
-    "(h,w) in [0,1]: at each place the share of painted windows that are in fact normal; the mean is that of the whole set"
+    """(h,w) in [0,1]: at each place the share of painted windows that are in fact normal.
+    The mean is that of the whole set"""
     side = normal.shape[-1] // 2
     stride, level = max(2, side // 16), PATCH // 2
     def small(x): return to_float(resize_images(x, side))

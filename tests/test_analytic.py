@@ -12,23 +12,26 @@ from grad_kit.trays import tray_dataset
 
 def test_window_sum_is_a_box_filter():
     d = torch.rand(2, 3, 12, 20, dtype=torch.float64)
-    for n in (1, 5, 9): test_close(window_sum(d, n), torch.nn.functional.avg_pool2d(d, n, 1, n // 2) * n * n, 1e-10)
+    for n in (1, 5, 9):
+        box = torch.nn.functional.avg_pool2d(d, n, 1, n // 2) * n * n
+        test_close(window_sum(d, n), box, 1e-10)
 
 
 def test_denoise_equals_a_float64_loop():
-    s = noise_schedule()
-    g = torch.Generator().manual_seed(0)
-    X, x = torch.rand(7, 3, 10, 11, generator=g, dtype=torch.float64) * 2 - 1, torch.randn(3, 3, 10, 11, generator=g, dtype=torch.float64)
+    s, g = noise_schedule(), torch.Generator().manual_seed(0)
+    X = torch.rand(7, 3, 10, 11, generator=g, dtype=torch.float64) * 2 - 1
+    x = torch.randn(3, 3, 10, 11, generator=g, dtype=torch.float64)
     for n, t in ((5, 900), (5, 300), (9, 60)):
-        a, want = s.alpha_bar[t], torch.empty_like(x)
+        a, r, want = s.alpha_bar[t], n // 2, torch.empty_like(x)
         for b in range(3):
             for i in range(10):
                 for j in range(11):
-                    rows, cols = slice(max(0, i - n // 2), i + n // 2 + 1), slice(max(0, j - n // 2), j + n // 2 + 1)
-                    d = torch.stack([((x[b, :, rows, cols] - a.sqrt() * X[m, :, rows, cols])**2).sum() for m in range(7)])
+                    window = (slice(None), slice(max(0, i - r), i + r + 1), slice(max(0, j - r), j + r + 1))
+                    d = torch.stack([((x[b][window] - a.sqrt() * X[m][window])**2).sum() for m in range(7)])
                     want[b, :, i, j] = torch.softmax(-d / (2 * (1 - a)), 0) @ X[:, :, i, j]
         test_close(AnalyticPatchDiff(X, n, s).denoise(x, t), want, 1e-9)
-        test_close(AnalyticPatchDiff(X, n, s, memory_gib=4 * 110 * 8 * 2 / 2**30).denoise(x, t), want, 1e-9)  # two pairs at a time
+        two_pairs = 4 * 110 * 8 * 2 / 2**30   # at a time
+        test_close(AnalyticPatchDiff(X, n, s, memory_gib=two_pairs).denoise(x, t), want, 1e-9)
         assert (AnalyticPatchDiff(X.float(), n, s).denoise(x.float(), t) - want).abs().max() < 1e-4
 
 
@@ -54,26 +57,30 @@ def test_samples_repeat_and_are_no_copies():
     assert torch.equal(a, sample_analytic(X, 5, 6, s, steps=12, subset=12, batch=4))
     d = (to_float(a)[:, None] - X[None]).square().mean((2, 3, 4))
     within = (X[:, None] - X[None]).square().mean((2, 3, 4)) + 9 * torch.eye(24)
-    assert d.min(1).values.mean() > .3 * within.min(1).values.mean()  # farther from every normal image than a copy with noise would be
+    # farther from every normal image than a copy with noise would be
+    assert d.min(1).values.mean() > .3 * within.min(1).values.mean()
 
 
 def test_window_surprise_equals_a_float64_loop():
     g = torch.Generator().manual_seed(0)
-    normal, x = torch.rand(4, 3, 9, 11, generator=g, dtype=torch.float64), torch.rand(1, 3, 9, 11, generator=g, dtype=torch.float64)
+    normal, x = (torch.rand(n, 3, 9, 11, generator=g, dtype=torch.float64) for n in (4, 1))
+    def distance(m, py, px, n, dy, dx):
+        "Mean squared difference between the window of x moved by (dy, dx) and that of a normal image"
+        rows = [y for y in range(py - n // 2, py + n // 2 + 1) if 0 <= y < 9]
+        cols = [z for z in range(px - n // 2, px + n // 2 + 1) if 0 <= z < 11]
+        def moved(c, y, z): return x[0, c, min(max(y + dy, 0), 8), min(max(z + dx, 0), 10)]
+        terms = [float((moved(c, y, z) - m[c, y, z])**2) for c in range(3) for y in rows for z in cols]
+        return sum(terms) / len(terms)
     def slow(py, px, n, r, T):
         "One pixel of the surprise, by the definition"
-        found = []
-        for m in normal:
-            for dy in range(-r, r + 1):
-                for dx in range(-r, r + 1):
-                    terms = [float((x[0, c, min(max(y + dy, 0), 8), min(max(z + dx, 0), 10)] - m[c, y, z])**2) for c in range(3)
-                             for y in range(py - n // 2, py + n // 2 + 1) for z in range(px - n // 2, px + n // 2 + 1) if 0 <= y < 9 and 0 <= z < 11]
-                    found.append(sum(terms) / len(terms))
+        steps = range(-r, r + 1)
+        found = [distance(m, py, px, n, dy, dx) for m in normal for dy in steps for dx in steps]
         return -T * math.log(sum(math.exp(-d / T) for d in found) / len(found)) if T else min(found)
     for n, r, T in ((5, 1, 0.), (5, 0, .02), (9, 1, .05)):
         s = window_surprise(x, normal, n, r, T)
         for p in ((0, 0), (4, 5), (8, 10), (2, 9)): test_close(float(s[0][p]), slow(*p, n, r, T), 1e-9)
-    assert (window_surprise(x, normal, 5, 1, 1e-5) - window_surprise(x, normal, 5, 1)).abs().max() < 1e-3   # the limit
+    limit = window_surprise(x, normal, 5, 1, 1e-5) - window_surprise(x, normal, 5, 1)
+    assert limit.abs().max() < 1e-3
 
 
 def test_the_nearest_window_is_the_limit_of_the_surprise():
@@ -82,8 +89,11 @@ def test_the_nearest_window_is_the_limit_of_the_surprise():
     for level, shift, stride in ((5, 0, 1), (9, 1, 2), (13, 2, 4)):
         fast = NearestWindow(normal, level, shift, stride)(x)
         test_close(fast, window_surprise(x, normal, level, shift).sqrt()[:, ::stride, ::stride], 1e-4)
-    test_close(NearestWindow(normal, 9)(normal), torch.zeros(7, 6, 5), 2e-3)   # a normal image surprises nowhere: what is left is float32's rounding
-    assert NearestWindow(normal, 9)(normal[:1].roll(1, -1))[:, :, 1:-1].max() < 2e-3 < NearestWindow(normal, 9, 0)(normal[:1].roll(1, -1))[:, :, 1:-1].max()   # nor one that moved a pixel, away from the border
+    # a normal image surprises nowhere (what is left is rounding), nor one that moved a pixel, away from the border
+    test_close(NearestWindow(normal, 9)(normal), torch.zeros(7, 6, 5), 2e-3)
+    moved = normal[:1].roll(1, -1)
+    near, there = (NearestWindow(normal, 9, r)(moved)[:, :, 1:-1].max() for r in (1, 0))
+    assert near < 2e-3 < there
 
 
 def test_the_surprise_moves_with_the_window():

@@ -14,17 +14,20 @@ def test_the_color_matrix_does_the_four_steps():
     factors = torch.cat([torch.rand(5, 3) * 2, torch.rand(5, 1) - .5], 1).double()
     matrix, offset = color_matrix(factors, x.mean((2, 3)))
     got = torch.einsum("bij,bjhw->bihw", matrix, x) + offset[..., None, None]
-    grey = lambda v: (v * torch.tensor([.299, .587, .114], dtype=v.dtype)[:, None, None]).sum(0)
+    luma = torch.tensor([.299, .587, .114], dtype=x.dtype)[:, None, None]
+    def grey(v): return (v * luma).sum(0)
+    def turned(y, h):
+        "Rodrigues' turn of each pixel about the grey axis k"
+        k, v, angle = torch.full((3,), 3**-.5, dtype=y.dtype), y.flatten(1).T, 2 * math.pi * h
+        across, along = torch.linalg.cross(k.expand_as(v), v), (v @ k)[:, None] * k
+        return (v * math.cos(angle) + across * math.sin(angle) + along * (1 - math.cos(angle))).T.reshape(y.shape)
     for i, (b, c, s, h) in enumerate(factors.tolist()):
         y = x[i] * b
         y = c * y + (1 - c) * grey(y).mean()
         y = s * y + (1 - s) * grey(y)
-        k, v = torch.full((3,), 3**-.5, dtype=y.dtype), y.flatten(1).T      # Rodrigues' turn about the grey axis
-        angle = torch.tensor(2 * math.pi * h, dtype=y.dtype)
-        y = (v * angle.cos() + torch.linalg.cross(k.expand_as(v), v) * angle.sin() + (v @ k)[:, None] * k * (1 - angle.cos())).T.reshape(3, 6, 7)
-        test_close(got[i], y, 1e-6)
-    third = torch.tensor([[1., 1, 1, 1 / 3]])
-    test_close(color_matrix(third, torch.zeros(1, 3))[0][0] @ torch.tensor([1., 0, 0]), torch.tensor([0., 1, 0]), 1e-6)   # a third of a turn: red becomes green
+        test_close(got[i], turned(y, h), 1e-6)
+    third, red, green = torch.tensor([[1., 1, 1, 1 / 3]]), torch.tensor([1., 0, 0]), torch.tensor([0., 1, 0])
+    test_close(color_matrix(third, torch.zeros(1, 3))[0][0] @ red, green, 1e-6)   # a third of a turn
 
 
 def test_jitter_in_one_pass_equals_step_by_step():

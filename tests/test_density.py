@@ -11,7 +11,8 @@ from grad_kit.trays import tray_dataset
 def test_gabor_filters_ignore_a_constant_and_find_their_orientation():
     bank = gabor_bank()
     test_close(bank.sum((1, 2, 3)), torch.zeros(12), 1e-6)
-    stripes = torch.cos(2 * torch.pi * torch.arange(64.) / 3.5).expand(64, 64)[None, None]   # upright: the wave runs along x, theta = 0
+    # upright stripes: the wave runs along x, theta = 0
+    stripes = torch.cos(2 * torch.pi * torch.arange(64.) / 3.5).expand(64, 64)[None, None]
     e = F.conv2d(stripes, bank).square().mean((0, 2, 3)).reshape(6, 2).sum(1)
     assert e.argmax() == 0 and e[0] > 5 * e[3]
 
@@ -27,9 +28,13 @@ def test_filter_fields_have_their_shape_and_place():
 
 def test_what_painted_images_lose_is_seen_where_it_is_lost():
     trays = tray_dataset(24, 0, 0, 0, size=128).images(128)
-    test_close(detail_kept(trays, trays), torch.ones(4, 16, 16)); test_eq(detail_lost(detail_kept(trays, trays)), 0)
-    test_eq([tuple(detail_kept(*[trays[..., :s, :s]] * 2).shape) for s in (34, 50, 65)], [(3, 4, 4), (4, 6, 6), (4, 8, 8)])   # where the widest filter does not fit
-    half = trays.clone(); half[:, :, :, 64:] = F.avg_pool2d(trays.float(), 9, 1, 4)[:, :, :, 64:].round().to(torch.uint8)
+    same = detail_kept(trays, trays)
+    test_close(same, torch.ones(4, 16, 16)); test_eq(detail_lost(same), 0)
+    for size, shape in ((34, (3, 4, 4)), (50, (4, 6, 6)), (65, (4, 8, 8))):   # at 34 the widest filter does not fit
+        part = trays[..., :size, :size]
+        test_eq(detail_kept(part, part).shape, shape)
+    half = trays.clone()
+    half[:, :, :, 64:] = F.avg_pool2d(trays.float(), 9, 1, 4)[:, :, :, 64:].round().to(torch.uint8)
     fine = detail_kept(trays, half)[0]
     assert fine[:, 10:].median() < .5 and fine[:, :7].mean() > .95
 
@@ -37,12 +42,16 @@ def test_what_painted_images_lose_is_seen_where_it_is_lost():
 def test_a_gaussian_place_is_scikit_learns_covariance():
     from sklearn.covariance import EmpiricalCovariance, ShrunkCovariance
     rng = np.random.default_rng(0)
-    f, g = (torch.from_numpy(rng.normal(size=(n, 5, 2, 3)) @ np.ones((3, 3)) + rng.normal(size=(n, 5, 2, 3))) for n in (80, 6))
+    def features(n):
+        mixed = rng.normal(size=(n, 5, 2, 3)) @ np.ones((3, 3))
+        return torch.from_numpy(mixed + rng.normal(size=(n, 5, 2, 3)))
+    f, g = features(80), features(6)
     d = PlaceDensity().fit(f, "gaussian", pooled=0., shrink=0.)(g)
     for y, x in ((0, 0), (1, 2)):
         oracle = EmpiricalCovariance().fit(f[..., y, x].numpy())
         test_close(d[:, y, x].numpy(), np.sqrt(oracle.mahalanobis(g[..., y, x].numpy())), 1e-3)
-    f, g = ((a - f.mean(0)) / f.std(0, correction=0) for a in (f, g))   # of unit variance a + .25 diagonal is what scikit-learn calls a shrinkage of .2, times 1 / (1 - .2)
+    # of unit variance a + .25 diagonal is what scikit-learn calls a shrinkage of .2, times 1 / (1 - .2)
+    f, g = ((a - f.mean(0)) / f.std(0, correction=0) for a in (f, g))
     d = PlaceDensity().fit(f, "gaussian", pooled=0., shrink=.25)(g)
     oracle = ShrunkCovariance(shrinkage=.2).fit(f[..., 1, 2].numpy())
     test_close(d[:, 1, 2].numpy()**2, .8 * oracle.mahalanobis(g[..., 1, 2].numpy()), 1e-2)
@@ -57,7 +66,7 @@ def test_the_nearest_vector_is_found_in_the_units_of_the_place():
         diff = (g.flatten(2)[:, None, :, p] - f.flatten(2)[None, :, :, p]).double()      # (5,20,4)
         want = torch.einsum("bnd,de,bne->bn", diff, torch.linalg.inv(c[p]), diff).amin(1).sqrt()
         test_close(d(g).flatten(1)[:, p].double(), want, 1e-3)
-    test_close(d(f), torch.zeros(20, 3, 2), 5e-3)                                        # a normal vector is no distance from itself
+    test_close(d(f), torch.zeros(20, 3, 2), 5e-3)   # a normal vector is no distance from itself
 
 
 def test_few_images_share_one_covariance_and_say_so():

@@ -11,7 +11,8 @@ from grad_kit.augment import make_augment
 from grad_kit.core import Config, GradKitError, Replay, coord_map, derive_seed, seeded
 from grad_kit.data import to_float
 from grad_kit.trays import tray_dataset
-ON = dict(noisy_reweighting=True, tail_reweighting=True, alpha_1=.1, alpha_2=.1, beta_density=100.)  # every part of the method; few steps tell features little apart, so the kernel is sharp
+# every part of the method; few steps tell features little apart, so the kernel is sharp
+ON = dict(noisy_reweighting=True, tail_reweighting=True, alpha_1=.1, alpha_2=.1, beta_density=100.)
 
 
 def test_tables_8_and_9():
@@ -21,9 +22,30 @@ def test_tables_8_and_9():
     test_eq(detector(patches).shape, (2, 1, 1, 1)); test_eq(detector.features(patches).shape, (2, 256, 1, 1))
     test_eq(decoder(z := detector.features(patches)).shape, (2, 5, 34, 34))
     as_convolutions = z
-    for layer in decoder.net: as_convolutions = F.conv2d(as_convolutions, layer.weight[:, :, None, None], layer.bias) if isinstance(layer, torch.nn.Linear) else layer(as_convolutions)
+    for layer in decoder.net:
+        if not isinstance(layer, torch.nn.Linear): as_convolutions = layer(as_convolutions)
+        else: as_convolutions = F.conv2d(as_convolutions, layer.weight[:, :, None, None], layer.bias)
     test_close(decoder(z), as_convolutions.reshape(2, 5, 34, 34), 1e-6)
     test_eq([detector(torch.randn(1, 5, s, s)).shape[-1] for s in (256, 128, 64)], [56, 24, 8])
+
+
+def test_the_bias_of_a_level_is_an_input_channel():
+    torch.manual_seed(0)
+    net, x, level = PatchDetector(.125, levels=3), torch.randn(6, 5, 34, 34), torch.tensor([0, 1, 2, 2, 1, 0])
+    first = net.encoder[0]
+    own = net.level_bias.T[:, :, None, None].expand(-1, -1, 4, 4) / 16   # a kernel has 16 pixels
+    weight = torch.cat([first.weight, own], 1)
+    channels = F.one_hot(level, 3)[:, :, None, None].expand(-1, -1, 34, 34).float()
+    z = F.conv2d(torch.cat([x, channels], 1), weight, first.bias, stride=2)
+    for layer in net.encoder[1:]: z = layer(z)
+    test_close(net.features(x, level), z, 1e-5)
+
+
+def test_crops_equal_plain_slices():
+    images, index = torch.randn(4, 3, 50, 60), torch.tensor([2, 0, 2, 3])
+    y, x = torch.tensor([5, 0, 16, 7]), torch.tensor([7, 26, 0, 9])
+    plain = [images[m, :, i:i + 34, j:j + 34] for m, i, j in zip(index, y, x)]
+    test_eq(crop(images, index, y, x), torch.stack(plain))
 
 
 def test_patches_carry_their_place():
@@ -33,7 +55,6 @@ def test_patches_carry_their_place():
     test_eq(right.shape, (64, 5, 34, 34))
     assert torch.equal(right[:, :2], right[:, 3:])
     assert not torch.isclose(wrong[:, :2], wrong[:, 3:]).all()
-    test_close(crop(images, torch.tensor([2]), torch.tensor([5]), torch.tensor([7]))[0], images[2, :, 5:39, 7:41])
 
 
 def test_rbce_equals_the_equation():
@@ -42,7 +63,16 @@ def test_rbce_equals_the_equation():
     u, v = torch.softmax(torch.randn(6), 0), torch.softmax(torch.randn(9), 0)
     want = -(u * torch.log(1 - a.sigmoid())).sum() - (v * torch.log(b.sigmoid())).sum()
     test_close(rbce(a, u, b, v), want, 1e-5)
-    test_close(rbce(a, torch.full((6,), 1 / 6), b, torch.full((9,), 1 / 9)), F.binary_cross_entropy_with_logits(a, torch.zeros(6)) + F.binary_cross_entropy_with_logits(b, torch.ones(9)), 1e-5)
+    even = rbce(a, torch.full((6,), 1 / 6), b, torch.full((9,), 1 / 9))   # equal weights: torch's own
+    bce = F.binary_cross_entropy_with_logits
+    test_close(even, bce(a, torch.zeros(6)) + bce(b, torch.ones(9)), 1e-5)
+
+
+def test_feature_loss_without_noise_is_plain_reconstruction():
+    torch.manual_seed(0)
+    net, dec, c = PatchDetector(.125), PatchDecoder(.125), torch.randn(4, 5, 34, 34)
+    test_close(feature_loss(net, dec, c, 0., 0.), F.mse_loss(dec(net.features(c)), c), 1e-6)
+    assert feature_loss(net, dec, c, 1., 1.) != feature_loss(net, dec, c, 0., 0.)
 
 
 def test_gradient_penalty_equals_a_loop():
@@ -59,11 +89,23 @@ def test_gradient_penalty_equals_a_loop():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in net.named_parameters() if "weight" in n)
 
 
-def test_feature_loss_without_noise_is_plain_reconstruction():
+def test_class_weights_are_those_of_the_equations():
     torch.manual_seed(0)
-    net, dec, c = PatchDetector(.125), PatchDecoder(.125), torch.randn(4, 5, 34, 34)
-    test_close(feature_loss(net, dec, c, 0., 0.), F.mse_loss(dec(net.features(c)), c), 1e-6)
-    assert feature_loss(net, dec, c, 1., 1.) != feature_loss(net, dec, c, 0., 0.)
+    s = DetectorState(Config.preset("demo", **ON, detector_width=.125, bank_size=8, negative_bank_size=8), "cpu")
+    dim = s.detector.head.in_channels
+    plus, minus, z_pos, z_neg = (torch.rand(n, dim) for n in (8, 8, 4, 12))
+    s.bank_pos.enqueue(plus); s.bank_neg.enqueue(minus)
+    def one_over_density(bank, z, beta=3.):
+        return torch.stack([1 / sum((beta * F.cosine_similarity(m, v, 0)).exp() for m in bank) for v in z])
+    def normalised(w): return w / w.sum()
+    def weights(**kw): return class_weights(s, z_pos, z_neg, Config.preset("demo", **ON | dict(beta_density=3.) | kw))
+    noisy, tail_neg, tail_pos = one_over_density(plus, z_neg), one_over_density(minus, z_neg), one_over_density(plus, z_pos)
+    for kw, pos, neg in ((dict(), tail_pos, noisy * tail_neg), (dict(noisy_reweighting=False), tail_pos, tail_neg),
+                         (dict(tail_reweighting=False), torch.ones(4), noisy),
+                         (dict(tail_sets="negative"), torch.ones(4), noisy * tail_neg),
+                         (dict(tail_sets="normal"), tail_pos, noisy)):
+        for got, want in zip(weights(**kw), (pos, neg)): test_close(got, normalised(want), 1e-5)
+    test_close(weights(balance_sets=True)[1].reshape(3, 4).sum(1), torch.full((3,), 1 / 3), 1e-6)
 
 
 def test_training_learns_repeats_and_continues():
@@ -77,7 +119,8 @@ def test_training_learns_repeats_and_continues():
     class Killed(Exception): pass
     def killing(m, a):
         if file.exists(): raise Killed   # the run dies at the first step after a checkpoint
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda m, a: killing(m, a) if isinstance(m, PatchDecoder) else None)
+    def before_each_call(m, a): return killing(m, a) if isinstance(m, PatchDecoder) else None
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(before_each_call)
     test_fail(lambda: fit_detector(normal, [normal.flip(3)], c, checkpoint=file, every=0, progress=False), exc=Killed)
     hook.remove()
     continued, history_2 = fit_detector(normal, [normal.flip(3)], c, checkpoint=file, every=0, progress=False)
@@ -90,10 +133,11 @@ def test_the_loop_equals_a_plain_one():
         "As on a GPU: inputs are copied to where the recording finds them, outputs lie where the next call writes"
         def __call__(self, *inputs):
             if not hasattr(self, "inputs"): self.inputs, self.outputs = [torch.empty_like(x) for x in inputs], None
-            for mine, given in zip(self.inputs, inputs): mine.copy_(given)
+            for held, given in zip(self.inputs, inputs): held.copy_(given)
             new = self.f(*self.inputs)
             if self.outputs is None: self.outputs = new
-            for a, b in zip([*self.outputs[:2], *self.outputs[2].values()], [*new[:2], *new[2].values()]): a.copy_(b)
+            def tensors(out): return [*out[:2], *out[2].values()]
+            for held, made in zip(tensors(self.outputs), tensors(new)): held.copy_(made)
             return self.outputs
     def plain_fit(normal, painted, c):
         "The paper's training, a step at a time and nothing recorded"
@@ -133,25 +177,30 @@ def test_a_recorded_training_agrees_with_an_eager_one():
     histories = []
     for kind in (Eager, Replay):
         original, module.Replay = module.Replay, kind
-        try: histories.append(torch.tensor(module.fit_detector(normal, [normal.flip(3)], c, progress=False)[1]["loss"]))
+        try: _, history = module.fit_detector(normal, [normal.flip(3)], c, progress=False)
         finally: module.Replay = original
-    assert (histories[0] - histories[1]).abs().max() < .02, (histories[0] - histories[1]).abs().max()   # a GPU adds up in another order from run to run
+        histories.append(torch.tensor(history["loss"]))
+    apart = (histories[0] - histories[1]).abs().max()
+    assert apart < .02, apart   # a GPU adds up in another order from run to run
 
 
 def test_every_term_can_be_switched_off():
     c = Config.preset("demo", **ON, detector_steps=20, detector_width=.125, patches=8, bank_size=16, negative_bank_size=16)
     normal = tray_dataset(6, 0, 0, 0).images(64)
-    _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c, progress=False)
+    def history(**kw): return fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(**kw), progress=False)[1]
+    shares = "weight_wrong", "weight_set0", "weight_set1"
+    h = history()
     assert min(h["feat"]) > 0 and min(h["grad"]) > 0 and h["ess_neg"][-1] < 1
-    _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(balance_sets=True), progress=False)
-    assert all(abs(v - 1 / 3) < 1e-6 for k in ("weight_wrong", "weight_set0", "weight_set1") for v in h[k]) and h["ess_neg"][-1] < 1
+    h = history(balance_sets=True)
+    assert all(abs(v - 1 / 3) < 1e-6 for k in shares for v in h[k]) and h["ess_neg"][-1] < 1
     for sets, moved, still in (("normal", "ess_pos", "ess_neg"), ("negative", "ess_neg", "ess_pos")):
-        _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(noisy_reweighting=False, tail_sets=sets), progress=False)
+        h = history(noisy_reweighting=False, tail_sets=sets)
         assert len(set(h[moved])) > 1 and len(set(h[still])) == 1   # uniform weights are the same at each step
-    for off, column, value in ((dict(alpha_1=0.), "feat", 0), (dict(alpha_2=0.), "grad", 0), (dict(noisy_reweighting=False, tail_reweighting=False), "ess_neg", 1)):
-        _, h = fit_detector(normal, [normal.flip(3), normal.flip(2)], c.replace(**off), progress=False)
+    for off, column, value in ((dict(alpha_1=0.), "feat", 0), (dict(alpha_2=0.), "grad", 0),
+                               (dict(noisy_reweighting=False, tail_reweighting=False), "ess_neg", 1)):
+        h = history(**off)
         assert all(abs(v - value) < 1e-6 for v in h[column]), column
-        assert all(abs(a + b + d - 1) < 1e-5 for a, b, d in zip(h["weight_wrong"], h["weight_set0"], h["weight_set1"]))
+        assert all(abs(sum(row) - 1) < 1e-5 for row in zip(*(h[k] for k in shares)))
 
 
 def test_a_broken_loss_stops_and_keeps_the_last_good_state():
@@ -162,11 +211,12 @@ def test_a_broken_loss_stops_and_keeps_the_last_good_state():
     def breaking(f, x):
         calls.append(1)
         return original(f, x) * (float("nan") if len(calls) == 40 else 1)
+    def fit(**kw): return module.fit_detector(normal, [normal.flip(3)], c, progress=False, name="level 34", **kw)[1]
     module.gradient_penalty = breaking
-    try: test_fail(lambda: module.fit_detector(normal, [normal.flip(3)], c, checkpoint=file, every=0, progress=False, name="level 34"), exc=GradKitError, contains="level 34 broke at step 40: 'grad' is nan; the last good state is in")
+    says = "level 34 broke at step 40: 'grad' is nan; the last good state is in"
+    try: test_fail(lambda: fit(checkpoint=file, every=0), exc=GradKitError, contains=says)
     finally: module.gradient_penalty = original
-    whole, history = fit_detector(normal, [normal.flip(3)], c, progress=False, name="level 34")
-    _, continued = fit_detector(normal, [normal.flip(3)], c, checkpoint=file, progress=False, name="level 34")   # from step 32
+    history, continued = fit(), fit(checkpoint=file)   # from step 32
     test_eq(history, continued)
 
 
@@ -175,9 +225,10 @@ def test_one_network_serves_several_levels():
     small = tray_dataset(12, 0, 0, 0).images(64)
     large = F.interpolate(small.float(), 96).byte()
     s, history = fit_detector([large, small], [[large.flip(3)], [small.flip(3)]], c, progress=False)
-    test_eq(len(history["loss"]), 40); assert sum(history["rbce"][-10:]) < sum(history["rbce"][:10]) and history["ess_neg"][-1] < 1
-    first = sum(p.numel() for p in PatchDetector(.125).parameters())
-    test_eq(sum(p.numel() for p in s.detector.parameters()), first + 2 * 8)   # a bias of Conv-1 a level more, and nothing else
+    test_eq(len(history["loss"]), 40)
+    assert sum(history["rbce"][-10:]) < sum(history["rbce"][:10]) and history["ess_neg"][-1] < 1
+    def count(net): return sum(p.numel() for p in net.parameters())
+    test_eq(count(s.detector), count(PatchDetector(.125)) + 2 * 8)   # a bias of Conv-1 a level more, and nothing else
     x = torch.randn(6, 5, 34, 34)
     for i in range(2):
         one = s.detector.at(i)
@@ -190,7 +241,8 @@ def test_one_network_serves_several_levels():
 def test_the_dense_map_equals_the_crops():
     torch.manual_seed(0)
     net = PatchDetector(.25).double()
-    for p in net.parameters(): p.data.normal_(0, p[0].numel() ** -.5 if p.ndim > 1 else .1)   # at their initial values all scores are alike
+    for p in net.parameters():   # at their initial values all scores are alike
+        p.data.normal_(0, p[0].numel() ** -.5 if p.ndim > 1 else .1)
     x = torch.rand(2, 3, 62, 70, dtype=torch.float64) * 2 - 1
     dense, full = score_map(net, x), with_coords(x).double()
     def at(b, i, j): return net(full[b:b + 1, :, 4 * i:4 * i + 34, 4 * j:4 * j + 34]).item()
@@ -210,7 +262,8 @@ def test_an_impulse_lands_at_its_window():
             if 0 < i < n - 1 and 0 < j < n - 1:
                 grid = torch.arange(size, dtype=torch.float64) + .5
                 centre = [float((inner.sum(1 - d) * grid).sum() / inner.sum()) for d in (0, 1)]
-                for c, k in zip(centre, (i, j)): assert abs(c - (17 + 4 * k) * size / input_size) < .05, (input_size, size, i, j, centre)
+                for c, k in zip(centre, (i, j)):
+                    assert abs(c - (17 + 4 * k) * size / input_size) < .05, (input_size, size, i, j, centre)
             y, x = divmod(int(inner.argmax()), size)
             assert inner.max() > .75
     test_close(align_map(torch.full((2, 8, 8), 3.), 64, 100), torch.full((2, 100, 100), 3.), 1e-5)

@@ -6,7 +6,8 @@ from grad_kit.patchdiff import *
 import tempfile
 from pathlib import Path
 import pytest, torch
-from grad_kit.core import Config, GradKitError
+from grad_kit.core import Config, GradKitError, coord_map, seeded
+from grad_kit.data import to_float, to_uint8
 from grad_kit.trays import tray_dataset
 
 
@@ -19,7 +20,9 @@ def test_schedule_ends():
 
 def test_patchdiff_shapes():
     for h, w in ((16, 16), (17, 22)):
-        for norm in ("none", "rms", "layer"): test_eq(PatchDiff(9, 8, norm)(torch.randn(2, 3, h, w), torch.tensor([1, 1000])).shape, (2, 3, h, w))
+        for norm in ("none", "rms", "layer"):
+            eps = PatchDiff(9, 8, norm)(torch.randn(2, 3, h, w), torch.tensor([1, 1000]))
+            test_eq(eps.shape, (2, 3, h, w))
     for n in (4, 1, 6, 7, 9.0, "9"): test_fail(lambda: PatchDiff(n), exc=GradKitError, contains="1 + 4k")
 
 
@@ -50,6 +53,33 @@ def test_group_norm_breaks_the_window():
     test_eq(receptive_field(model), 48)
 
 
+def test_algorithm_1_agrees_with_diffusers():
+    schedulers = pytest.importorskip("diffusers")
+    s, x0 = noise_schedule(), torch.rand(4, 3, 8, 8) * 2 - 1
+    oracle = schedulers.DDPMScheduler(1000, 1e-4, 0.02, "linear")
+    seen = {}
+    def net(x, t):
+        seen.update(x=x, t=t)
+        return torch.zeros_like(x)
+    torch.manual_seed(0)
+    loss = training_loss(net, x0, s, 0.02)
+    torch.manual_seed(0)   # the same draws again
+    t, eps_1, eps_g = torch.randint(1, 1001, (4,)), torch.randn_like(x0), .02 * torch.randn(4, 3, 1, 1)
+    test_eq(t, seen["t"])
+    assert (oracle.add_noise(x0, eps_1, t - 1) + eps_g - seen["x"]).abs().max() < 1e-5
+    test_close(loss, eps_1.square().mean())
+
+
+def test_random_crops_equal_plain_slices():
+    images, coords = torch.randint(0, 256, (5, 3, 20, 24), dtype=torch.uint8), coord_map(20, 24)[None]
+    index = torch.randint(5, (16,))
+    with seeded(0): crops, where = random_crops(images, coords, index, 9)
+    with seeded(0): top, left = torch.randint(20 - 9 + 1, (16,)), torch.randint(24 - 9 + 1, (16,))
+    for i, (m, y, x) in enumerate(zip(index, top, left)):
+        assert torch.equal(crops[i], to_float(images[m, :, y:y + 9, x:x + 9]))
+        assert torch.equal(where[i], coords[0, :, y:y + 9, x:x + 9])
+
+
 def test_algorithm_2_agrees_with_diffusers():
     schedulers = pytest.importorskip("diffusers")
     s = noise_schedule()
@@ -74,7 +104,8 @@ def test_ddim_agrees_with_diffusers():
         a = float(s.alpha_bar[t])
         return x * (1 - a)**.5 / (.25 * a + 1 - a) + .05 * torch.sin(3 * x)
     for eta in (0.0, 1.0):
-        oracle = schedulers.DDIMScheduler(1000, 1e-4, 0.02, "linear", clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing")
+        oracle = schedulers.DDIMScheduler(1000, 1e-4, 0.02, "linear", clip_sample=False, set_alpha_to_one=True,
+                                          timestep_spacing="trailing")
         oracle.set_timesteps(50)
         times = [int(t) + 1 for t in oracle.timesteps] + [0]
         x = y = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -85,19 +116,22 @@ def test_ddim_agrees_with_diffusers():
         assert (x - y).abs().max() < 1e-4, (eta, (x - y).abs().max())
 
 
-def test_algorithm_1_agrees_with_diffusers():
-    schedulers = pytest.importorskip("diffusers")
-    s, x0 = noise_schedule(), torch.rand(4, 3, 8, 8) * 2 - 1
-    oracle = schedulers.DDPMScheduler(1000, 1e-4, 0.02, "linear")
-    seen = {}
-    def net(x, t):
-        seen.update(x=x, t=t)
-        return torch.zeros_like(x)
-    torch.manual_seed(0); loss = training_loss(net, x0, s, 0.02)
-    torch.manual_seed(0); t = torch.randint(1, 1001, (4,)); eps_1 = torch.randn_like(x0); eps_g = .02 * torch.randn(4, 3, 1, 1)
-    test_eq(t, seen["t"])
-    assert (oracle.add_noise(x0, eps_1, t - 1) + eps_g - seen["x"]).abs().max() < 1e-5
-    test_close(loss, eps_1.square().mean())
+def test_sampling_is_algorithm_2():
+    s = noise_schedule(30)
+    net = PatchDiff(5, 8)
+    for p in net.parameters(): p.data.normal_(0, .1)
+    def algorithm_2(x):
+        for t in range(30, 0, -1):
+            alpha, alpha_bar = s.alpha[t], s.alpha_bar[t]
+            z = torch.randn_like(x)
+            if t == 1: z = 0 * z
+            eps = net(x, torch.full((len(x),), t))
+            x = 1 / alpha.sqrt() * (x - (1 - alpha) / (1 - alpha_bar).sqrt() * eps) + (1 - alpha).sqrt() * z
+        return x
+    with seeded(0, "sample", 0), torch.no_grad():   # the stream of the first batch
+        x_T = torch.randn(4, 3, 12, 12).contiguous(memory_format=torch.channels_last)
+        painted = to_uint8(algorithm_2(x_T))
+    assert (sample(net, 4, (12, 12), s).int() - painted.int()).abs().max() <= 1   # but for rounding
 
 
 def test_training_lowers_the_loss_and_repeats():
@@ -131,7 +165,8 @@ def test_an_interrupted_training_continues_to_the_same_weights():
     def killing(x, t):
         calls.append(1)
         if len(calls) == 8: raise Killed
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda m, a: killing(*a) if isinstance(m, PatchDiff) else None)
+    def before_each_call(m, a): return killing(*a) if isinstance(m, PatchDiff) else None
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(before_each_call)
     test_fail(lambda: fit_patchdiff(images, 5, c, checkpoint=file, every=0, progress=False), exc=Killed)
     hook.remove()
     continued, losses_2 = fit_patchdiff(images, 5, c, checkpoint=file, every=0, progress=False)

@@ -35,7 +35,8 @@ def test_window_distance_equals_a_loop():
                 theirs = images[m, :, mirrored(y + a + dy, 16), mirrored(z + b + dx, 18)]
                 want += float((x[0, mirrored(y + a, 16), mirrored(z + b, 18), :3] - theirs).square().sum())
             test_close(float(d[0, y // 2, z // 2]), want, 1)
-    test_eq(sorted(map(tuple, window_sample(5, g).tolist())), [(a, b) for a in range(-2, 3) for b in range(-2, 3)])   # at level 5 all of them
+    every = [(a, b) for a in range(-2, 3) for b in range(-2, 3)]
+    test_eq(sorted(map(tuple, window_sample(5, g).tolist())), every)   # at level 5 all of them
 
 
 def test_what_is_painted_is_right_locally_and_wrong_beyond():
@@ -43,7 +44,8 @@ def test_what_is_painted_is_right_locally_and_wrong_beyond():
     fresh, patchwork = tray_dataset(4, 0, 0, 0, seed=1).images(64), sample_patchmatch(X, 5, 4, rounds=0)
     painted = sample_patchmatch(X, 5, 4)
     def odd(x, n):
-        nearest = NearestWindow(to_float(X), n, shift=4)   # share of the windows that are farther from normal ones than 95 % of a fresh image's
+        "Share of the windows that are farther from normal ones than 95 % of a fresh image's"
+        nearest = NearestWindow(to_float(X), n, shift=4)
         return float((nearest(to_float(x)) > nearest(to_float(fresh)).quantile(.95)).float().mean())
     assert odd(painted, 5) < .75 * odd(patchwork, 5)   # the patchwork's seams have healed
     assert odd(painted, 5) < .6 * odd(painted, 17)
@@ -51,13 +53,14 @@ def test_what_is_painted_is_right_locally_and_wrong_beyond():
 
 def test_every_pixel_is_a_copy_from_near_by():
     X = torch.randint(0, 256, (4, 3, 34, 41), dtype=torch.uint8)
-    painted = sample_patchmatch(X, 5, 3, reach=.09, rounds=3, batch=2)
-    test_eq((painted.shape, painted.dtype), ((3, 3, 34, 41), torch.uint8))
-    padded = torch.nn.functional.pad(X.float(), (3,) * 4, "reflect")
-    near = torch.stack([padded[:, :, 3 + a:37 + a, 3 + b:44 + b] for a in range(-3, 4) for b in range(-3, 4)], 1).flatten(0, 1)   # r = round(.09 * 34)
+    def paint(n, **kw): return sample_patchmatch(X, 5, n, reach=.09, rounds=3, batch=2, **kw)
+    painted, r = paint(3), round(.09 * 34)
+    test_eq((painted.shape, painted.dtype, r), ((3, 3, 34, 41), torch.uint8, 3))
+    padded, steps = torch.nn.functional.pad(X.float(), (r,) * 4, "reflect"), range(2 * r + 1)
+    near = torch.cat([padded[:, :, a:34 + a, b:41 + b] for a in steps for b in steps])
     assert (painted[:, None] == near).all(2).any(1).all()
-    assert torch.equal(painted, sample_patchmatch(X, 5, 3, reach=.09, rounds=3, batch=2))           # it repeats
-    assert not torch.equal(painted[:2], sample_patchmatch(X, 5, 2, reach=.09, rounds=3, batch=2, seed=1))
-    assert torch.equal(painted[:2], sample_patchmatch(X, 5, 2, reach=.09, rounds=3, batch=2))       # a batch does not depend on the next
+    assert torch.equal(painted, paint(3))               # it repeats
+    assert not torch.equal(painted[:2], paint(2, seed=1))
+    assert torch.equal(painted[:2], paint(2))           # a batch does not depend on the next
     test_fail(lambda: sample_patchmatch(X, 6, 1), exc=GradKitError, contains="1 + 4k")
     test_fail(lambda: sample_patchmatch(X, 5, 1, reach=1.), exc=GradKitError, contains="34 pixels wide")

@@ -10,8 +10,10 @@ from grad_kit.trays import tray_dataset
 
 def test_the_bank_is_a_ring():
     bank = MemoryBank(4, 2)
-    angles = lambda: sorted(round(math.degrees(math.atan2(float(y), float(x)))) for x, y in bank.features)
-    point = lambda *degrees: torch.tensor([[math.cos(math.radians(d)), math.sin(math.radians(d))] for d in degrees]) * 7
+    def angles(): return sorted(round(math.degrees(math.atan2(float(y), float(x)))) for x, y in bank.features)
+    def point(*degrees):
+        a = torch.deg2rad(torch.tensor(degrees, dtype=torch.float32))
+        return 7 * torch.stack([a.cos(), a.sin()], 1)
     bank.enqueue(point(10, 20, 30)); assert not bank.full
     bank.enqueue(point(40, 50)); assert bank.full
     test_eq(angles(), [20, 30, 40, 50])
@@ -21,25 +23,26 @@ def test_the_bank_is_a_ring():
     test_eq(again.seen, bank.seen); test_eq(again.features, bank.features)
 
 
+def test_weights_equal_a_float64_loop():
+    torch.manual_seed(0)
+    plus, minus, z = MemoryBank(16, 6), MemoryBank(24, 6), torch.randn(10, 6).relu()
+    P, M = torch.randn(16, 6), torch.randn(24, 6)
+    plus.enqueue(P); minus.enqueue(M)
+    def sim(a, b): return float((a.double() @ b.double()) / (a.double().norm() * b.double().norm()))
+    for beta in (.5, 4., 16.):
+        noisy = [1 / sum(math.exp(beta * sim(m, v)) for m in P) for v in z]
+        tail = [1 / sum(math.exp(beta * sim(m, v)) for m in M) for v in z]
+        both = [a * b for a, b in zip(noisy, tail)]
+        for banks, w in (((plus,), noisy), ((minus,), tail), ((plus, minus), both)):
+            test_close(patch_weights(z, *banks, beta_density=beta), torch.tensor([v / sum(w) for v in w]), 1e-5)
+
+
 def test_weight_map_agrees_with_patch_weights():
     torch.manual_seed(0)
     bank, f = MemoryBank(8, 4), torch.randn(2, 4, 3, 5)
     bank.enqueue(torch.randn(8, 4))
     w = patch_weights(f.permute(0, 2, 3, 1).reshape(-1, 4), bank, beta_density=4.)
     test_close(weight_map(f, bank, 4.), (w * 30).log2().reshape(2, 3, 5), 1e-4)
-
-
-def test_weights_equal_a_float64_loop():
-    torch.manual_seed(0)
-    plus, minus, z = MemoryBank(16, 6), MemoryBank(24, 6), torch.randn(10, 6).relu()
-    P, M = torch.randn(16, 6), torch.randn(24, 6)
-    plus.enqueue(P); minus.enqueue(M)
-    cos = lambda a, b: float((a.double() @ b.double()) / (a.double().norm() * b.double().norm()))
-    for beta in (.5, 4., 16.):
-        noisy = [1 / sum(math.exp(beta * cos(m, v)) for m in P) for v in z]
-        tail = [1 / sum(math.exp(beta * cos(m, v)) for m in M) for v in z]
-        for banks, w in (((plus,), noisy), ((minus,), tail), ((plus, minus), [a * b for a, b in zip(noisy, tail)])):
-            test_close(patch_weights(z, *banks, beta_density=beta), torch.tensor([v / sum(w) for v in w]), 1e-5)
 
 
 def test_weights_do_not_overflow_and_stay_uniform_until_full():
@@ -52,7 +55,8 @@ def test_weights_do_not_overflow_and_stay_uniform_until_full():
     assert torch.isfinite(w).all() and abs(float(w.sum()) - 1) < 1e-5
     assert not torch.equal(patch_weights(z, bank, beta_density=4.), torch.full((5,), .2))
     test_close(patch_weights(z, bank, beta_density=0.), torch.full((5,), .2), 1e-6)
-    test_close(patch_weights(3 * z, bank, beta_density=4.), patch_weights(z, bank, beta_density=4.), 1e-6)  # length of a feature does not matter
+    def weights(z): return patch_weights(z, bank, beta_density=4.)
+    test_close(weights(3 * z), weights(z), 1e-6)  # length of a feature does not matter
 
 
 def test_weights_do_what_they_are_for():

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.test import *
 from grad_kit.core import Config
-from grad_kit.data import resize_images, to_float, to_uint8
+from grad_kit.data import resize_images, to_uint8
 from grad_kit.trays import tray_dataset
 
 
@@ -20,7 +20,7 @@ def test_resizing_and_placing_by_matrix():
     m = place_matrix(8, 3.5, 8, 64, 128)                        # cells of 8 pixels
     test_close(m.sum(1), torch.ones(128), 1e-6)
     centres = m @ torch.arange(8.)
-    test_close(centres[[23, 24]].mean(), 1., 1e-6)              # the second cell's centre, 11.5 of 64, lies between map pixels 23 and 24
+    test_close(centres[[23, 24]].mean(), 1., 1e-6)              # the second cell's centre is 11.5 of 64: 23.5 of 128
     test_close(place_matrix(1, 0, 4, 16, 16), torch.ones(16, 1))
 
 
@@ -28,10 +28,13 @@ def test_the_shift_follows_how_far_parts_move():
     rng = np.random.default_rng(0)
     texture = torch.from_numpy(rng.normal(0, 1, (3, 96, 96))).float()
     texture = torch.nn.functional.avg_pool2d(texture, 3, 1, 1).clamp(-1, 1)
-    def moved(most, n=24): return torch.stack([texture[:, 10 + dy:74 + dy, 10 + dx:74 + dx] for dy, dx in rng.integers(-most, most + 1, (n, 2))]) + .02 * torch.from_numpy(rng.normal(0, 1, (n, 3, 64, 64))).float()
+    def moved(most, n=24):
+        "n pictures of the texture, each moved by up to `most` pixels"
+        pictures = [texture[:, 10 + dy:74 + dy, 10 + dx:74 + dx] for dy, dx in rng.integers(-most, most + 1, (n, 2))]
+        return torch.stack(pictures) + .02 * torch.from_numpy(rng.normal(0, 1, (n, 3, 64, 64))).float()
     test_eq(choose_shift(moved(0), 9), 0)
     assert choose_shift(moved(4), 9) >= 1
-    x = to_uint8(moved(0)); c = Config.preset("quick", scorers=("window",), window_levels=(9,), image_size=64)
+    x, c = to_uint8(moved(0)), Config.preset("quick", scorers=("window",), window_levels=(9,), image_size=64)
     s = SCORERS["window"](c).fit(x, None)
     again = SCORERS["window"](c).restore(s.state())
     test_eq((int(s.shift), int(again.shift)), (0, 0)); assert torch.equal(s(x.float()), again(x.float()))
@@ -65,6 +68,11 @@ def test_a_thin_defect_raises_the_map_where_it_is():
         assert inside > 5 * outside.abs() and inside > 0, (name, inside, outside)
 
 
+def test_top_mean_is_the_mean_of_the_highest():
+    m = torch.arange(100.).reshape(1, 10, 10)
+    test_close(top_mean(m, .03), torch.tensor([98.])); test_eq(top_mean(m, 0), torch.tensor([99.]))
+
+
 def test_planted_changes_repeat_and_are_local():
     x = tray_dataset(6, 0, 0, 0, size=64).images(64)
     a, b = plant_changes(x, x, 1), plant_changes(x, x, 1)
@@ -79,6 +87,6 @@ def test_trust_tells_a_blind_scorer_from_a_seeing_one():
     planted = torch.cat([held, held]) + torch.tensor([10., 7., .2])
     w = trust(held, planted)
     test_close(w, torch.tensor([1., .5, .25]), .1); assert w[0] == 1 and w[2] == .25
-    test_close(trust(held, planted, torch.tensor([True, False, False])), torch.tensor([.25, 1., .25]), 1e-6)   # who has practised sets no standard
+    first_practised = torch.tensor([True, False, False])   # who has practised sets no standard
+    test_close(trust(held, planted, first_practised), torch.tensor([.25, 1., .25]), 1e-6)
     test_eq(trust(held, torch.cat([held, held])), torch.ones(3))
-    test_close(top_mean(torch.arange(100.).reshape(1, 10, 10), .03), torch.tensor([98.])); test_eq(top_mean(torch.arange(100.).reshape(1, 10, 10), 0), torch.tensor([99.]))
