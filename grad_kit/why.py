@@ -8,10 +8,9 @@ __all__ = ['ASKED', 'WITNESSES', 'GRID', 'SCRIPT', 'PAGE', 'nearest_windows', 'n
            'Evidence', 'Answer', 'Why', 'explain', 'plot_why', 'WhyView', 'explore_why', 'write_why', 'Marks',
            'Inspector', 'inspect']
 
-# %% ../nbs/11a_why.ipynb #fc9157ac
-import base64, gzip, html, io, json, time
+# %% ../nbs/11a_why.ipynb #91bb8196
+import base64, gzip, html, io, json
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import anywidget, traitlets
@@ -23,20 +22,21 @@ from PIL import Image
 
 from .analytic import moved_copies
 from .core import PATCH, Config, GradKitError, atomic_write, user_path, write_json
-from .data import Dataset, Item, as_dataset, hash_images, resize_images, test_items
+from .data import as_dataset, resize_images, test_items
 from .detector import with_coords
-from .grad import GRAD, threshold_for
+from .grad import GRAD
 from .images import spread
 
-# %% ../nbs/11a_why.ipynb #18bcb2d2
+# %% ../nbs/11a_why.ipynb #bf6984ed
 def nearest_windows(
     windows,     # NearestWindow, as `WindowScorer.levels` holds them
     x,           # (B,3,H,W) float in [-1,1]
     k=3,         # how many
     leave=None,  # (B,) for normal images: which of them each is; None: none is left out
 ):
-    """(distance, which, moved): the root mean square differences to the k nearest normal windows at each place (B,k,h,w), the normal
-    images they are in (B,k,h,w), and by how many rows and columns x's window was moved to meet the nearest (B,2,h,w)"""
+    """(distance, which, moved): the root mean square differences to the k nearest normal windows at each place
+    (B,k,h,w), the normal images they are in (B,k,h,w), and by how many rows and columns x's window was moved to
+    meet the nearest (B,2,h,w)"""
     copies = moved_copies(x, windows.shift) - windows.centre                                     # (S,B,3,H,W)
     flat = copies.flatten(0, 1)
     d = torch.baddbmm(windows.length, windows.windows(flat), windows.bank, alpha=-2)             # (P,S B,N)
@@ -75,12 +75,13 @@ def distances_among(
         out.append(d.amin(-1).clamp(min=0).sqrt())
     return spread(torch.cat(out).T, ASKED)
 
-# %% ../nbs/11a_why.ipynb #a3b1b368
+# %% ../nbs/11a_why.ipynb #960db878
 def filter_words(
     octaves=4,
     orientations=6,
 ):
-    "[(kind, what)] of the components of `FilterBank`, in their order; kind \"energy\" is logarithmic, \"level\" in tenths of the range"
+    """[(kind, what)] of the components of `FilterBank`, in their order.
+    Kind "energy" is logarithmic, "level" in tenths of the range"""
     def lines(octave, i):   # the wave runs along the angle, its crests across it
         return f"lines at {(90 - 180 * i // orientations) % 180}°, {3.5 * 2**octave:g} px apart"
     energies = [("energy", lines(o, i)) for o in range(octaves) for i in range(orientations)]
@@ -100,10 +101,11 @@ def deviation_in_words(
     times = f"{factor:.1f}" if factor < 10 else f"{factor:.0f}" if factor < 1000 else "over 1000"
     return f"{what}: {times} times as strong as usual" if value > 0 else f"{what}: {times} times weaker than usual"
 
-# %% ../nbs/11a_why.ipynb #359e6a41
+# %% ../nbs/11a_why.ipynb #da53bc82
 class Witness:
-    """What one scorer knows place by place: `usual` (h,w) is the median distance of normal images from each other, `own` (N,h,w) these
-    distances in units of it, `centre(i)` the pixel of the model's image at which row or column i of its places is centred"""
+    """What one scorer knows place by place.
+    `usual` (h,w) is the median distance of normal images from each other, `own` (N,h,w) these distances in units of it,
+    `centre(i)` the pixel of the model's image at which row or column i of its places is centred"""
     def learn(self, own, h):
         own = own.unflatten(1, (h, -1))                                                          # (N,h,w) distances
         self.usual = own.median(0).values.clamp(min=1e-6)
@@ -114,7 +116,7 @@ class Witness:
         "Sentences on one place of what `look` gave"
         return []
 
-# %% ../nbs/11a_why.ipynb #09419275
+# %% ../nbs/11a_why.ipynb #9daab154
 class WindowWitness(Witness):
     "For `window`, by the widest of its windows"
     def __init__(self, scorer):
@@ -130,12 +132,12 @@ class WindowWitness(Witness):
     def centre(self, i): return (i * self.scorer.stride + .5) * self.scale
 
     def look(self, image):
-        "{distance (h,w), times the usual one (h,w), which (k,h,w), moved (2,h,w)} of one image, (1,3,S,S) floats of 0 to 255"
+        "{distance (h,w), times the usual one (h,w), which (k,h,w), moved (2,h,w)} of an image (1,3,S,S), floats to 255"
         m = self.scorer.resize
         d, which, moved = nearest_windows(self.windows, (m @ image @ m.T).round() / 127.5 - 1)
         return dict(distance=d[0, 0], times=d[0, 0] / self.usual, which=which[0], moved=moved[0])
 
-# %% ../nbs/11a_why.ipynb #705970c0
+# %% ../nbs/11a_why.ipynb #58e180ad
 class FilterWitness(Witness):
     "For `filters`: of its three cell sizes the one that is most unusual at a place speaks"
     def __init__(self, scorer):
@@ -155,35 +157,38 @@ class FilterWitness(Witness):
         k = self.rows // t.shape[-1]
         return t.repeat_interleave(k, -1).repeat_interleave(k, -2)
 
-    def look(self, image):
-        times, distance, which, z = [], [], [], []
-        for f, (density, spread_of, witness) in zip(self.scorer.fields(image), self.sizes):
-            d, who = nearest_vectors(density, f)
-            difference = density.places(f)[:, 0] - density.mean[:, 0]                            # (P,45)
-            z.append((difference, difference / spread_of))
-            parts = d[0, 0] / witness.usual, d[0, 0], who[0]
-            for kept, t in zip((times, distance, which), parts): kept.append(self.spread_out(t))
-        times, size = torch.stack(times).max(0)                                                  # which cell size speaks
-        distance = torch.stack(distance).gather(0, size[None])[0]
-        which = torch.stack(which).gather(0, size[None, None].expand(1, len(which[0]), -1, -1))[0]
-        return dict(distance=distance, times=times, which=which, size=size, z=z)
+# %% ../nbs/11a_why.ipynb #a6cdc17f
+@patch
+def look(self:FilterWitness, image):
+    times, distance, which, z = [], [], [], []
+    for f, (density, spread_of, witness) in zip(self.scorer.fields(image), self.sizes):
+        d, who = nearest_vectors(density, f)
+        difference = density.places(f)[:, 0] - density.mean[:, 0]                            # (P,45)
+        z.append((difference, difference / spread_of))
+        parts = d[0, 0] / witness.usual, d[0, 0], who[0]
+        for kept, t in zip((times, distance, which), parts): kept.append(self.spread_out(t))
+    times, size = torch.stack(times).max(0)                              # which cell size speaks
+    distance = torch.stack(distance).gather(0, size[None])[0]
+    which = torch.stack(which).gather(0, size[None, None].expand(1, len(which[0]), -1, -1))[0]
+    return dict(distance=distance, times=times, which=which, size=size, z=z)
 
-    def details(self, seen, y, x):
-        size = int(seen["size"][y, x])
-        side = self.scorer.cells[size] // self.scorer.cells[0]
-        columns = self.scorer.config.filters_size // self.scorer.cells[size]
-        difference, z = (t[y // side * columns + x // side] for t in seen["z"][size])
-        most = z.abs().topk(3).indices.tolist()
-        return [deviation_in_words(*self.words[i], float(difference[i])) for i in most]
+@patch
+def details(self:FilterWitness, seen, y, x):
+    size = int(seen["size"][y, x])
+    side = self.scorer.cells[size] // self.scorer.cells[0]
+    columns = self.scorer.config.filters_size // self.scorer.cells[size]
+    difference, z = (t[y // side * columns + x // side] for t in seen["z"][size])
+    most = z.abs().topk(3).indices.tolist()
+    return [deviation_in_words(*self.words[i], float(difference[i])) for i in most]
 
-# %% ../nbs/11a_why.ipynb #18e1ed42
+# %% ../nbs/11a_why.ipynb #f3acf2a9
 class FeatureWitness(Witness):
     "For `features`: the detector's own features have no words, but neighbours"
     def __init__(self, scorer):
         self.scorer = scorer
         self.cells = int(len(scorer.density.mean)**.5)
         self.learn(distances_among(scorer.density), self.cells)
-        self.side = scorer.config.image_size / self.cells * 3      # about: cells of two features, each of which sees some pixels more
+        self.side = scorer.config.image_size / self.cells * 3   # about: a cell holds features that see some pixels more
 
     def centre(self, i): return (i + .5) * self.scorer.config.image_size / self.cells
 
@@ -193,14 +198,14 @@ class FeatureWitness(Witness):
 
 WITNESSES = dict(window=WindowWitness, filters=FilterWitness, features=FeatureWitness)   # scorer -> who speaks for it
 
-# %% ../nbs/11a_why.ipynb #776c7927
+# %% ../nbs/11a_why.ipynb #4d31e181
 GRID = 16  # places along each side of an image
 
 @dataclass(frozen=True)
 class Evidence:
     "What one scorer says of one place"
     scorer: str
-    units: float          # its map there, as the fused map counts it: spreads of the image scores above normal ones, times its weight
+    units: float          # its map there as the fused map counts it: spreads above normal scores, times its weight
     distance: float = float("nan")   # to the nearest normal image there, in its own units
     times: float = float("nan")      # the same over the usual distance of normal images from each other
     share: float = float("nan")      # of the normal images that are less far from all others, 0 to 1
@@ -216,33 +221,43 @@ class Answer:
     evidence: tuple       # one `Evidence` a scorer
     place: tuple          # (row, column) of the grid
 
-# %% ../nbs/11a_why.ipynb #fdacae90
+# %% ../nbs/11a_why.ipynb #15987407
 class Why:
-    "Answers about images, by a fitted `GRAD`. Raises `GradKitError` where the model keeps no normal images to compare with"
+    """Answers about images, by a fitted `GRAD`.
+    Raises `GradKitError` where the model keeps no normal images to compare with"""
     def __init__(self,
         model,        # fitted GRAD
-        normal=None,  # the normal images that it was fitted on (a Dataset, a folder, ...), for their names and full pictures; None: as the model keeps them
+        normal=None,  # the images it was fitted on, for their names and full pictures; None: as the model keeps them
     ):
         model.check_fitted()
         self.model, self.size = model, model.config.image_size
         asked = [n for n in model.config.scorers if n in WITNESSES]
         if not asked or model.config.density != "nearest" and "window" not in asked:
-            raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) keep no normal images to compare with; "
+            names = ", ".join(model.config.scorers)
+            raise GradKitError(f"the scorers of this model ({names}) keep no normal images to compare with; "
                                f"fit one with 'window' or 'filters' among Config.scorers")
         if model.config.density != "nearest": asked = ["window"]
         with torch.no_grad(): self.witnesses = {name: WITNESSES[name](model.scorers_[name]) for name in asked}
-        self.members = {name: (_members(w, w.own.shape[1], self.size), _members(w, w.own.shape[2], self.size)) for name, w in self.witnesses.items()}
-        self.own = {name: np.sort(_loudest(w.own.cpu().numpy(), *self.members[name])[0]) for name, w in self.witnesses.items()}   # (GRID,GRID,N)
+        self.members, self.own = {}, {}                             # own: (GRID,GRID,N) of each witness
+        for name, witness in self.witnesses.items():
+            self.members[name] = [_members(witness, n, self.size) for n in witness.own.shape[1:]]
+            self.own[name] = np.sort(_loudest(witness.own.cpu().numpy(), *self.members[name])[0])
         self.names, self.pictures = _normal_pictures(model, normal)
 
-    @torch.no_grad()
-    def units(self, image):
-        "{scorer: (S,S) map as the fused map counts it}"
-        scorer = self.model.scorer()
-        maps, _ = scorer.maps(image)
-        if len(maps) == 1: return {scorer.names[0]: maps[0][0]}
-        return {name: ((m - zero) * gain)[0] for name, m, zero, gain in zip(scorer.names, maps, scorer.zero, scorer.gain)}
+# %% ../nbs/11a_why.ipynb #77ce05e1
+@patch
+@torch.no_grad()
+def units(self:Why,
+    image,  # (1,3,S,S), floats of 0 to 255
+):
+    "{scorer: (S,S) map as the fused map counts it}"
+    scorer = self.model.scorer()
+    maps, _ = scorer.maps(image)
+    if len(maps) == 1: return {scorer.names[0]: maps[0][0]}
+    scales = zip(scorer.names, maps, scorer.zero, scorer.gain)
+    return {name: ((m - zero) * gain)[0] for name, m, zero, gain in scales}
 
+# %% ../nbs/11a_why.ipynb #197c4807
 def _normal_pictures(model, normal):
     "(names, uint8 (n,3,s,s) or None) of the normal images that the scorers keep, in their order"
     kept = spread(torch.arange(model.n_normal_), model.config.reference_images).tolist()
@@ -253,21 +268,21 @@ def _normal_pictures(model, normal):
     at = {h: i for i, h in reversed([*enumerate(ds.image_hashes(model.config.image_size))])}
     hashes = [model.seen_["fitted"][i] for i in kept]
     if missing := [h for h in hashes if h not in at]:
-        raise GradKitError(f"{len(missing)} of the {len(hashes)} normal images that the model compares with are not in '{ds.name}'; "
-                           f"give the images it was fitted on, or leave them out")
+        raise GradKitError(f"{len(missing)} of the {len(hashes)} normal images that the model compares with are not in "
+                           f"'{ds.name}'; give the images it was fitted on, or leave them out")
     order = [at[h] for h in hashes]
     return [ds.names[i] for i in order], ds.images(model.config.image_size)[order]
 
-# %% ../nbs/11a_why.ipynb #e4cb3ba2
+# %% ../nbs/11a_why.ipynb #99c8ce7b
 @patch
 @torch.no_grad()
 def look(self:Why,
     image,  # uint8 (3,S,S), S = image_size
 ):
-    "All that the witnesses see in an image and its anomaly map, worked out once for all its places: give it to `answer`"
+    "All that the witnesses see in an image, and its anomaly map, worked out once for all its places, for `answer`"
     x = image[None].to(self.model.device).float()
     seen = {name: w.look(x) for name, w in self.witnesses.items()}
-    for name, witness in self.witnesses.items():
+    for name in self.witnesses:
         _, rows, columns = _loudest(seen[name]["times"].cpu().numpy()[None], *self.members[name])
         seen[name] |= dict(rows=rows[..., 0], columns=columns[..., 0])
     units = self.units(x)
@@ -277,22 +292,24 @@ def look(self:Why,
     top = {name: F.adaptive_max_pool2d(m[None], GRID)[0].cpu().numpy() for name, m in units.items()}
     return dict(seen=seen, units=top, map=scorer.finish @ fused @ scorer.finish.T)
 
+# %% ../nbs/11a_why.ipynb #7f0371b7
 def _members(witness, n, size):
-    "For each row (or column) of the grid, those of a witness's n rows that are centred in it, or the nearest one where none is"
+    "For each row (or column) of the grid, those of a witness's n rows that are centred in it, or else the nearest one"
     at, cell = [witness.centre(i) for i in range(n)], size / GRID
     found = [[i for i, c in enumerate(at) if g * cell <= c < (g + 1) * cell] for g in range(GRID)]
     return [f or [int(np.argmin([abs(c - (g + .5) * cell) for c in at]))] for g, f in enumerate(found)]
 
 def _loudest(times, down, across):
-    "(times, row, column), each (GRID,GRID,N): the most unusual of a witness's places in each place of the grid, of times (N,h,w)"
+    """(times, row, column), each (GRID,GRID,N), of times (N,h,w).
+    In each place of the grid the most unusual of a witness's places"""
     most = np.zeros((GRID, GRID, len(times)), np.float32)
     rows, columns = np.zeros((2, *most.shape), int)
     for y in range(GRID):
         for x in range(GRID):
-            part = times[:, down[y]][:, :, across[x]]
-            best = part.reshape(len(times), -1).argmax(1)
-            rows[y, x], columns[y, x] = np.array(down[y])[best // part.shape[2]], np.array(across[x])[best % part.shape[2]]
-            most[y, x] = part.reshape(len(times), -1).max(1)
+            part = times[:, down[y]][:, :, across[x]].reshape(len(times), -1)
+            best, wide = part.argmax(1), len(across[x])
+            rows[y, x], columns[y, x] = np.array(down[y])[best // wide], np.array(across[x])[best % wide]
+            most[y, x] = part.max(1)
     return most, rows, columns
 
 # %% ../nbs/11a_why.ipynb #2092a473
@@ -321,7 +338,7 @@ def _evidence(self:Why, name, looked, row, column):
     return Evidence(name, units, number("distance"), number("times"), share, tuple(seen["which"][:, y, x].tolist()),
                     box(at + by), box(at), tuple(witness.details(seen, y, x)))
 
-# %% ../nbs/11a_why.ipynb #247c1379
+# %% ../nbs/11a_why.ipynb #aaa89e96
 @patch
 def _sentence(self:Why, evidence):
     "In words, by the witness whose scorer counts most in the fused map there"
@@ -331,11 +348,13 @@ def _sentence(self:Why, evidence):
     near = f"; nearest: {who}" if who else ""
     n = self.own[lead.scorer].shape[-1]
     if lead.share >= 1: said = f"None of {n} normal images has anything like this here: {times}{near}."
-    elif lead.share >= .95: said = f"Rare here: {times}, which {round(n * (1 - lead.share))} of {n} normal images reach{near}."
+    elif lead.share >= .95:
+        said = f"Rare here: {times}, which {round(n * (1 - lead.share))} of {n} normal images reach{near}."
     else: said = f"Nothing unusual here: {times}, which {1 - lead.share:.0%} of the normal images reach{near}."
     found = [d for e in evidence for d in e.details if e.share >= 1][:1]
     return f"{said} {found[0][0].upper()}{found[0][1:]}." if found and lead.share >= .95 else said
 
+# %% ../nbs/11a_why.ipynb #c5faf5c5
 def explain(
     model,    # fitted GRAD, or a `Why` of one, which saves the seconds that it takes to make
     image,    # uint8 (3,S,S) or (H,W,3), or a file
@@ -344,12 +363,15 @@ def explain(
 ):
     "The `Answer` for the place of an image that holds pixel (x, y)"
     why = model if isinstance(model, Why) else Why(model)
-    if not isinstance(image, torch.Tensor): image = as_dataset(image if isinstance(image, (str, Path)) else np.asarray(image)[None], "score").read_as(why.model.config).images(why.size)[0]
+    if not isinstance(image, torch.Tensor):
+        one = image if isinstance(image, (str, Path)) else np.asarray(image)[None]
+        image = as_dataset(one, "score").read_as(why.model.config).images(why.size)[0]
     if not (0 <= x < why.size and 0 <= y < why.size):
-        raise GradKitError(f"pixel ({x}, {y}) is not in the model's image of {why.size} x {why.size} pixels; give a place within it")
+        raise GradKitError(f"pixel ({x}, {y}) is not in the model's image of {why.size} x {why.size} pixels; "
+                           f"give a place within it")
     return why.answer(why.look(image), int(y * GRID / why.size), int(x * GRID / why.size))
 
-# %% ../nbs/11a_why.ipynb #597b5315
+# %% ../nbs/11a_why.ipynb #6574cd30
 def _as_url(image, quality=85, **more):
     "uint8 (3,h,w) as a data: URL of a WebP picture"
     file = io.BytesIO()
@@ -362,29 +384,37 @@ def _as_numbers(values):
     steps = ((values - low) / max(high - low, 1e-9) * 65535).round().cpu().numpy().astype("<u2")
     return dict(side=len(values), low=low, high=high, data=base64.b64encode(steps.tobytes()).decode())
 
+# %% ../nbs/11a_why.ipynb #fed11f00
 def _as_entry(answer):
     "An `Answer` as lists and numbers; what is not known is left out"
     def entry(e):
         known = dict(scorer=e.scorer, units=e.units, details=e.details)
         if not e.nearest: return known
-        return known | dict(times=round(e.times, 2), share=round(e.share, 4), near=e.nearest, box=e.box, theirs=e.theirs)
+        far = dict(times=round(e.times, 2), share=round(e.share, 4))
+        return known | far | dict(near=e.nearest, box=e.box, theirs=e.theirs)
     return [answer.sentence, [entry(e) for e in answer.evidence]]
+
+# %% ../nbs/11a_why.ipynb #8ea2dabb
+def _highest(anomaly_map):
+    "[row, column] of the grid where a map (S,S) is highest"
+    at = int(F.adaptive_max_pool2d(anomaly_map[None], GRID)[0].argmax())
+    return [at // GRID, at % GRID]
 
 @patch
 @torch.no_grad()
 def pack(self:Why,
     image,  # uint8 (3,S,S), S = image_size
 ):
-    "{picture, map, places, top} for why.js: an entry for each place of the grid, row by row, the place (row, column) where the map is highest, and the detector's gradient there"
+    """{picture, map, places, top, gradient} for why.js: an entry for each place of the grid, row by row, the place
+    (row, column) where the map is highest, and a detector's gradient there"""
     looked = self.look(image)
-    shown = looked["map"][None]
-    small = F.adaptive_avg_pool2d(shown, min(64, self.size))[0]
+    small = F.adaptive_avg_pool2d(looked["map"][None], min(64, self.size))[0]
     places = [_as_entry(self.answer(looked, r, c)) for r in range(GRID) for c in range(GRID)]
-    top = np.unravel_index(int(F.adaptive_max_pool2d(shown, GRID)[0].argmax()), (GRID, GRID))
-    packed = dict(picture=_as_url(image), map=_as_numbers(small), places=places, top=[int(v) for v in top])
+    top = _highest(looked["map"])
+    packed = dict(picture=_as_url(image), map=_as_numbers(small), places=places, top=top)
     return packed | dict(gradient=_as_gradient(self.gradient(image, *top))) if self.model.detectors_ else packed
 
-# %% ../nbs/11a_why.ipynb #1e1a7d11
+# %% ../nbs/11a_why.ipynb #965bb3fa
 def _quantiles(own, k=33):
     "(k,) of what normal images reach at a place, for a strip of ticks"
     return np.quantile(own, np.linspace(0, 1, k), axis=-1).round(2).reshape(k, -1).T.tolist()
@@ -396,20 +426,30 @@ def meta(self:Why,
     threshold=None,  # None: the model's
 ):
     "What why.js needs to know besides the packs"
-    pictured = self.pictures is not None
-    return dict(size=self.size, grid=GRID, names=list(names), scores=[float(f"{s:.5g}") for s in scores], order=np.argsort(-np.asarray(scores), kind="stable").tolist(),
-                threshold=self.model.threshold_ if threshold is None else threshold, normals=self.names, pictures=pictured,
-                own={name: _quantiles(o) for name, o in self.own.items()}, marking=False, marks={}, id="gk")
+    return dict(
+        size=self.size,
+        grid=GRID,
+        names=list(names),
+        scores=[float(f"{s:.5g}") for s in scores],
+        order=np.argsort(-np.asarray(scores), kind="stable").tolist(),
+        threshold=self.model.threshold_ if threshold is None else threshold,
+        normals=self.names,
+        pictures=self.pictures is not None,
+        own={name: _quantiles(own) for name, own in self.own.items()},
+        marking=False,   # whether images can be marked, and which are
+        marks={},
+        id="gk",         # of the cards on the page
+    )
 
-# %% ../nbs/11a_why.ipynb #0e76dd5a
+# %% ../nbs/11a_why.ipynb #e420b90c
 @patch
 def gradient(self:Why,
     image,   # uint8 (3,S,S), S = image_size
     row,     # of the grid
     column,
 ):
-    """{level, logit, box, gradient (34,34)} of the detector level that is most alarmed about the place, in spreads of held-out normal logits.
-    Raises `GradKitError` for a model without a detector"""
+    """{level, logit, box, gradient (34,34)} of the detector level that is most alarmed about the place, its logit in
+    spreads of held-out normal ones. Raises `GradKitError` for a model without a detector"""
     model = self.model
     if not model.detectors_: raise GradKitError("this model has no trained detector, whose logit would have a gradient")
     said = []
@@ -432,7 +472,7 @@ def _as_gradient(found):
     "What `gradient` gave, for why.js"
     return found | dict(gradient=_as_numbers(found["gradient"]))
 
-# %% ../nbs/11a_why.ipynb #91ed02c0
+# %% ../nbs/11a_why.ipynb #147039bb
 def plot_why(
     why,      # Why
     image,    # uint8 (3,S,S), S = image_size
@@ -441,15 +481,20 @@ def plot_why(
     "A figure of one `Answer`, whose sentence is its title"
     import matplotlib.pyplot as plt
     looked = why.look(image)
-    if place is None: place = np.unravel_index(int(F.adaptive_max_pool2d(looked["map"][None], GRID)[0].argmax()), (GRID, GRID))
-    answer = why.answer(looked, *(int(v) for v in place))
+    if place is None: place = _highest(looked["map"])
+    answer = why.answer(looked, *place)
     lead = max((e for e in answer.evidence if e.nearest), key=lambda e: e.units)
-    fig, axes = plt.subplots(1, 6, figsize=(11, 2.5), width_ratios=[1.3, 1.3, 1, 1, 1, 1.7], layout="constrained")
+    widths = [1.3, 1.3, 1, 1, 1, 1.7]
+    fig, axes = plt.subplots(1, 6, figsize=(11, 2.5), width_ratios=widths, layout="constrained")
     axes[0].imshow(image.permute(1, 2, 0))
     axes[1].imshow(looked["map"].cpu(), cmap="inferno")
-    for ax in axes[:2]: ax.add_patch(plt.Rectangle(lead.box[:2], lead.box[2], lead.box[2], fill=False, color="#40c4ff", lw=2))
+    x, y, side = lead.box
+    for ax in axes[:2]: ax.add_patch(plt.Rectangle((x, y), side, side, fill=False, color="#40c4ff", lw=2))
     _plot_crops(axes[2:5], why, image, lead)
-    for ax, title in zip(axes[:5], ("image", "anomaly map", "this part", why.names[lead.nearest[0]].split("/")[-1], "difference")): ax.set(xticks=[], yticks=[]); ax.set_title(title, fontsize=9)
+    nearest = why.names[lead.nearest[0]].split("/")[-1]
+    for ax, title in zip(axes[:5], ("image", "anomaly map", "this part", nearest, "difference")):
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(title, fontsize=9)
     axes[5].hist(why.own[lead.scorer][answer.place], 20, color="#888", label="normal images")
     axes[5].axvline(lead.times, color="#1e88e5", lw=2, label="this part")
     axes[5].set(xlabel="times the usual distance", yticks=[], title=lead.scorer)
@@ -457,18 +502,22 @@ def plot_why(
     fig.suptitle(answer.sentence, fontsize=9, x=.01, ha="left", wrap=True)
     return fig
 
+# %% ../nbs/11a_why.ipynb #a53de58e
 def _plot_crops(axes, why, image, evidence):
     "The window, the nearest normal one, and twice their difference"
     def crop(picture, box):
         scale = picture.shape[-1] / why.size
         x, y, side = (round(v * scale) for v in box)
         padded = F.pad(picture.float()[None], (side,) * 4, "replicate")[0]
-        return F.interpolate(padded[None, :, y + side:y + 2 * side, x + side:x + 2 * side], size=(32, 32), mode="bilinear", antialias=True)[0]
-    a, b = crop(image, evidence.box), None if why.pictures is None else crop(why.pictures[evidence.nearest[0]], evidence.theirs)
-    for ax, picture in zip(axes, (a, b, None if b is None else 2 * (a - b).abs())):
-        if picture is not None: ax.imshow((picture / 255).clamp(0, 1).permute(1, 2, 0).cpu())
+        window = padded[None, :, y + side:y + 2 * side, x + side:x + 2 * side]
+        return F.interpolate(window, size=(32, 32), mode="bilinear", antialias=True)[0]
+    shown = [crop(image, evidence.box)]
+    if why.pictures is not None:
+        shown.append(crop(why.pictures[evidence.nearest[0]], evidence.theirs))
+        shown.append(2 * (shown[0] - shown[1]).abs())
+    for ax, picture in zip(axes, shown): ax.imshow((picture / 255).clamp(0, 1).permute(1, 2, 0).cpu())
 
-# %% ../nbs/11a_why.ipynb #6307bd47
+# %% ../nbs/11a_why.ipynb #6b1339d2
 SCRIPT = Path(__file__).with_name("why.js") if "__file__" in globals() else Path("../grad_kit/why.js")
 
 class WhyView(anywidget.AnyWidget):
@@ -482,11 +531,12 @@ class WhyView(anywidget.AnyWidget):
         images,     # uint8 (n,3,S,S)
         names,
         scores,     # (n,) image scores
-        answers={},  # {what the page may ask for besides: function of the message}
+        answers=None,  # {what the page may ask for besides: function of the message}
         **meta,     # more for why.js
     ):
         self.why, self.images = why, images
-        self.answers = dict(pack=self._pack, gradient=self._gradient, normals=self._normals, thumbs=self._thumbs) | answers
+        self.answers = dict(pack=self._pack, gradient=self._gradient, normals=self._normals, thumbs=self._thumbs)
+        self.answers |= answers or {}
         super().__init__(meta=why.meta(names, scores) | meta)
         self.on_msg(self._asked)
 
@@ -505,12 +555,23 @@ class WhyView(anywidget.AnyWidget):
             raise
         self.send(dict(id=message["id"]) | reply)
 
-    def _pack(self, message): return self.why.pack(self.images[message["image"]])
-    def _gradient(self, message): return _as_gradient(self.why.gradient(self.images[message["image"]], *message["place"]))
-    def _normals(self, message): return {k: _as_url(self.why.pictures[k]) for k in message["which"]}
-    def _thumbs(self, message): return {i: _as_url(resize_images(self.images[i:i + 1], 80)[0], 70) for i in message["which"]}
+# %% ../nbs/11a_why.ipynb #451c74d6
+@patch
+def _pack(self:WhyView, message): return self.why.pack(self.images[message["image"]])
 
-# %% ../nbs/11a_why.ipynb #c92fa03d
+@patch
+def _gradient(self:WhyView, message):
+    return _as_gradient(self.why.gradient(self.images[message["image"]], *message["place"]))
+
+@patch
+def _normals(self:WhyView, message): return {k: _as_url(self.why.pictures[k]) for k in message["which"]}
+
+@patch
+def _thumbs(self:WhyView, message):
+    small = resize_images(self.images[message["which"]], 80)
+    return {i: _as_url(x, 70) for i, x in zip(message["which"], small)}
+
+# %% ../nbs/11a_why.ipynb #444b7563
 def _to_explain(model, images):
     "(Dataset of what is shown, uint8 (n,3,S,S), Result)"
     ds = as_dataset(images, "either").read_as(model.config)
@@ -523,24 +584,37 @@ def explore_why(
     images,       # what to explain: a Dataset (its test images), a folder, or uint8 (N,H,W,3)
     normal=None,  # the normal images it was fitted on, for their names and full pictures
 ):
-    "Click on an image or its map: why this place is anomalous, with the nearest normal windows, how unusual the distance is, and what is too strong or too weak"
+    """Click on an image or its map: why this place is anomalous.
+    With the nearest normal windows, how unusual the distance is, and what is too strong or too weak"""
     why = Why(model, normal)
     ds, pixels, result = _to_explain(model, images)
     return WhyView(why, pixels, ds.names, result.image_score)
 
-# %% ../nbs/11a_why.ipynb #1d46bd0a
+# %% ../nbs/11a_why.ipynb #f66d3e32
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>{title}</title>
-<style>body {{ margin: 12px; font: 14px/1.45 system-ui, sans-serif; color-scheme: light dark; }} h1 {{ font-size: 18px; }}</style></head>
+<style>body {{ margin: 12px; font: 14px/1.45 system-ui, sans-serif; color-scheme: light dark; }}
+h1 {{ font-size: 18px; }}</style></head>
 <body><main><h1>{title}</h1><p>{said}</p><div id="why"></div></main>
 <script type="application/json" id="data">{data}</script>
 <script type="module">{script}
 report(document.getElementById("why"), JSON.parse(document.getElementById("data").textContent));</script></body></html>
 """
 
-def _zipped(obj): return base64.b64encode(gzip.compress(json.dumps(obj, separators=(",", ":")).encode(), 9, mtime=0)).decode()
+def _zipped(obj):
+    text = json.dumps(obj, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
+def _near_pictures(why, packs):
+    "{k: data: URL} of the normal images that a page of these packs shows"
+    if why.pictures is None: return {}
+    evidence = [e for p in packs for _, some in p["places"] for e in some]
+    near = sorted({e["near"][0] for e in evidence if "near" in e})
+    small = resize_images(why.pictures[near], min(128, why.pictures.shape[-1]))
+    return {k: _as_url(x, 80) for k, x in zip(near, small)}
+
+# %% ../nbs/11a_why.ipynb #e6522ebe
 def write_why(
     model,        # fitted GRAD
     images,       # as for `explore_why`
@@ -554,39 +628,41 @@ def write_why(
     scores = result.image_score
     keep = scores.argsort(descending=True, stable=True)[:most].tolist()
     packs = [why.pack(pixels[i]) for i in keep]
-    near = {e["near"][0] for p in packs for _, evidence in p["places"] for e in evidence if "near" in e and e.get("theirs")}
-    normals = {k: _as_url(resize_images(why.pictures[k:k + 1], min(128, why.pictures.shape[-1]))[0], 80) for k in sorted(near)} if why.pictures is not None else {}
     meta = why.meta([ds.names[i] for i in keep], scores[keep].tolist())
-    data = dict(meta=_zipped(meta), packs=[_zipped(p) for p in packs], normals=normals, thumbs=[p["picture"] for p in packs])
-    alarms = int((scores > model.threshold_).sum())
-    said = f"{alarms} of {len(ds)} images raise an alarm" + (f"; shown are the {len(keep)} with the highest scores." if len(keep) < len(ds) else ".")
+    data = dict(meta=_zipped(meta), packs=[_zipped(p) for p in packs], normals=_near_pictures(why, packs),
+                thumbs=[p["picture"] for p in packs])
+    said = f"{int((scores > model.threshold_).sum())} of {len(ds)} images raise an alarm"
+    said += f"; shown are the {len(keep)} with the highest scores." if len(keep) < len(ds) else "."
     script = SCRIPT.read_text(encoding="utf-8").replace("</script", "<\\/script")
-    text = PAGE.format(title=html.escape(f"Why: {ds.name}"), said=html.escape(said), data=json.dumps(data).replace("<", "\\u003c"), script=script)
+    text = PAGE.format(title=html.escape(f"Why: {ds.name}"), said=html.escape(said), script=script,
+                       data=json.dumps(data).replace("<", "\\u003c"))
     file = user_path(file)
     with atomic_write(file) as tmp: tmp.write_text(text, encoding="utf-8")
     return file
 
-# %% ../nbs/11a_why.ipynb #f30fd65e
+# %% ../nbs/11a_why.ipynb #80319856
 class Marks:
-    "What a person said of images, in a small JSON file, newest last; images are known by their pixels, so a renamed file keeps its mark"
+    """What a person said of images, in a small JSON file, newest last.
+    Images are known by their pixels, so a renamed file keeps its mark"""
     def __init__(self,
         file,  # Path; read where it is there already
     ):
         self.file, self.list = Path(file), []
         if not self.file.exists(): return
-        try: self.list = [dict(name=str(m["name"]), image=str(m["image"]), mark=str(m["mark"]), press=int(m.get("press", 0))) for m in json.loads(self.file.read_text(encoding="utf-8"))["marks"]]
+        def entry(m): return {k: kind(m[k]) for k, kind in dict(name=str, image=str, mark=str, press=int).items()}
+        try: self.list = [entry(m) for m in json.loads(self.file.read_text(encoding="utf-8"))["marks"]]
         except (OSError, ValueError, KeyError, TypeError) as e:
-            raise GradKitError(f"'{self.file}' cannot be read as marks ({type(e).__name__}: {e}); mend it, or move it away to begin anew") from e
+            raise GradKitError(f"'{self.file}' cannot be read as marks ({type(e).__name__}: {e}); mend it, "
+                               f"or move it away to begin anew") from e
 
     def add(self, entries):
         "Append (name, image hash, mark), those of one press together, and write the file"
-        press = max((m.get("press", 0) for m in self.list), default=0) + 1
+        press = max((m["press"] for m in self.list), default=0) + 1
         self._write([*self.list, *(dict(name=n, image=h, mark=m, press=press) for n, h, m in entries)])
 
     def undo(self):
         "Take back what the last press marked"
-        last = self.list[-1].get("press", 0) if self.list else 0
-        self._write([m for m in self.list if m.get("press", 0) != last] if last else self.list[:-1])
+        self._write([m for m in self.list if m["press"] != self.list[-1]["press"]])
 
     def _write(self, marks):
         write_json(self.file, dict(what="marks of grad_kit's inspector", marks=marks))
@@ -599,13 +675,15 @@ class Marks:
         newest = {m["image"]: m["mark"] for m in self.list}
         return {i: newest[h] for i, h in enumerate(hashes) if h in newest}
 
-# %% ../nbs/11a_why.ipynb #9ebea4cf
+# %% ../nbs/11a_why.ipynb #6cf4daf9
 class Inspector(WhyView):
-    "The page of `inspect`. `model` is the fitted GRAD as it stands, `result` its scores of the new images, `marks` what was said of them"
+    """The page of `inspect`.
+    `model` is the fitted GRAD as it stands, `result` its scores of the new images, `marks` what was said of them"""
     def __init__(self, good, new, out, config, seed):
         self.folder, self.config, self.seed = user_path(out), config, seed
         self.good, self.new = as_dataset(good).read_as(config), as_dataset(new, "score").read_as(config)
-        if not len(self.new): raise GradKitError(f"'{self.new.name}' holds no images to inspect; name a folder with some")
+        if not len(self.new):
+            raise GradKitError(f"'{self.new.name}' holds no images to inspect; name a folder with some")
         self.pixels = self.new.images(config.image_size)
         self.hashes, self.held = self.new.image_hashes(config.image_size), None
         self.marks = Marks(self.folder/"marks.json")
@@ -613,28 +691,32 @@ class Inspector(WhyView):
         asked = dict(mark=self._mark, undo=self._undo, learn=lambda _: self._learn())
         super().__init__(self.why, self.pixels, self.new.names, self.result.image_score, asked, **self._more())
 
-    def normal(self):
-        "The good images as they are fitted on: those held out at first stay so, and parts marked as good join the others"
-        if self.held is None: return self.good
-        fitted = self.good.split("train").items + self.good.split("validation").items
-        hashes = Dataset("", "", fitted, bits=self.good.bits, frame=self.good.frame).image_hashes(self.config.image_size)
-        items = [replace(it, split="validation" if h in self.held else "train") for it, h in zip(fitted, hashes)]
-        marked = [i for i, m in self.marks.of(self.hashes).items() if m == "good"]
-        items += [replace(self.new.items[i], split="train", kind="good", defect="good", masks=()) for i in marked]
-        return replace(self.good, items=tuple(items))
+# %% ../nbs/11a_why.ipynb #04982966
+@patch
+def normal(self:Inspector):
+    "The good images to fit on: those held out at first stay so, and parts marked as good join the others"
+    if self.held is None: return self.good
+    fitted = self.good.split("train").items + self.good.split("validation").items
+    hashes = replace(self.good, items=fitted).image_hashes(self.config.image_size)
+    items = [replace(it, split="validation" if h in self.held else "train") for it, h in zip(fitted, hashes)]
+    marked = [i for i, m in self.marks.of(self.hashes).items() if m == "good"]
+    items += [replace(self.new.items[i], split="train", kind="good", defect="good", masks=()) for i in marked]
+    return replace(self.good, items=tuple(items))
 
-    def learn(self):
-        "Fit again with what is marked as good, score, and save the model beside the marks"
-        def fit(images): return GRAD(self.config, self.seed).fit(images, progress=False)
-        if self.held is None:
-            self.first = fit(self.good)
-            self.held = set(self.first.seen_["held_out"])
-        self.model = fit(self.normal()) if "good" in self.marks.of(self.hashes).values() else self.first
-        self.result, self.why = self.model.score_pixels(self.pixels), Why(self.model)
-        self.model.save(self.folder/"model")
-        return self
+# %% ../nbs/11a_why.ipynb #07f4fa20
+@patch
+def learn(self:Inspector):
+    "Fit again with what is marked as good, score, and save the model beside the marks"
+    def fit(images): return GRAD(self.config, self.seed).fit(images, progress=False)
+    if self.held is None:
+        self.first = fit(self.good)
+        self.held = set(self.first.seen_["held_out"])
+    self.model = fit(self.normal()) if "good" in self.marks.of(self.hashes).values() else self.first
+    self.result, self.why = self.model.score_pixels(self.pixels), Why(self.model)
+    self.model.save(self.folder/"model")
+    return self
 
-# %% ../nbs/11a_why.ipynb #e26512c1
+# %% ../nbs/11a_why.ipynb #67809ace
 @patch
 def report(self:Inspector):
     "One sentence on the marks: how many of the marked defects raise an alarm, and how many of the parts marked as good"
@@ -650,7 +732,8 @@ def _more(self:Inspector): return dict(marking=True, marks=self.marks.of(self.ha
 
 @patch
 def _mark(self:Inspector, message):
-    if message["as"] not in ("good", "defect"): raise GradKitError(f"a mark is 'good' or 'defect', not '{message['as']}'")
+    if message["as"] not in ("good", "defect"):
+        raise GradKitError(f"a mark is 'good' or 'defect', not '{message['as']}'")
     self.marks.add([(self.new.names[i], self.hashes[i], message["as"]) for i in message["which"]])
     return self.marks.of(self.hashes)
 
@@ -659,12 +742,14 @@ def _undo(self:Inspector, message):
     self.marks.undo()
     return self.marks.of(self.hashes)
 
+# %% ../nbs/11a_why.ipynb #480e44d1
 @patch
 def _learn(self:Inspector):
     self.learn()
     self.meta = self.why.meta(self.new.names, self.result.image_score) | self._more()
     return self.report()
 
+# %% ../nbs/11a_why.ipynb #0a636028
 def inspect(
     good,       # normal images to fit on: a folder, a Dataset, or uint8 (N,H,W,3)
     new,        # images to inspect, likewise
@@ -672,5 +757,6 @@ def inspect(
     config=None,         # Config; None: the preset "instant", which trains nothing
     seed=0,
 ):
-    "Fit in seconds, then look: new parts ranked by score, a threshold to move, a click that says why, and marks to learn from"
+    """Fit in seconds, then look: new parts ranked by score, a threshold to move, a click that says why, and marks to
+    learn from"""
     return Inspector(good, new, out, Config.preset("instant") if config is None else config, seed)

@@ -226,7 +226,8 @@ def frames(self:Explorer,
     width=800,  # of the pictures in pixels, at most
     quality=45, # of the WebP
 ):
-    "[(value, message, WebP bytes)]: the picture at each value of one control, the others as they are; the control ends where it was"
+    """[(value, message, WebP bytes)]: the picture at each value of one control, the others as they are.
+    The control ends where it was"""
     from PIL import Image as pillow
     control, out = self.controls[name], []
     before = control.value

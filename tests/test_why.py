@@ -15,7 +15,8 @@ from grad_kit.trays import tray_dataset
 
 @functools.cache
 def fitted_on_trays(**changes):
-    config = Config.preset("instant").replace(image_size=128, filters_size=128, detector_levels=[34], contrastive_levels=[[5]], blur=8., **changes)
+    small = dict(image_size=128, filters_size=128, detector_levels=[34], contrastive_levels=[[5]], blur=8.)
+    config = Config.preset("instant").replace(**small, **changes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return GRAD(config, device="cpu").fit(tray_dataset(40, 8, 0, 0), progress=False)
@@ -52,7 +53,7 @@ def test_nearest_vectors_are_those_of_a_search_by_hand():
     density = PlaceDensity().fit(f)
     d, who = nearest_vectors(density, fresh, 2)
     assert torch.allclose(d[:, 0], density(fresh), atol=1e-4)
-    white, own = density.white[4], distances_among(density, 2)                                   # place 4 is row 1, column 1
+    white, own = density.white[4], distances_among(density, 2)   # place 4 is row 1, column 1
     far = torch.cdist(fresh[:, :, 1, 1] @ white, f[:, :, 1, 1] @ white)
     assert torch.equal(who[:, :, 1, 1], far.topk(2, largest=False).indices)
     among = torch.cdist(f[:, :, 1, 1] @ white, f[:, :, 1, 1] @ white).fill_diagonal_(torch.inf).amin(1)
@@ -67,32 +68,40 @@ def test_words_name_what_the_filters_see():
         x = (.5 + .4 * torch.sin(2 * np.pi * stripes)).expand(64, 64)[None, None].repeat(1, 3, 1, 1)
         return words[int(FilterBank((8,))(x)[0][0, :24, 4, 4].argmax())][1]
     test_eq(len(words), FilterBank((8,))(torch.rand(1, 3, 64, 64))[0].shape[1])
-    test_eq(strongest(along[None] / 3.5), "lines at 90°, 3.5 px apart")          # upright: brightness changes from left to right
+    test_eq(strongest(along[None] / 3.5), "lines at 90°, 3.5 px apart")   # upright: brightness changes from left to right
     test_eq(strongest(along[:, None] / 7), "lines at 0°, 7 px apart")
-    test_eq(strongest((along[None] * 3**.5 / 2 + along[:, None] / 2) / 7), "lines at 60°, 7 px apart")   # rows grow downwards
+    slanted = along[None] * 3**.5 / 2 + along[:, None] / 2                       # rows grow downwards
+    test_eq(strongest(slanted / 7), "lines at 60°, 7 px apart")
     test_eq(deviation_in_words("level", "brightness", -1.), "brightness: 26 of 255 lower than usual")
     test_eq(deviation_in_words("energy", "lines", np.log(4)), "lines: 4.0 times as strong as usual")
 
 
 def test_the_gradient_is_that_of_the_window_under_the_pointer():
-    tiny = Config.preset("quick", image_size=64, scorers=("filters", "window", "detector"), generator="analytic", contrastive_levels=((5,),), n_contrastive=8, sample_steps=4, analytic_images=4,
-                         detector_steps=20, detector_width=.125, patches=4, bank_size=32, negative_bank_size=32, filters_size=64)
+    painter = dict(generator="analytic", contrastive_levels=((5,),), n_contrastive=8, sample_steps=4, analytic_images=4)
+    detector = dict(detector_steps=20, detector_width=.125, patches=4, bank_size=32, negative_bank_size=32)
+    three = dict(scorers=("filters", "window", "detector"), filters_size=64, image_size=64)
+    tiny = Config.preset("quick", **painter, **detector, **three)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         small = GRAD(tiny, device="cpu").fit(tray_dataset(20, 8, 0, 0), progress=False)
     x = tray_dataset(1, 0, 0, 0, seed=9).images(64)[0]
     found = Why(small).gradient(x, 6, 9)
-    left, top, side = found["box"]; test_eq(side, 34); assert left <= 9.5 * 4 <= left + side and top <= 6.5 * 4 <= top + side
+    left, top, side = found["box"]
+    test_eq(side, 34)
+    assert left <= 9.5 * 4 <= left + side and top <= 6.5 * 4 <= top + side
     level, from_map = small.detectors_[34], (int(top) // 4, int(left) // 4)
     from grad_kit.detector import score_map
     mean, spread_of = small.stats_[34]
     assert abs((float(score_map(level, x[None])[0][from_map]) - mean) / spread_of - found["logit"]) < .01
     before, touched = found["gradient"].flatten().argmax(), x.clone()
-    a, b = divmod(int(before), 34); touched[:, int(top) + a, int(left) + b] ^= 255                     # the pixel it hangs on most
+    a, b = divmod(int(before), 34)
+    touched[:, int(top) + a, int(left) + b] ^= 255                               # the pixel it hangs on most
     assert not torch.equal(score_map(level, touched[None])[0][from_map], score_map(level, x[None])[0][from_map])
-    test_eq([e.scorer for e in explain(small, x, 38, 26).evidence], ["filters", "window", "detector"]); assert not explain(small, x, 38, 26).evidence[2].nearest
+    evidence = explain(small, x, 38, 26).evidence
+    test_eq([(e.scorer, bool(e.nearest)) for e in evidence], [("filters", True), ("window", True), ("detector", False)])
     test_eq(sorted(Why(small).pack(x)["gradient"]), ["box", "gradient", "level", "logit"])
-    test_fail(lambda: Why(fitted_on_trays()).gradient(torch.zeros(3, 128, 128, dtype=torch.uint8), 0, 0), exc=GradKitError, contains="no trained detector")
+    black = torch.zeros(3, 128, 128, dtype=torch.uint8)
+    test_fail(lambda: Why(fitted_on_trays()).gradient(black, 0, 0), exc=GradKitError, contains="no trained detector")
 
 
 def test_explain_finds_the_planted_defect_and_says_so():
@@ -101,20 +110,26 @@ def test_explain_finds_the_planted_defect_and_says_so():
     broken = clean.clone()
     broken[:, 40:52, 72:84] = torch.tensor([250, 20, 20], dtype=torch.uint8)[:, None, None]
     said = explain(why, broken, 78, 46)
-    test_eq(said.place, (5, 9)); assert said.sentence.startswith("None of 40 normal images has anything like this here: "), said.sentence
+    test_eq(said.place, (5, 9))
+    assert said.sentence.startswith("None of 40 normal images has anything like this here: "), said.sentence
     for e in said.evidence:
-        assert e.share == 1 and e.times > 1.5 and e.box[0] <= 78 <= e.box[0] + e.box[2] and e.box[1] <= 46 <= e.box[1] + e.box[2], e
+        left, top, side = e.box
+        assert e.share == 1 and e.times > 1.5 and left <= 78 <= left + side and top <= 46 <= top + side, e
     assert any("red against green" in d for e in said.evidence for d in e.details)
     pack = why.pack(broken)
-    test_eq(len(pack["places"]), GRID**2); test_eq(pack["places"][5 * GRID + 9][0], said.sentence)
-    row, column = pack["top"]; assert abs(row * 8 + 4 - 46) <= 12 and abs(column * 8 + 4 - 78) <= 12, pack["top"]
+    test_eq(len(pack["places"]), GRID**2)
+    test_eq(pack["places"][5 * GRID + 9][0], said.sentence)
+    row, column = pack["top"]
+    assert abs(row * 8 + 4 - 46) <= 12 and abs(column * 8 + 4 - 78) <= 12, pack["top"]
     raw = np.frombuffer(base64.b64decode(pack["map"]["data"]), "<u2")
     assert raw.shape == (64 * 64,) and raw.max() == 65535 and raw.min() == 0
     assert torch.allclose(why.look(broken)["map"].cpu(), model.score_pixels(broken[None]).anomaly_map[0], atol=1e-4)
     own = spread(tray_dataset(40, 8, 0, 0).split("train").images(128), 500)[3]
     same = why.answer(why.look(own), 8, 8)                     # an image that the model keeps is its own nearest
-    assert all(e.nearest[0] == 3 and e.times < .1 and e.share == 0 for e in same.evidence) and same.sentence.startswith("Nothing unusual")
-    for x, y in ((-1, 3), (3, 128)): test_fail(lambda: explain(why, broken, x, y), exc=GradKitError, contains="not in the model's image of 128 x 128")
+    assert all(e.nearest[0] == 3 and e.times < .1 and e.share == 0 for e in same.evidence)
+    assert same.sentence.startswith("Nothing unusual")
+    outside = dict(exc=GradKitError, contains="not in the model's image of 128 x 128")
+    for x, y in ((-1, 3), (3, 128)): test_fail(lambda: explain(why, broken, x, y), **outside)
 
 
 def test_witnesses_know_what_they_cannot_say():
@@ -125,18 +140,23 @@ def test_witnesses_know_what_they_cannot_say():
     gaussian = Why(fitted_on_trays(density="gaussian"))        # keeps no vectors: windows speak alone
     answer = gaussian.answer(gaussian.look(named.pictures[0]), 4, 4)
     test_eq([bool(e.nearest) for e in answer.evidence], [False, True])
-    test_fail(lambda: Why(fitted_on_trays(scorers=("filters",), density="gaussian")), exc=GradKitError, contains="keep no normal images")
-    test_fail(lambda: Why(fitted_on_trays(), tray_dataset(40, 8, 0, 0, seed=3)), exc=GradKitError, contains="give the images it was fitted on")
+    no_vectors, others = fitted_on_trays(scorers=("filters",), density="gaussian"), tray_dataset(40, 8, 0, 0, seed=3)
+    test_fail(lambda: Why(no_vectors), exc=GradKitError, contains="keep no normal images")
+    test_fail(lambda: Why(fitted_on_trays(), others), exc=GradKitError, contains="give the images it was fitted on")
 
 
 def test_the_view_answers_what_a_page_asks():
     model, ds = fitted_on_trays(), tray_dataset(40, 8, 2, 1)
     view, heard = explore_why(model, ds), []
     view.send = lambda reply, buffers=None: heard.append(reply)
-    scores = np.array(view.meta["scores"]); test_eq(sorted(view.meta["order"]), [*range(8)]); assert (np.diff(scores[view.meta["order"]]) <= 0).all()
+    scores, order = np.array(view.meta["scores"]), view.meta["order"]
+    test_eq(sorted(order), [*range(8)])
+    assert (np.diff(scores[order]) <= 0).all()
     def ask(**message): view._asked(view, dict(id=7, **message), []); return heard.pop()
     test_eq(len(ask(what="pack", image=3)["answer"]["places"]), GRID**2)
-    thumbs = ask(what="thumbs", which=[0, 5])["answer"]; test_eq(sorted(thumbs), [0, 5]); assert thumbs[0].startswith("data:image/webp;base64,")
+    thumbs = ask(what="thumbs", which=[0, 5])["answer"]
+    test_eq(sorted(thumbs), [0, 5])
+    assert thumbs[0].startswith("data:image/webp;base64,")
     test_eq([*ask(what="normals", which=[11])["answer"]], [11])
     assert view.answer is None
     view.place = [3, 4, 5]; test_eq(view.answer.place, (4, 5))
@@ -154,8 +174,11 @@ def test_the_report_holds_everything_and_asks_nobody():
         for p in packs:
             test_eq(len(p["places"]), GRID**2)
             assert all(str(e["near"][0]) in data["normals"] for _, ev in p["places"] for e in ev if e.get("theirs"))
-        assert not re.findall(r"""(?:src|href)=["']?(?!data:)\w|https?://|import\s*\(""", re.sub(r"^\s*//.*$", "", page, flags=re.M)), "a report must not ask for anything"
-        test_fail(lambda: write_why(model, tray_dataset(1, 0, 1, 0), file/"none.html"), exc=GradKitError, contains="cannot write")
+        code = re.sub(r"^\s*//.*$", "", page, flags=re.M)
+        asks = re.findall(r"""(?:src|href)=["']?(?!data:)\w|https?://|import\s*\(""", code)
+        assert not asks, "a report must not ask for anything"
+        one = tray_dataset(1, 0, 1, 0)
+        test_fail(lambda: write_why(model, one, file/"none.html"), exc=GradKitError, contains="cannot write")
         test_eq([p.name for p in Path(d).iterdir()], ["why.html"])
 
 
@@ -167,12 +190,15 @@ def test_marks_are_kept_taken_back_and_known_by_their_pixels():
         test_eq(Marks(file).of(["2", "1", "3"]), {0: "good", 1: "defect"})
         marks = Marks(file); marks.undo(); test_eq(marks.of(["1"]), {0: "good"})
         marks.undo(); test_eq(Marks(file).list, []); marks.undo(); test_eq(marks.list, [])
-        file.write_text('{"marks": [{"name": "a"'); test_fail(lambda: Marks(file), exc=GradKitError, contains="marks.json' cannot be read as marks")
+        file.write_text('{"marks": [{"name": "a"')
+        test_fail(lambda: Marks(file), exc=GradKitError, contains="marks.json' cannot be read as marks")
 
 
 def test_an_inspector_learns_from_good_marks_and_never_from_defects():
-    config = Config.preset("instant").replace(image_size=128, filters_size=128, detector_levels=[34], contrastive_levels=[[5]], blur=8.)
-    good, new = tray_dataset(30, 0, 0, 0).images(64).permute(0, 2, 3, 1).numpy(), tray_dataset(1, 0, 2, 1, seed=4).split("test").images(64).permute(0, 2, 3, 1).numpy()
+    small = dict(image_size=128, filters_size=128, detector_levels=[34], contrastive_levels=[[5]], blur=8.)
+    config = Config.preset("instant").replace(**small)
+    def arrays(ds): return ds.images(64).permute(0, 2, 3, 1).numpy()
+    good, new = arrays(tray_dataset(30, 0, 0, 0)), arrays(tray_dataset(1, 0, 2, 1, seed=4).split("test"))
     with tempfile.TemporaryDirectory() as d, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         page, heard = inspect(good, new, d, config), []
@@ -189,5 +215,6 @@ def test_an_inspector_learns_from_good_marks_and_never_from_defects():
         assert page.result.image_score[top] < .5 * before[top] and set(page.model.seen_["held_out"]) == held
         test_eq(len(page.model.seen_["fitted"]), 30 - len(held) + 1)
         again = inspect(good, new, d, config)                                   # the marks are still there, and count
-        assert torch.allclose(again.result.image_score, page.result.image_score, atol=1e-4) and again.meta["marks"] == {top: "good"}
+        assert torch.allclose(again.result.image_score, page.result.image_score, atol=1e-4)
+        test_eq(again.meta["marks"], {top: "good"})
         assert torch.allclose(GRAD.load(Path(d)/"model", "cpu").score(new).image_score, page.result.image_score, atol=1e-4)

@@ -21,7 +21,8 @@ def fitted():
 def test_frames_are_the_pictures_at_each_value():
     import ipywidgets, matplotlib.pyplot as plt
     def draw(made, n, scale): return plt.figure(figsize=(n, 1)), f"{n} wide, {scale:.1f}"
-    e = Explorer(dict(n=ipywidgets.IntSlider(3, 1, 5, 2), scale=ipywidgets.FloatLogSlider(1., min=-1, max=1, step=.5)), draw)
+    scale = ipywidgets.FloatLogSlider(1., min=-1, max=1, step=.5)
+    e = Explorer(dict(n=ipywidgets.IntSlider(3, 1, 5, 2), scale=scale), draw)
     frames = e.frames("n")
     test_eq([(v, said) for v, said, _ in frames], [(1, "1 wide, 1.0"), (3, "3 wide, 1.0"), (5, "5 wide, 1.0")])
     test_eq(e.controls["n"].value, 3); assert all(data[:4] == b"RIFF" and data[8:12] == b"WEBP" for *_, data in frames)

@@ -25,12 +25,19 @@ def private_uses():
     found = []
     for path in sorted((ROOT/"grad_kit").glob("[!_]*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        rooms = {a.asname or a.name for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names}
+        imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.level or (n.module or "").startswith("grad_kit"))]
+        rooms = {a.asname or a.name for n in imports for a in n.names}
+        found += [(path.name, a.name) for n in imports for a in n.names if is_private(a.name)]
+        own = {"self", "cls"} | ({"model", "new"} if path.stem == "grad" else set())   # that room holds `GRAD` itself
         for n in ast.walk(tree):
-            if isinstance(n, ast.ImportFrom) and (n.level or (n.module or "").startswith("grad_kit")): found += [(path.name, a.name) for a in n.names if a.name.startswith("_") and not a.name.endswith("__")]
-            if isinstance(n, ast.Attribute) and n.attr.startswith("_") and not n.attr.endswith("__") and not (isinstance(n.value, ast.Name) and n.value.id in ("self", "cls")):
-                if not isinstance(n.value, ast.Name) or n.value.id in rooms or n.value.id in ("model", "new"): found.append((path.name, ast.unparse(n)))
+            if not isinstance(n, ast.Attribute) or not is_private(n.attr): continue
+            if isinstance(n.value, ast.Name) and (n.value.id in own or n.value.id not in rooms | {"model", "new"}): continue
+            if ast.unparse(n).startswith("torch."): continue
+            found.append((path.name, ast.unparse(n)))
     return found
+
+
+def is_private(name): return name.startswith("_") and not name.endswith("__")
 
 
 def measure():
