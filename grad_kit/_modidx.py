@@ -170,6 +170,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'grad_kit.cli._set_arg': ('cli.html#_set_arg', 'grad_kit/cli.py'),
                               'grad_kit.cli._trained_preset': ('cli.html#_trained_preset', 'grad_kit/cli.py'),
                               'grad_kit.cli._variants': ('cli.html#_variants', 'grad_kit/cli.py'),
+                              'grad_kit.cli._why': ('cli.html#_why', 'grad_kit/cli.py'),
                               'grad_kit.cli._write_categories': ('cli.html#_write_categories', 'grad_kit/cli.py'),
                               'grad_kit.cli.ablate': ('cli.html#ablate', 'grad_kit/cli.py'),
                               'grad_kit.cli.bench': ('cli.html#bench', 'grad_kit/cli.py'),

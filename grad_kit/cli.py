@@ -239,10 +239,21 @@ def _parse_score(argv):
     p.add_argument("--false-alarm-rate", type=float, help="another rate than the model's")
     p.add_argument("--top", type=int, default=12,
                    help="images in the overview picture, highest scores first (default: 12)")
+    p.add_argument("--explain", nargs="?", const=True, metavar="GOOD",
+                   help="also write why.html, a page to mail: the 100 highest scores, and at a click why a place is "
+                        "anomalous. GOOD, the normal images that the model was fitted on, gives it their names and "
+                        "full pictures")
     _device_arg(p)
     return p.parse_args(argv)
 
 # %% ../nbs/15_cli.ipynb #f1ebf427
+def _why(model, asked):
+    "The `Why` of a model, or None where nobody asked; before any work, for it may be refused"
+    if not asked: return None
+    from grad_kit.data import read_dataset
+    from grad_kit.why import Why
+    return Why(model, None if asked is True else read_dataset(asked))
+
 @_command
 def score(
     argv,  # words behind `grad_score`
@@ -252,13 +263,17 @@ def score(
     from grad_kit.data import read_dataset
     from grad_kit.grad import GRAD
     from grad_kit.report import score_images
+    from grad_kit.why import write_why
     model = GRAD.load(args.model, args.device)
+    why = _why(model, args.explain)
     out = _results_folder(_beside(args.model, "scores") if args.out is None else args.out, user_path(args.images))
     scoring = score_images(model, read_dataset(args.images, "score"), args.false_alarm_rate)
     results = scoring.write(out, args.top, model=str(args.model), images=str(args.images))
     print(scoring.text(args.top))
     print(f"{results['alarms']} of {results['n']} images raise an alarm (threshold {scoring.threshold:.3f}); "
           f"all scores in {out/'scores.csv'}, maps in {out/'maps'}")
+    (out/"why.html").unlink(missing_ok=True)   # of an earlier run
+    if why: print(f"why: {write_why(why, args.images, out/'why.html', threshold=scoring.threshold)}")
 
 # %% ../nbs/15_cli.ipynb #0d135971
 def _parse_evaluate(argv):

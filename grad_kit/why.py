@@ -614,24 +614,27 @@ def _near_pictures(why, packs):
     small = resize_images(why.pictures[near], min(128, why.pictures.shape[-1]))
     return {k: _as_url(x, 80) for k, x in zip(near, small)}
 
-# %% ../nbs/11a_why.ipynb #e6522ebe
+# %% ../nbs/11a_why.ipynb #9b2dae4d
 def write_why(
-    model,        # fitted GRAD
-    images,       # as for `explore_why`
-    file,         # the HTML file to write, whole or not at all
-    normal=None,  # as for `explore_why`
-    most=100,     # images, highest scores first
+    model,           # fitted GRAD, or a `Why` of one
+    images,          # as for `explore_why`
+    file,            # the HTML file to write, whole or not at all
+    normal=None,     # as for `explore_why`
+    most=100,        # images, highest scores first
+    threshold=None,  # None: the model's
 ):
     "Write the report; returns the file's path. 100 images of 256 pixels take some 6 MB"
-    why = Why(model, normal)
+    why = model if isinstance(model, Why) else Why(model, normal)
+    model = why.model
+    if threshold is None: threshold = model.threshold_
     ds, pixels, result = _to_explain(model, images)
     scores = result.image_score
     keep = scores.argsort(descending=True, stable=True)[:most].tolist()
     packs = [why.pack(pixels[i]) for i in keep]
-    meta = why.meta([ds.names[i] for i in keep], scores[keep].tolist())
+    meta = why.meta([ds.names[i] for i in keep], scores[keep].tolist(), threshold)
     data = dict(meta=_zipped(meta), packs=[_zipped(p) for p in packs], normals=_near_pictures(why, packs),
                 thumbs=[p["picture"] for p in packs])
-    said = f"{int((scores > model.threshold_).sum())} of {len(ds)} images raise an alarm"
+    said = f"{int((scores > threshold).sum())} of {len(ds)} images raise an alarm"
     said += f"; shown are the {len(keep)} with the highest scores." if len(keep) < len(ds) else "."
     script = SCRIPT.read_text(encoding="utf-8").replace("</script", "<\\/script")
     text = PAGE.format(title=html.escape(f"Why: {ds.name}"), said=html.escape(said), script=script,

@@ -76,8 +76,12 @@ def test_fit_score_and_eval_on_folders():
     rows = list(csv.DictReader(open(root/"s/scores.csv")))
     scores = [float(r["image_score"]) for r in rows]
     test_eq(scores, sorted(scores, reverse=True))
+    status, text = run(score, root/"p", photos, "--out", root/"s", "--explain", photos)
+    assert status == 0 and f"why: {root/'s/why.html'}" in text and (root/"s/why.html").exists(), text
+    status, text = run(score, root/"p", photos, "--out", root/"s", "--explain", root/"nowhere")
+    assert status == 2 and "nowhere" in text, text
     status, text = run(score, root/"p", photos, "--out", root/"s")
-    assert status == 0, text
+    assert status == 0 and not (root/"s/why.html").exists(), text
     assert ("no promise for the alarms: 1 held-out normal images are too few for a false-alarm rate of 0.05: "
             "19 are needed") in text, text
     status, text = run(evaluate, root/"p", photos, "--out", root/"x")
