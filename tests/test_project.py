@@ -138,7 +138,7 @@ LINK = r"\[((?:[^\[\]]|`[^`]*`)+)\]\(((?:[^()\s]|\([^()]*\))+)\)"   # (text, whe
 def test_links_lead_to_pages_and_headings(path):
     "Those between pages, `page.ipynb#Its-heading`, as `anchor` of tools/docs.py writes them"
     missing = []
-    for text, to in re.findall(LINK, "\n".join(source for kind, source in cells_of(path) if kind == "markdown")):
+    for _, to in re.findall(LINK, "\n".join(source for kind, source in cells_of(path) if kind == "markdown")):
         file, _, heading = to.partition("#")
         if "://" in to or not (file.endswith(".ipynb") or heading): continue
         target = (path.parent/file).resolve() if file else path

@@ -124,7 +124,7 @@ def painting(put, device, quick, folder):
     from grad_kit.grad import sampling_batch
     from grad_kit.patchdiff import PatchDiff, compiled, noise_schedule, sample
     n, size, width, steps = (4, 48, 8, 6) if quick else (1000, 256, 64, 1000)
-    dtype, schedule, batch = pick_dtype("auto", device), noise_schedule(), 2 if quick else sampling_batch(size, device)
+    dtype, batch = pick_dtype("auto", device), 2 if quick else sampling_batch(size, device)
     model = PatchDiff(17, width).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     def seconds(net, n, schedule):
         start = time.time()
