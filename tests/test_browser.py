@@ -1,4 +1,5 @@
-"""The tutorials in a real headless Chromium against a real JupyterLab (`make test-browser`); screenshots and times go to runs/browser/.
+"""The tutorials in a real headless Chromium against a real JupyterLab (`make test-browser`); screenshots and times go
+to runs/browser/.
 
 Written by hand: everything else in this folder comes from the notebooks.
 """
@@ -11,8 +12,10 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT/"runs/browser"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine: make test-browser installs Debian's")]
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
+WHY_NOT = "there is no Chromium on this machine: make test-browser installs Debian's"
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason=WHY_NOT)]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
 EXPLORER = ".jp-OutputArea-output .widget-vbox:has(> .widget-image)"
 
 
@@ -31,9 +34,13 @@ def lab(tmp_path_factory):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     token, log = secrets.token_hex(8), (home/"lab.log").open("w")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "JUPYTERLAB_SETTINGS_DIR": str(home/"settings"), **{f"{k}_DIR": str(home/k.lower()) for k in ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "IPYTHON")}}
-    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home}",
-                               "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.expose_app_in_browser=True"], stdout=log, stderr=subprocess.STDOUT, env=env)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "JUPYTERLAB_SETTINGS_DIR": str(home/"settings")}
+    for name in ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "IPYTHON"):
+        env[f"{name}_DIR"] = str(home/name.lower())
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+               f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home}", "--LabApp.news_url=None",
+               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.expose_app_in_browser=True"]
+    server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env)
     try:
         for _ in range(120):
             try: urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token={token}"); break
@@ -51,7 +58,9 @@ def lab(tmp_path_factory):
 def browser(tmp_path_factory):
     OUT.mkdir(parents=True, exist_ok=True)
     with sync_api.sync_playwright() as p:
-        context = p.chromium.launch_persistent_context(tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, headless=True, viewport=dict(width=1400, height=1000), args=FLAGS)
+        context = p.chromium.launch_persistent_context(tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM,
+                                                       headless=True, viewport=dict(width=1400, height=1000),
+                                                       args=FLAGS)
         yield context
         context.close()
 
@@ -62,7 +71,8 @@ def open_and_run(browser, url):
     page.set_default_timeout(120_000)
     page.goto(url)
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status "
+                           "=== 'idle'")
     page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
     errors = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']")
     assert errors.count() == 0, errors.first.inner_text()
@@ -76,14 +86,17 @@ def wait_for_another(page, explorer, before, seconds=120):
     "Seconds until the explorer shows another picture"
     start = time.perf_counter()
     while picture(explorer) == before:
-        if time.perf_counter() - start > seconds: raise AssertionError(f"no new picture in {seconds} s: {explorer.inner_text()}")
+        if time.perf_counter() - start > seconds:
+            raise AssertionError(f"no new picture in {seconds} s: {explorer.inner_text()}")
         page.wait_for_timeout(5)
     return time.perf_counter() - start
 
 def settle(page, explorer):
     "Wait until the explorer says what its picture shows"
     page.wait_for_timeout(100)   # what a key or the mouse did reaches the kernel
-    page.wait_for_function("e => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle' && e.querySelector(':scope > .widget-image').src.startsWith('blob:') && !/working/.test(e.innerText)", arg=explorer.element_handle())
+    page.wait_for_function("e => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle' "
+                           "&& e.querySelector(':scope > .widget-image').src.startsWith('blob:') "
+                           "&& !/working/.test(e.innerText)", arg=explorer.element_handle())
     page.wait_for_timeout(200)
 
 
@@ -104,9 +117,12 @@ def test_tutorial_runs_and_its_sliders_move_by_keyboard_and_mouse(lab, browser, 
                 handle.focus()
                 for _ in range(3): page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
                 wait_for_another(page, explorer, before); settle(page, explorer)
-                before, box, bar = picture(explorer), handle.bounding_box(), explorer.locator(".noUi-target:visible").nth(j).bounding_box()
+                before, box = picture(explorer), handle.bounding_box()
+                bar = explorer.locator(".noUi-target:visible").nth(j).bounding_box()
                 page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2); page.mouse.down()
-                page.mouse.move(bar["x"] + bar["width"] * (.8 if at_end or box["x"] < bar["x"] + bar["width"] / 2 else .1), bar["y"] + bar["height"] / 2, steps=5); page.mouse.up()
+                to = .8 if at_end or box["x"] < bar["x"] + bar["width"] / 2 else .1
+                page.mouse.move(bar["x"] + bar["width"] * to, bar["y"] + bar["height"] / 2, steps=5)
+                page.mouse.up()
                 wait_for_another(page, explorer, before); settle(page, explorer)
             explorer.screenshot(path=OUT/f"{notebook}_{i}.png")
             assert "#d62728" not in explorer.inner_html(), explorer.inner_text()   # the colour of errors
@@ -123,7 +139,8 @@ def test_levels_answer_in_time_and_in_the_dark(lab, browser):
         settle(page, explorer)
         handle, times = explorer.locator(".noUi-handle").first, []
         handle.focus()
-        for key in ["ArrowLeft"] * 2 + ["ArrowRight"] * 8 + ["ArrowLeft"] * 8 + ["ArrowRight"] * 2:   # 20 moves: to 1, up to 33, back to 1, to 9; each level is new once
+        # 20 moves: to 1, up to 33, back to 1, to 9; each level is new once
+        for key in ["ArrowLeft"] * 2 + ["ArrowRight"] * 8 + ["ArrowLeft"] * 8 + ["ArrowRight"] * 2:
             before = picture(explorer)
             start = time.perf_counter()
             page.keyboard.press(key)
@@ -131,7 +148,11 @@ def test_levels_answer_in_time_and_in_the_dark(lab, browser):
             times.append(time.perf_counter() - start)
             settle(page, explorer)
         assert explorer.locator(".widget-readout").first.inner_text() == "9"
-        record = dict(what="seconds from a key press on the level slider to another picture in the page, 20 moves, 7 levels painted for the first time", machine=platform.processor() or platform.machine(), cores=os.cpu_count(), median=round(statistics.median(times), 2), worst=round(max(times), 2), times=[round(t, 2) for t in times])
+        record = dict(what="seconds from a key press on the level slider to another picture in the page, 20 moves, "
+                           "7 levels painted for the first time",
+                      machine=platform.processor() or platform.machine(), cores=os.cpu_count(),
+                      median=round(statistics.median(times), 2), worst=round(max(times), 2),
+                      times=[round(t, 2) for t in times])
         (OUT/"latency.json").write_text(json.dumps(record, indent=1) + "\n")
         print(record)
         page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")

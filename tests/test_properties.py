@@ -13,8 +13,10 @@ from grad_kit.data import read_image, read_mask
 from grad_kit.metrics import PixelCurve, auroc_table, image_auroc, spro
 from grad_kit.reweight import MemoryBank, patch_weights
 
-settings.register_profile("grad_kit", deadline=None, max_examples=80, derandomize=True, database=None)  # the same inputs each time, on every machine
-settings.register_profile("wide", deadline=None, max_examples=2000, print_blob=True)                     # `make test-slow`: other inputs each time
+# the same inputs each time, on every machine
+settings.register_profile("grad_kit", deadline=None, max_examples=80, derandomize=True, database=None)
+# `make test-slow`: other inputs each time
+settings.register_profile("wide", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "grad_kit"))
 seeds, beta = st.integers(0, 2**32 - 1), st.floats(0, 100)
 
@@ -45,8 +47,10 @@ def test_weights_ignore_the_order_of_a_bank_and_the_scale_of_features(seed, n, d
     z, a, b = banks(rng, n, dim, size)
     want = patch_weights(z, filled(a), filled(b), beta_density=beta)
     shuffled = a[torch.from_numpy(rng.permutation(size))]
-    torch.testing.assert_close(patch_weights(z, filled(shuffled), filled(b), beta_density=beta), want, rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(patch_weights(z * scale, filled(a * scale), filled(b), beta_density=beta), want, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(patch_weights(z, filled(shuffled), filled(b), beta_density=beta), want, rtol=1e-3,
+                               atol=1e-6)
+    torch.testing.assert_close(patch_weights(z * scale, filled(a * scale), filled(b), beta_density=beta), want,
+                               rtol=1e-3, atol=1e-6)
 
 @given(seeds, st.integers(2, 20), st.integers(2, 8), st.floats(0, 20))
 def test_equal_features_weigh_the_same_and_rare_ones_no_less(seed, n, dim, beta):
@@ -54,7 +58,8 @@ def test_equal_features_weigh_the_same_and_rare_ones_no_less(seed, n, dim, beta)
     z, a, _ = banks(rng, n, dim, 10)
     z[1] = z[0]
     w = patch_weights(z, filled(a), beta_density=beta)
-    torch.testing.assert_close(w[0], w[1], rtol=1e-4, atol=0.)   # a matrix product may sum equal rows in another order: beta * 2**-22 or so in the exponent
+    # a matrix product may sum equal rows in another order: beta * 2**-22 or so in the exponent
+    torch.testing.assert_close(w[0], w[1], rtol=1e-4, atol=0.)
     rare = torch.stack([a.mean(0), -a.mean(0)])   # amid the bank, and opposite to it
     w = patch_weights(rare, filled(a.mean(0).expand(5, -1)), beta_density=beta)
     assert w[1] >= w[0] * (1 - 1e-4)   # with a beta near 0 both are alike but for rounding
@@ -74,7 +79,8 @@ test_set.__test__ = False
 def test_only_the_order_of_a_map_counts(seed, values):
     masks, maps = test_set(seed, values)
     a, b = PixelCurve(masks, maps), PixelCurve(masks, [m**3 + 2 * m - 7 for m in maps])
-    assert (a.auroc(), a.average_precision(), a.oracle_f1(), a.area(.3)) == (b.auroc(), b.average_precision(), b.oracle_f1(), b.area(.3))
+    def figures(c): return c.auroc(), c.average_precision(), c.oracle_f1(), c.area(.3)
+    assert figures(a) == figures(b)
     defects = [[m] if m.any() else [] for m in masks]
     areas = [[max(1, int(m.sum()) // 2)] if m.any() else [] for m in masks]
     assert spro(defects, areas, maps) == spro(defects, areas, [np.exp(m / 200) for m in maps])
@@ -84,11 +90,13 @@ def test_pixel_metrics_keep_their_bounds(seed, values):
     masks, maps = test_set(seed, values)
     c = PixelCurve(masks, maps)
     share = c.bad.sum() / (c.bad.sum() + c.n_good)
-    assert 0 <= c.auroc() <= 1 and 0 < c.average_precision() <= 1 and 2 * share / (1 + share) - 1e-12 <= c.oracle_f1() <= 1   # all pixels called defects is one threshold
+    assert 0 <= c.auroc() <= 1 and 0 < c.average_precision() <= 1
+    assert 2 * share / (1 + share) - 1e-12 <= c.oracle_f1() <= 1   # all pixels called defects is one threshold
     areas = [c.area(l) for l in (.01, .05, .1, .3, 1.)]
     assert all(0 <= a <= b + 1e-12 for a, b in zip(areas, areas[1:]))   # the curve rises, so its mean does
     perfect = PixelCurve(masks, [m.astype(float) for m in masks])
-    assert perfect.auroc() == perfect.average_precision() == perfect.oracle_f1() == 1 and abs(perfect.area(.05) - 1) < 1e-12
+    assert perfect.auroc() == perfect.average_precision() == perfect.oracle_f1() == 1
+    assert abs(perfect.area(.05) - 1) < 1e-12
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(-1e6, 1e6)), min_size=2, max_size=60))
 def test_image_auroc_is_symmetric(pairs):
@@ -100,7 +108,8 @@ def test_image_auroc_is_symmetric(pairs):
 
 # --- readers ---
 
-@given(seeds, st.sampled_from(["L", "RGB", "RGBA", "P", "1", "CMYK", "LA"]), st.sampled_from(["PNG", "TIFF", "BMP", "WEBP", "JPEG"]), st.integers(1, 40), st.integers(1, 40))
+@given(seeds, st.sampled_from(["L", "RGB", "RGBA", "P", "1", "CMYK", "LA"]),
+       st.sampled_from(["PNG", "TIFF", "BMP", "WEBP", "JPEG"]), st.integers(1, 40), st.integers(1, 40))
 def test_whatever_pil_writes_is_read_upright_in_three_channels(tmp_path_factory, seed, mode, kind, h, w):
     rng = np.random.default_rng(seed)
     im = Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8)).convert("L" if mode == "LA" else mode)
@@ -121,4 +130,5 @@ def test_a_config_survives_its_json(preset, seed):
         value = getattr(c, name)
         try: c = c.replace(**{name: type(value)(value * rng.uniform(.5, 2))})
         except GradKitError: pass
-    assert Config.from_json(c.to_json()) == c and json.loads(c.to_json()) == json.loads(Config.from_json(c.to_json()).to_json())
+    assert Config.from_json(c.to_json()) == c
+    assert json.loads(c.to_json()) == json.loads(Config.from_json(c.to_json()).to_json())

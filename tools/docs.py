@@ -1,9 +1,10 @@
-"""Build the documentation site from the stored notebooks into _docs/: `make docs`. A broken link or any other warning is an error.
+"""Build the documentation site from the stored notebooks into _docs/: `make docs`.
 
-No page is executed. But where a page shows the still picture of an explorer, the site shows its frames with a slider that moves without
-Python, made here by the cells of notebook 11; and tutorial 8 shows a report instead of the view that needs a kernel.
+No page is executed. But where a page shows the still picture of an explorer, the site shows its frames with a slider
+that moves without Python, made here by the cells of notebook 11; and tutorial 8 shows a report instead of the view that
+needs a kernel. A link that leads nowhere, to a page or to a heading, is an error, as is any other warning.
 """
-import base64, html, json, re, shutil, subprocess, sys, tempfile
+import base64, html, json, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 import nbformat
@@ -15,36 +16,51 @@ copyright = "2026 onwards, grad_kit contributors"
 extensions, root_doc = ["myst_nb"], "contents"
 nb_execution_mode, nb_merge_streams = "off", True
 html_static_path = ["_static"]
+myst_heading_anchors, myst_heading_slug_func = 4, "docs.anchor"
 """
-PARTS = {"Start": "start.ipynb", "Tutorials": "tutorials/*.ipynb", "Promises": "promises.ipynb", "Components": "[0-9]*.ipynb", "Experiments": "experiments/*.ipynb"}
+PARTS = {"Start": ["start.ipynb"], "Tutorials": ["tutorials/*.ipynb"],
+         "Promises and habits": ["promises.ipynb", "habits.ipynb"], "Components": ["[0-9]*.ipynb"],
+         "Experiments": ["experiments/*.ipynb"]}
 
 
-MOVES = dict(levels="level", denoising="t", weights="beta", scores="image", tour="page")   # explorer -> the control that moves
-SAME = {"11_widgets": list(MOVES), "3_levels": ["levels", "denoising"]}                     # pages whose explorers are those of notebook 11
+def anchor(heading):
+    "What a link to a heading ends in, here as in JupyterLab and on GitHub: `## At work` is `page.ipynb#At-work`"
+    return heading.strip().replace(" ", "-")
+
+
+# explorer -> the control that moves, and the pages whose explorers are those of notebook 11
+MOVES = dict(levels="level", denoising="t", weights="beta", scores="image", tour="page")
+SAME = {"11_widgets": list(MOVES), "3_levels": ["levels", "denoising"]}
 MOVING = """<div class="moving" data-name="{name}">
-<label>{label} <input type="range" min="0" max="{last}" value="{start}" style="width: 20em; vertical-align: middle"></label> <output>{value}</output>
-<p style="min-height: 3em">{said}</p><img alt="{name}: the picture at the slider's value" src="{picture}" style="max-width: 100%; background: white">
+<label>{label} <input type="range" min="0" max="{last}" value="{start}" style="width: 20em"></label> <output>{value}</output>
+<p style="min-height: 3em">{said}</p>
+<img alt="{name}: the picture at the slider's value" src="{picture}" style="max-width: 100%; background: white">
 <script type="application/json">{frames}</script>
 <script>{{
-  const box = document.currentScript.parentElement, frames = JSON.parse(box.querySelector("script[type='application/json']").textContent);
+  const box = document.currentScript.parentElement;
+  const frames = JSON.parse(box.querySelector("script[type='application/json']").textContent);
   box.querySelector("input").addEventListener("input", e => {{
     const [value, said, picture] = frames[e.target.value];
-    box.querySelector("output").textContent = value; box.querySelector("p").innerHTML = said; box.querySelector("img").src = picture;
+    box.querySelector("output").textContent = value;
+    box.querySelector("p").innerHTML = said;
+    box.querySelector("img").src = picture;
   }});
 }}</script></div>
 """
-REPORT = '<iframe src="../_static/why.html" title="why: a report on trays" style="width: 100%; height: 60em; border: 0"></iframe>'
+STYLE = "width: 100%; height: 60em; border: 0"
+REPORT = f'<iframe src="../_static/why.html" title="why: a report on trays" style="{STYLE}"></iframe>'
 
 
 def moving(explorer, name, control):
     "HTML of an explorer whose one control moves without a kernel"
     handle = explorer.controls[control]
     def shown(v): return f"{v:.2g}" if isinstance(v, float) else str(v)
-    found = [(shown(v), said, "data:image/webp;base64," + base64.b64encode(data).decode()) for v, said, data in explorer.frames(control)]
+    def url(data): return "data:image/webp;base64," + base64.b64encode(data).decode()
+    found = [(shown(v), said, url(data)) for v, said, data in explorer.frames(control)]
     start = next((i for i, f in enumerate(found) if f[0] == shown(handle.value)), 0)
     value, said, picture = found[start]
-    return MOVING.format(name=name, label=html.escape(handle.description), last=len(found) - 1, start=start, value=value, said=said,
-                         picture=picture, frames=json.dumps(found).replace("<", "\\u003c"))
+    return MOVING.format(name=name, label=html.escape(handle.description), last=len(found) - 1, start=start, value=value,
+                         said=said, picture=picture, frames=json.dumps(found).replace("<", "\\u003c"))
 
 
 def moving_pages():
@@ -62,17 +78,20 @@ def report_page(folder):
     from grad_kit import GRAD, Config
     from grad_kit.trays import tray_dataset
     from grad_kit.why import write_why
-    config = Config.preset("instant", image_size=128, filters_size=128, detector_levels=(34, 68), contrastive_levels=((5,), (9,)), blur=8.)
+    small = dict(image_size=128, filters_size=128, detector_levels=(34, 68), contrastive_levels=((5,), (9,)), blur=8.)
+    config = Config.preset("instant", **small)
     trays = tray_dataset(100, 40, 4, 3, size=128)
     return write_why(GRAD(config).fit(trays, progress=False), trays, folder/"why.html", most=16)
 
 
 def page(path, moves):
-    "A notebook as a reader wants it: without cells marked `#| hide`, without nbdev's own lines in the others, and with explorers that move"
+    """A notebook as a reader wants it: without cells marked `#| hide`, without nbdev's own lines in the others, and
+    with explorers that move"""
     nb = nbformat.read(path, 4)
     for i, c in enumerate(nb.cells):
         still = re.search(r"^(\w+)\.still\(\)$", c.source, re.M)
-        if still and still[1] in SAME.get(path.stem, ()): nb.cells[i] = nbformat.v4.new_markdown_cell(moves[still[1]], id=c["id"])
+        if still and still[1] in SAME.get(path.stem, ()):
+            nb.cells[i] = nbformat.v4.new_markdown_cell(moves[still[1]], id=c["id"])
     if path.stem == "8_why":
         for c in nb.cells:
             if c.source.endswith("\nview"): c["outputs"] = [nbformat.v4.new_output("display_data", {"text/html": REPORT})]
@@ -89,13 +108,20 @@ def main():
         shutil.copytree(ROOT/"nbs", src, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "*.ipynb", "results"))
         moves = moving_pages()
         for nb in (ROOT/"nbs").rglob("*.ipynb"):
-            if ".ipynb_checkpoints" not in nb.parts: nbformat.write(page(nb, moves), src/nb.relative_to(ROOT/"nbs"))
+            if ".ipynb_checkpoints" in nb.parts: continue
+            nbformat.write(page(nb, moves), src/nb.relative_to(ROOT/"nbs"))
         (src/"_static").mkdir()
         report_page(src/"_static")
-        tree = "".join(f"\n```{{toctree}}\n:caption: {name}\n\n" + "".join(f"{p.relative_to(src).with_suffix('')}\n" for p in sorted(src.glob(glob))) + "```\n" for name, glob in PARTS.items())
+        tree = ""
+        for name, globs in PARTS.items():
+            pages = [p.relative_to(src).with_suffix("") for glob in globs for p in sorted(src.glob(glob))]
+            tree += f"\n```{{toctree}}\n:caption: {name}\n\n" + "".join(f"{p}\n" for p in pages) + "```\n"
         (src/"contents.md").write_text(f"# Contents\n\n```{{toctree}}\nindex\n```\n{tree}", encoding="utf-8")
         (src/"conf.py").write_text(CONF, encoding="utf-8")
-        status = subprocess.run([sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", Path(tmp)/"trees", src, Path(tmp)/"site"]).returncode
+        command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", Path(tmp)/"trees"]
+        paths = [str(ROOT/"tools"), *filter(None, [os.environ.get("PYTHONPATH")])]   # where sphinx finds `anchor`
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        status = subprocess.run([*command, src, Path(tmp)/"site"], env=env).returncode
         if status: return status
         shutil.rmtree(ROOT/"_docs", ignore_errors=True)
         shutil.copytree(Path(tmp)/"site", ROOT/"_docs")

@@ -1,7 +1,8 @@
 """Run notebooks and store their outputs: `python tools/execute.py nbs/11_widgets.ipynb ...`; all without arguments.
 Cells marked `#| slow` are passed over and keep the outputs they have; `--slow` runs them too.
 
-Widgets are not stored: their state is megabytes, and a page without a kernel shows nothing of it. Each leaves a still picture in their place (`Explorer.still`).
+Widgets are not stored: their state is megabytes, and a page without a kernel shows nothing of it. Each leaves a still
+picture in its place (`Explorer.still`).
 """
 import os, re, subprocess, sys
 from pathlib import Path
@@ -10,15 +11,18 @@ import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
-KERNEL = dict(kernelspec=dict(display_name="python3", language="python", name="python3"))  # without it JupyterLab asks for a kernel before it runs a cell
+# without it JupyterLab asks for a kernel before it runs a cell
+KERNEL = dict(kernelspec=dict(display_name="python3", language="python", name="python3"))
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def execute(path, slow):
     nb = nbformat.read(path, 4)
     for cell in nb.cells:
-        if not slow and cell.cell_type == "code" and re.search(r"^#\| *slow\b", cell.source, re.M): cell.metadata["tags"] = ["slow"]   # nbdev_clean takes it away again
-    NotebookClient(nb, timeout=1200, store_widget_state=False, skip_cells_with_tag="slow", resources=dict(metadata=dict(path=path.parent))).execute()
+        if not slow and cell.cell_type == "code" and re.search(r"^#\| *slow\b", cell.source, re.M):
+            cell.metadata["tags"] = ["slow"]   # nbdev_clean takes it away again
+    NotebookClient(nb, timeout=1200, store_widget_state=False, skip_cells_with_tag="slow",
+                   resources=dict(metadata=dict(path=path.parent))).execute()
     for cell in nb.cells:
         if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if VIEW not in o.get("data", {})]
     nb.metadata = KERNEL

@@ -27,14 +27,17 @@ def pack(data, python):
     "Wheels of what that machine lacks and the sets that fit, in .gpu; says what was left out"
     shutil.rmtree(PACK, ignore_errors=True)
     platforms = [f"--platform=manylinux{p}_x86_64" for p in ("_2_28", "_2_27", "_2_17", "2014", "1")]
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:",
-                    f"--python-version={python}", "--implementation=cp", *platforms, "-d", PACK/"wheels", *WHEELS], check=True)
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
-    used = size_mib(ROOT/f for f in tracked if f) + size_mib(PACK.rglob("*"))
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
+    which = ["--no-deps", "--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *platforms]
+    subprocess.run([*pip, *which, "-d", PACK/"wheels", *WHEELS], check=True)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    used = size_mib(ROOT/f for f in listed.decode().split("\0") if f) + size_mib(PACK.rglob("*"))
     for name in SETS:
         files = list((data/name).rglob("*"))
         if not files: print(f"{data/name} is not there: left out"); continue
-        if used + size_mib(files) > MOST_MIB - 1: print(f"{name} ({size_mib(files):.0f} MiB) does not fit into {MOST_MIB} MiB: left out"); continue
+        if used + size_mib(files) > MOST_MIB - 1:
+            print(f"{name} ({size_mib(files):.0f} MiB) does not fit into {MOST_MIB} MiB: left out")
+            continue
         shutil.copytree(data/name, PACK/"data"/name)
         used += size_mib(files)
     print(f"{PACK} and the working tree: {used:.1f} of {MOST_MIB} MiB. Carry .gpu, and say there: make gpu")
@@ -43,11 +46,15 @@ def pack(data, python):
 def ready():
     "Environment of the steps: the project, and the carried wheels where grad_kit's imports are missing"
     site = PACK/"site"
-    missing = [m for m in ("kornia", "fastcore", "safetensors", "filelock", "tqdm") if importlib.util.find_spec(m) is None]
+    wanted = "kornia", "fastcore", "safetensors", "filelock", "tqdm"
+    missing = [m for m in wanted if importlib.util.find_spec(m) is None]
     if missing and not site.is_dir():
         wheels = sorted((PACK/"wheels").glob("*.whl"))
-        if not wheels: sys.exit(f"{missing[0]} cannot be imported and there are no wheels in {PACK/'wheels'}; say make gpu-pack where there is a network, or make env here")
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile", "--target", site, *wheels], check=True)
+        if not wheels:
+            sys.exit(f"{missing[0]} cannot be imported and there are no wheels in {PACK/'wheels'}; "
+                     "say make gpu-pack where there is a network, or make env here")
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-compile"]
+        subprocess.run([*pip, "--target", site, *wheels], check=True)
     paths = [str(ROOT), *([str(site)] if missing else []), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(p for p in paths if p), "PYTHONUNBUFFERED": "1"}
 
@@ -67,19 +74,24 @@ class Record:
     def bring_back(self):
         if not os.environ.get("OUT"): return
         for f in self.file.parent.glob("*.*"):
-            if f.suffix in (".json", ".txt", ".log") and f.stat().st_size < 15 * 2**20: shutil.copy(f, os.environ["OUT"])
+            if f.suffix in (".json", ".txt", ".log") and f.stat().st_size < 15 * 2**20:
+                shutil.copy(f, os.environ["OUT"])
 
 
-SMALL = dict(image_size=64, blur=4., detector_levels=(34,), contrastive_levels=((5,),), filters_size=64, window_size=32)   # in miniature
+# in miniature
+SMALL = dict(image_size=64, blur=4., detector_levels=(34,), contrastive_levels=((5,),), filters_size=64, window_size=32)
+TINY = dict(generator_width=8, generator_batch=2, detector_width=.125, patches=4, bank_size=16, negative_bank_size=16)
 
 # --- the steps: each takes (put, device, quick, folder) and says its figures with `put` as they come ---
 
 def works(put, device, quick, folder):
     "The tests that need a GPU"
     marked = [f for f in sorted((ROOT/"tests").glob("test_*.py")) if "@pytest.mark.gpu" in f.read_text()]
-    r = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *marked], cwd=ROOT, capture_output=True, text=True)
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    r = subprocess.run([*pytest, *marked], cwd=ROOT, capture_output=True, text=True)
     (folder/"pytest.log").write_text(r.stdout + r.stderr)
-    put(tests=[f.name for f in marked], exit_status=r.returncode, said=(r.stdout.strip().splitlines() or [r.stderr[-300:]])[-1])
+    last = (r.stdout.strip().splitlines() or [r.stderr[-300:]])[-1]
+    put(tests=[f.name for f in marked], exit_status=r.returncode, said=last)
 
 
 def scoring(put, device, quick, folder):
@@ -89,7 +101,9 @@ def scoring(put, device, quick, folder):
     from grad_kit.core import Config, pick_dtype
     small = dict(image_size=144, detector_width=.125, blur=4.) if quick else {}
     batches, budget = ((1, 2), .05) if quick else ((1, 8, 64), 1.)
-    ceilings = {name: matmul_ceiling(device, dtype, budget / 3) for name, dtype in dict(float32=torch.float32, bfloat16=torch.bfloat16).items() if dtype in (torch.float32, pick_dtype("auto", device))}
+    precisions = {torch.float32: "float32"}
+    if pick_dtype("auto", device) == torch.bfloat16: precisions[torch.bfloat16] = "bfloat16"
+    ceilings = {name: matmul_ceiling(device, dtype, budget / 3) for dtype, name in precisions.items()}
     put(ceilings=ceilings)
     rows, stages = [], []
     models = {"three detectors": Config(**small), "instant": Config.preset("instant", **(SMALL if quick else {}))}
@@ -98,7 +112,8 @@ def scoring(put, device, quick, folder):
         stages += [dict(model=what, **r) for r in bench_stages(model, batches[-1], budget=budget / 3)]
         put(stages=stages)
         def row_made(row, what=what): rows.append(dict(model=what) | row); put(rows=rows)
-        bench_inference(model, batches, ceilings, folder, budget, compiled=not quick and what == "three detectors", graphs=True, files=False, made=row_made)
+        bench_inference(model, batches, ceilings, folder, budget, compiled=not quick and what == "three detectors",
+                        graphs=True, files=False, made=row_made)
 
 
 def painting(put, device, quick, folder):
@@ -109,19 +124,23 @@ def painting(put, device, quick, folder):
     from grad_kit.grad import sampling_batch
     from grad_kit.patchdiff import PatchDiff, compiled, noise_schedule, sample
     n, size, width, steps = (4, 48, 8, 6) if quick else (1000, 256, 64, 1000)
-    dtype, schedule, batch = pick_dtype("auto", device), noise_schedule(), 2 if quick else sampling_batch(size, device)
+    dtype, batch = pick_dtype("auto", device), 2 if quick else sampling_batch(size, device)
     model = PatchDiff(17, width).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     def seconds(net, n, schedule):
-        start = time.time(); sample(net, n, (size, size), schedule, batch=batch, device=device, dtype=dtype); sync(device)
+        start = time.time()
+        sample(net, n, (size, size), schedule, batch=batch, device=device, dtype=dtype)
+        sync(device)
         return time.time() - start
     nets = {"eager": model} | ({} if quick else {"compiled": compiled(model)})
     a_step = {}
     for how, net in nets.items():
         seconds(net, batch, noise_schedule(3))   # warm-up, and compilation
         a_step[how] = seconds(net, batch, noise_schedule(4 if quick else 20)) / (4 if quick else 20)
-        put(batch=batch, precision=str(dtype), ms_a_step={k: 1e3 * v for k, v in a_step.items()}, minutes_expected={k: v * steps * -(-n // batch) / 60 for k, v in a_step.items()})
+        expected = {k: v * steps * -(-n // batch) for k, v in a_step.items()}   # seconds
+        put(batch=batch, precision=str(dtype), ms_a_step={k: 1e3 * v for k, v in a_step.items()},
+            minutes_expected={k: v / 60 for k, v in expected.items()})
     best = min(a_step, key=a_step.get)
-    if a_step[best] * steps * -(-n // batch) < 300:
+    if expected[best] < 300:
         took = seconds(nets[best], n, noise_schedule(steps))
         put(painted=n, how=best, minutes=took / 60)
 
@@ -134,8 +153,9 @@ def training(put, device, quick, folder):
     from grad_kit.core import Config, Replay, pick_dtype
     class Eager(Replay):
         def __call__(self, *inputs): return self.f(*inputs)
-    c = Config.preset("mvtec_ad", **(dict(image_size=48, blur=2., detector_width=.125, patches=4, generator_width=8, generator_batch=2, bank_size=16, negative_bank_size=16) if quick else {}))
-    size, lengths, dtype, k = c.input_size(34), (2, 4) if quick else (20, 120), pick_dtype("auto", device), len(c.contrastive_levels[0])
+    c = Config.preset("mvtec_ad", **(dict(TINY, image_size=48, blur=2.) if quick else {}))
+    size, k = c.input_size(34), len(c.contrastive_levels[0])
+    lengths, dtype = (2, 4) if quick else (20, 120), pick_dtype("auto", device)
     x = torch.randint(0, 256, (24, 3, size, size), dtype=torch.uint8, device=device)
     figures = {}
     def time_it(what, module, kind, run):
@@ -143,10 +163,17 @@ def training(put, device, quick, folder):
         try: figures[what] = per_step(run, *lengths, device)
         finally: module.Replay = original
         put(ms=figures, precision=str(dtype), patches=c.patches * (k + 2))
+    def fit_detector(steps):
+        config = c.replace(detector_steps=steps, beta_density=max(c.beta_density, 0.))
+        grad_kit.detector.fit_detector(x, [x] * k, config, dtype=dtype, progress=False)
+    def fit_patchdiff(steps, **kw):
+        grad_kit.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=steps), dtype=dtype, progress=False, **kw)
     for name, kind in (("eager", Eager), ("recorded", Replay)):
-        time_it(f"detector, {name}", grad_kit.detector, kind, lambda s: grad_kit.detector.fit_detector(x, [x] * k, c.replace(detector_steps=s, beta_density=max(c.beta_density, 0.)), dtype=dtype, progress=False))
-        time_it(f"PatchDiff level 13, {name}", grad_kit.patchdiff, kind, lambda s: grad_kit.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=s), dtype=dtype, progress=False))
-    if not quick: time_it("PatchDiff level 13, compiled and recorded", grad_kit.patchdiff, Replay, lambda s: grad_kit.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=s), dtype=dtype, progress=False, compile=True))
+        time_it(f"detector, {name}", grad_kit.detector, kind, fit_detector)
+        time_it(f"PatchDiff level 13, {name}", grad_kit.patchdiff, kind, fit_patchdiff)
+    if not quick:
+        time_it("PatchDiff level 13, compiled and recorded", grad_kit.patchdiff, Replay,
+                lambda steps: fit_patchdiff(steps, compile=True))
 
 
 def fit_a_set(put, device, quick, folder, name, preset, category):
@@ -155,11 +182,12 @@ def fit_a_set(put, device, quick, folder, name, preset, category):
     from grad_kit.core import Config
     from grad_kit.data import read_dataset
     from grad_kit.trays import tray_dataset
-    tiny = dict(SMALL, n_contrastive=4, generator_width=8, generator_steps=4, generator_batch=2, sample_steps=3, detector_width=.125, detector_steps=4, patches=4, bank_size=16, negative_bank_size=16) if quick else {}
+    tiny = dict(SMALL, **TINY, n_contrastive=4, generator_steps=4, sample_steps=3, detector_steps=4) if quick else {}
     data = tray_dataset(24, 4, 2, 2, size=64) if quick else read_dataset(PACK/"data"/name)
     quickly = run_cell(data, Config.preset("instant", **(SMALL if quick else {})), 0, None, device)
     put(instant={k: quickly[k] for k in ("image_auroc", "pixel_auroc", "seconds", "protocol")})
-    cell = run_cell(data, Config.preset(preset, category, **tiny), 0, folder/f"stages-{name}", device, checkpoint_every=20, compile=not quick)
+    cell = run_cell(data, Config.preset(preset, category, **tiny), 0, folder/f"stages-{name}", device,
+                    checkpoint_every=20, compile=not quick)
     put(cell=cell, command=f"grad_fit {name} --preset {preset} --compile, seed 0")
 
 
@@ -168,7 +196,9 @@ def transistor(*a): fit_a_set(*a, "mvtec_transistor", "mvtec_ad", "transistor")
 def juice_bottle(*a): fit_a_set(*a, "mvtec_loco/juice_bottle", "mvtec_loco", "juice_bottle")
 
 
-STEPS = {f.__name__: (f, least) for f, least in ((works, 60), (scoring, 120), (training, 60), (painting, 120), (bottle, 60), (transistor, 60), (juice_bottle, 60))}   # seconds below which it is not worth a start
+# each with the seconds below which it is not worth a start
+STEPS = {f.__name__: (f, least) for f, least in (
+    (works, 60), (scoring, 120), (training, 60), (painting, 120), (bottle, 60), (transistor, 60), (juice_bottle, 60))}
 
 
 # --- running them ---
@@ -184,7 +214,8 @@ def run_step(name, device, quick, folder):
     except Exception as e:
         import traceback
         (folder/f"{name}.log").write_text(traceback.format_exc())
-        put(failed=f"{type(e).__name__}: {str(e).splitlines()[0][:300] if str(e) else ''}", seconds=round(time.time() - start, 1))
+        said = str(e).splitlines()[0][:300] if str(e) else ""
+        put(failed=f"{type(e).__name__}: {said}", seconds=round(time.time() - start, 1))
         raise
     put(done=True, seconds=round(time.time() - start, 1))
 
@@ -195,17 +226,21 @@ def run(device, quick, folder, seconds, total, only, again):
     sys.path[:0] = [p for p in env["PYTHONPATH"].split(os.pathsep) if p not in sys.path]
     folder.mkdir(parents=True, exist_ok=True)
     record = Record(folder)
-    if not record.file.exists() and (PACK/"results.json").exists(): shutil.copy(PACK/"results.json", record.file)   # begun on another machine
+    if not record.file.exists() and (PACK/"results.json").exists():   # begun on another machine
+        shutil.copy(PACK/"results.json", record.file)
     from grad_kit.bench import machine
     from grad_kit.core import pick_device
     before = record.read()["used_s"]
     record.put(machine=machine(pick_device(device)), quick=quick)
     def left(): return min(seconds, total - before) - (time.time() - start)
-    todo = [n for n in (only or STEPS) if not record.read()["steps"].get(n, {}).get("done") and (again or not record.read()["steps"].get(n, {}).get("failed"))]
-    for name in todo:
+    def is_due(name):
+        step = record.read()["steps"].get(name, {})
+        return not step.get("done") and (again or not step.get("failed"))
+    for name in [n for n in (only or STEPS) if is_due(n)]:
         if left() < STEPS[name][1]: print(f"{name}: not begun, {left():.0f} s are left in this call"); continue
         print(f"{name}: begun, {left():.0f} s are left in this call", flush=True)
-        child = subprocess.Popen([sys.executable, __file__, "step", name, "--device", device, "--folder", str(folder), *["--quick"] * quick], env=env)
+        command = [sys.executable, __file__, "step", name, "--device", device, "--folder", str(folder)]
+        child = subprocess.Popen(command + ["--quick"] * quick, env=env)
         try: child.wait(max(1., left()))
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGINT)   # checkpoints of at most 20 seconds ago are kept
@@ -225,22 +260,36 @@ def table(d):
     "The figures as text"
     from grad_kit.metrics import format_table
     s, m = d["steps"], d["machine"]
-    out = [f"{m['device']}, torch {m['torch']}, Python {m['python']}{', in miniature' if d.get('quick') else ''}; {d['used_s']:.0f} s used"]
-    out.append(format_table([[n, "done" if s.get(n, {}).get("done") else s.get(n, {}).get("failed") or ("not finished" if n in s else "not begun"), s.get(n, {}).get("seconds")] for n in STEPS], ["step", "how it went", "seconds"]))
+    out = [f"{m['device']}, torch {m['torch']}, Python {m['python']}{', in miniature' if d.get('quick') else ''}; "
+           f"{d['used_s']:.0f} s used"]
+    def how(name):
+        if name not in s: return "not begun"
+        return "done" if s[name].get("done") else s[name].get("failed") or "not finished"
+    steps = [[n, how(n), s.get(n, {}).get("seconds")] for n in STEPS]
+    out.append(format_table(steps, ["step", "how it went", "seconds"]))
     if "said" in s.get("works", {}): out.append(f"GPU tests: {s['works']['said']}")
     if "rows" in s.get("scoring", {}):
-        out += ["ceiling: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in s["scoring"]["ceilings"].items()),
-                format_table([[r["model"], r["engine"], r["batch"], f"{r['median_ms']:.3f}", f"{r['images_per_s']:.0f}", f"{r['difference']:.0e}"] for r in s["scoring"]["rows"]], ["model", "engine", "batch", "ms", "images/s", "off by"])]
-    if "ms" in s.get("training", {}): out.append(format_table([[k, f"{v:.2f}"] for k, v in s["training"]["ms"].items()], [f"a step of ({s['training']['patches']} patches)", "ms"]))
+        ceilings = s["scoring"]["ceilings"]
+        out.append("ceiling: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in ceilings.items()))
+        times = [[r["model"], r["engine"], r["batch"], f"{r['median_ms']:.3f}", f"{r['images_per_s']:.0f}",
+                  f"{r['difference']:.0e}"] for r in s["scoring"]["rows"]]
+        out.append(format_table(times, ["model", "engine", "batch", "ms", "images/s", "off by"]))
+    if "ms" in s.get("training", {}):
+        out.append(format_table([[k, f"{v:.2f}"] for k, v in s["training"]["ms"].items()],
+                                [f"a step of ({s['training']['patches']} patches)", "ms"]))
     if "ms_a_step" in s.get("painting", {}):
         p = s["painting"]
-        out.append("painting, level 17: " + ", ".join(f"{k} {v:.2f}" for k, v in p["ms_a_step"].items()) + f" ms a step of {p['batch']} images; " + (f"{p['painted']} images in {p['minutes']:.2f} min" if "minutes" in p else "not run whole"))
+        a_step = ", ".join(f"{k} {v:.2f}" for k, v in p["ms_a_step"].items())
+        whole = f"{p['painted']} images in {p['minutes']:.2f} min" if "minutes" in p else "not run whole"
+        out.append(f"painting, level 17: {a_step} ms a step of {p['batch']} images; {whole}")
     cells = {n: s[n]["cell"] for n in ("bottle", "transistor", "juice_bottle") if "cell" in s.get(n, {})}
     rows = []
+    def row(name, method, x, seconds):
+        return [name, method, _headline(x["image_auroc"]), x["pixel_auroc"], x[seconds]]
     for n, c in cells.items():
-        rows += [[n, "GRAD (paper), seed 0", c["image_auroc"], c["pixel_auroc"], c["seconds"]], [n, "instant", s[n]["instant"]["image_auroc"], s[n]["instant"]["pixel_auroc"], s[n]["instant"]["seconds"]]]
-        rows += [[n, k, v["image_auroc"], v["pixel_auroc"], v["fit_seconds"]] for k, v in c["beside"].items() if k != "detector"]
-    if rows: out.append(format_table([[a, b, _headline(i), p, t] for a, b, i, p, t in rows], ["set", "method", "image AUROC", "pixel AUROC", "fit, s"]))
+        rows += [row(n, "GRAD (paper), seed 0", c, "seconds"), row(n, "instant", s[n]["instant"], "seconds")]
+        rows += [row(n, k, x, "fit_seconds") for k, x in c["beside"].items() if k != "detector"]
+    if rows: out.append(format_table(rows, ["set", "method", "image AUROC", "pixel AUROC", "fit, s"]))
     return "\n\n".join(out)
 
 

@@ -14,7 +14,9 @@ def cells():
     "(notebook, id, kind, source) of every cell"
     for path in sorted((ROOT/"nbs").rglob("*.ipynb")):
         if ".ipynb_checkpoints" in path.parts: continue
-        for c in json.loads(path.read_text(encoding="utf-8"))["cells"]: yield path.relative_to(ROOT/"nbs").as_posix(), c["id"], c["cell_type"], "".join(c["source"])
+        name = path.relative_to(ROOT/"nbs").as_posix()
+        for c in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            yield name, c["id"], c["cell_type"], "".join(c["source"])
 
 
 def exported(source): return re.match(r"#\|\s*export\b", source) is not None
@@ -25,13 +27,15 @@ def private_uses():
     found = []
     for path in sorted((ROOT/"grad_kit").glob("[!_]*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.level or (n.module or "").startswith("grad_kit"))]
+        imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        imports = [n for n in imports if n.level or (n.module or "").startswith("grad_kit")]
         rooms = {a.asname or a.name for n in imports for a in n.names}
         found += [(path.name, a.name) for n in imports for a in n.names if is_private(a.name)]
         own = {"self", "cls"} | ({"model", "new"} if path.stem == "grad" else set())   # that room holds `GRAD` itself
         for n in ast.walk(tree):
             if not isinstance(n, ast.Attribute) or not is_private(n.attr): continue
-            if isinstance(n.value, ast.Name) and (n.value.id in own or n.value.id not in rooms | {"model", "new"}): continue
+            name = n.value.id if isinstance(n.value, ast.Name) else None
+            if name is not None and (name in own or name not in rooms | {"model", "new"}): continue
             if ast.unparse(n).startswith("torch."): continue
             found.append((path.name, ast.unparse(n)))
     return found
@@ -42,7 +46,7 @@ def is_private(name): return name.startswith("_") and not name.endswith("__")
 
 def measure():
     "The figures, and where what is too long stands"
-    lines, code, long_lines, lengths, equations = 0, 0, [], {}, 0
+    lines, long_lines, lengths, equations = 0, [], {}, 0
     for name, id, kind, source in cells():
         equations += len(re.findall(r"\$\$.+?\$\$", source, re.S)) if kind == "markdown" else 0
         if kind != "code": continue
@@ -50,15 +54,23 @@ def measure():
             lines += 1
             if len(line) > 120: long_lines.append((name, id, len(line), exported(source)))
         if exported(source): lengths[name, id] = len(source.strip().splitlines()) - 1
-    return dict(lines=lines, long=len(long_lines), long_share=len(long_lines) / lines, longer_than_160=sum(n > 160 for _, _, n, _ in long_lines) / lines,
-                long_exported=sum(e for *_, e in long_lines), cells=len(lengths), median_cell=median(lengths.values()), longest_cell=max(lengths.values()), cells_over_40=sum(n > 40 for n in lengths.values()),
-                equations=equations, private=len(private_uses())), long_lines, {k: n for k, n in lengths.items() if n > 40}
+    long_cells = {k: n for k, n in lengths.items() if n > 40}
+    figures = dict(lines=lines, long=len(long_lines), long_share=len(long_lines) / lines,
+                   longer_than_160=sum(n > 160 for _, _, n, _ in long_lines) / lines,
+                   long_exported=sum(e for *_, e in long_lines), cells=len(lengths),
+                   median_cell=median(lengths.values()), longest_cell=max(lengths.values()),
+                   cells_over_40=len(long_cells),
+                   equations=equations, private=len(private_uses()))
+    return figures, long_lines, long_cells
 
 
 if __name__ == "__main__":
     figures, long_lines, long_cells = measure()
-    print(f"{figures['lines']} lines of code in the notebooks, {figures['long']} longer than 120 characters ({figures['long_share']:.1%}; {figures['longer_than_160']:.1%} longer than 160), {figures['long_exported']} of them exported")
-    print(f"{figures['cells']} exported cells: median {figures['median_cell']:g} lines, longest {figures['longest_cell']}, {figures['cells_over_40']} over 40")
+    print(f"{figures['lines']} lines of code in the notebooks, {figures['long']} longer than 120 characters "
+          f"({figures['long_share']:.1%}; {figures['longer_than_160']:.1%} longer than 160), "
+          f"{figures['long_exported']} of them exported")
+    print(f"{figures['cells']} exported cells: median {figures['median_cell']:g} lines, "
+          f"longest {figures['longest_cell']}, {figures['cells_over_40']} over 40")
     print(f"{figures['equations']} display equations; {figures['private']} uses of another room's private names")
     if "--list" in sys.argv[1:]:
         for name, id, n, e in long_lines: print(f"{name} {id}: {n} characters{', exported' if e else ''}")

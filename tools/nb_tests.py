@@ -1,8 +1,8 @@
-"""Write tests/test_<module>.py from the `#| test` cells of each notebook, and delete written ones that no notebook makes any more.
+"""Write tests/test_<module>.py from the `#| test` cells of each notebook; delete those that no notebook makes any more.
 
 A cell that begins `#| test name` runs under `nbdev_test` like any other, and is also written out as `def test_name()`,
-so that the same assertions run under pytest. `#| slow` on its next line becomes `@pytest.mark.slow` (the same for the other
-`FLAGS`); `#| test_setup` cells, imports above all, are copied to the top. Run it from anywhere in the project.
+so that the same assertions run under pytest. `#| slow` on its next line becomes `@pytest.mark.slow` (the same for the
+other `FLAGS`); `#| test_setup` cells, imports above all, are copied to the top. Run it from anywhere in the project.
 """
 import ast, sys
 from pathlib import Path
@@ -21,18 +21,24 @@ class TestCells:
     def begin(self): self.mod, self.setup, self.tests = None, [], []
     def _default_exp_(self, cell, mod): self.mod = mod
     def _test_setup_(self, cell): self.setup.append(cell.source.strip())
-    def _test_(self, cell, *name): self.tests.append((" ".join(name), [f for f in FLAGS if f in cell.directives_], cell.source.strip()))
+    def _test_(self, cell, *name):
+        flags = [f for f in FLAGS if f in cell.directives_]
+        self.tests.append((" ".join(name), flags, cell.source.strip()))
 
 
 def as_function(name, flags, src):
     "`src` as the body of `test_name`"
-    if not name.isidentifier(): raise ValueError(f"test cell '{name}': write `#| test some_name`, a name that can follow `def test_`")
+    if not name.isidentifier():
+        raise ValueError(f"test cell '{name}': write `#| test some_name`, a name that can follow `def test_`")
     try: tree = ast.parse(src)
-    except SyntaxError as e: raise ValueError(f"test cell '{name}' is not plain Python ({e}); magics and broken code cannot become a test") from e
+    except SyntaxError as e:
+        raise ValueError(f"test cell '{name}' is not plain Python ({e}); "
+                         "magics and broken code cannot become a test") from e
     if not tree.body: raise ValueError(f"test cell '{name}' is empty; give it an assertion")
     body = f"def test_{name}():\n{indent(src, '    ')}\n"
     if [*map(ast.dump, ast.parse(body).body[0].body)] != [*map(ast.dump, tree.body)]:
-        raise ValueError(f"test cell '{name}' has a string over several lines, which indenting would change; write it on one line")
+        raise ValueError(f"test cell '{name}' has a string over several lines, which indenting would change; "
+                         "write it on one line")
     return "".join(f"@pytest.mark.{f}\n" for f in flags) + body
 
 
@@ -41,12 +47,19 @@ def export_tests(nb_path, root, lib):
     cells = TestCells()
     NBProcessor(root/nb_path, cells, process=True)
     if not cells.tests: return None
-    if cells.mod is None: raise ValueError("it has `#| test` cells but no `#| default_exp module` cell to name their file; add one")
+    if cells.mod is None:
+        raise ValueError("it has `#| test` cells but no `#| default_exp module` cell to name their file; add one")
     names = [n for n, *_ in cells.tests]
-    if twice := sorted({n for n in names if names.count(n) > 1}): raise ValueError(f"two test cells share a name: {twice}; rename one")
-    imports = ["import pytest"] * any(f for _, f, _ in cells.tests) + ["from fastcore.test import *", f"from {lib}.{cells.mod} import *"]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(f"two test cells share a name: {twice}; rename one")
+    imports = ["from fastcore.test import *", f"from {lib}.{cells.mod} import *"]
+    if any(flags for _, flags, _ in cells.tests): imports.insert(0, "import pytest")
     head = f"{HEADER}../{nb_path.as_posix()}.\n\n" + "\n".join(imports + cells.setup) + "\n"
-    return root/"tests"/f"test_{cells.mod.replace('.', '_')}.py", "\n\n".join([head, *(as_function(*t) for t in cells.tests)])
+    text = "\n\n".join([head, *(as_function(*t) for t in cells.tests)])
+    return root/"tests"/f"test_{cells.mod.replace('.', '_')}.py", text
+
+
+def is_written(path): return path.read_text(encoding="utf-8").startswith(HEADER)
 
 
 def main():
@@ -58,12 +71,14 @@ def main():
         except ValueError as e: return f"{nb}: {e}"
         if not made: continue
         path, text = made
-        if path in written: return f"{nb}: {written[path]} writes tests/{path.name} too; give each its own `#| default_exp`"
-        if path.exists() and not path.read_text(encoding="utf-8").startswith(HEADER): return f"{nb}: tests/{path.name} was written by hand; rename one of the two"
+        if path in written:
+            return f"{nb}: {written[path]} writes tests/{path.name} too; give each its own `#| default_exp`"
+        if path.exists() and not is_written(path):
+            return f"{nb}: tests/{path.name} was written by hand; rename one of the two"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
         written[path] = nb
-    stale = [p for p in (root/"tests").glob("test_*.py") if p not in written and p.read_text(encoding="utf-8").startswith(HEADER)]
+    stale = [p for p in (root/"tests").glob("test_*.py") if p not in written and is_written(p)]
     for p in stale: p.unlink()
     print(f"wrote {len(written)} test modules to tests/" + "".join(f", deleted {p.name}" for p in stale))
 

@@ -7,9 +7,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main():
     cells = json.loads((ROOT/"nbs/index.ipynb").read_text(encoding="utf-8"))["cells"]
-    text = ["".join(c["source"]) if c["cell_type"] == "markdown" else f"```python\n{''.join(c['source'])}\n```" for c in cells]
-    body = re.sub(r"\]\((?!\w+:|#)", "](nbs/", "\n\n".join(text))
-    (ROOT/"README.md").write_text(f"{body}\n\n<!-- written by tools/readme.py from nbs/index.ipynb: edit that -->\n", encoding="utf-8")
+    def text(cell):
+        source = "".join(cell["source"])
+        return source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"
+    body = re.sub(r"\]\((?!\w+:|#)", "](nbs/", "\n\n".join(map(text, cells)))
+    mark = "<!-- written by tools/readme.py from nbs/index.ipynb: edit that -->"
+    (ROOT/"README.md").write_text(f"{body}\n\n{mark}\n", encoding="utf-8")
 
 
 if __name__ == "__main__": main()

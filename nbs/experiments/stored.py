@@ -1,4 +1,5 @@
-"What the experiment notebooks share: they read the files in `results/`, made of the cells that `grad_ablate` wrote, and show them"
+"""What the experiment notebooks share: they read the files in `results/`, made of the cells that `grad_ablate` wrote,
+and show them"""
 import json
 from pathlib import Path
 
@@ -16,23 +17,27 @@ def read(name): return json.loads((RESULTS/f"{name}.json").read_text())
 
 def origin(r):
     "Data, protocol, seeds, step and machine of a result's cells, in a line"
-    c = r["cells"][0]
-    return f"{c['data']}, protocol '{c['protocol']}', seeds {', '.join(map(str, sorted({x['seed'] for x in r['cells']})))}, last step, {c['device']}, torch {c['torch']}"
+    c, seeds = r["cells"][0], sorted({x["seed"] for x in r["cells"]})
+    return (f"{c['data']}, protocol '{c['protocol']}', seeds {', '.join(map(str, seeds))}, last step, "
+            f"{c['device']}, torch {c['torch']}")
 
 def show(name, against="first"):
     "The command that makes a stored result again, its table, and its differences"
     r = read(name)
     print(f"$ {r['command']}\n{origin(r)}\n")
     print(ablation_table(r["cells"]))
-    if len(r["variants"]) > 1: print(); print(difference_table(r["cells"], against))
+    if len(r["variants"]) > 1: print("\n" + difference_table(r["cells"], against))
 
 def beside(name, variant=None):
-    "A stored variant (None: the last) beside each of its scorers and the baselines, means over its seeds, with the scorers' weights"
+    """A stored variant (None: the last) beside each of its scorers and the baselines, means over its seeds,
+    with the scorers' weights"""
     r = read(name)
     cells = [c for c in r["cells"] if c["variant"] == (variant or r["cells"][-1]["variant"])]
     weights = {k: sum(c["weights"][k] for c in cells) / len(cells) for k in cells[0]["weights"]}
-    print(f"$ {r['command']}\n{origin(dict(cells=cells))}; weights {', '.join(f'{k} {v:.2f}' for k, v in weights.items())}\n")
-    print(beside_table([c["beside"] for c in cells], [(headline(c["image_auroc"]), c["pixel_auroc"]) for c in cells]), "\n")
+    said = ", ".join(f"{k} {v:.2f}" for k, v in weights.items())
+    print(f"$ {r['command']}\n{origin(dict(cells=cells))}; weights {said}\n")
+    own = [(headline(c["image_auroc"]), c["pixel_auroc"]) for c in cells]
+    print(beside_table([c["beside"] for c in cells], own), "\n")
 
 def values(name): return ablation_values(read(name)["cells"])
 
@@ -40,17 +45,23 @@ def means(name, column):
     "{variant: mean over the seeds}"
     return {v: sum(c[column]) / len(c[column]) for v, c in values(name).items()}
 
-def figure(name, *columns): return plots.plot_ablation({v: {k: x for k, x in c.items() if k in columns} for v, c in values(name).items()})
+def figure(name, *columns):
+    "Some columns of a stored table, drawn"
+    return plots.plot_ablation({v: {k: x for k, x in c.items() if k in columns} for v, c in values(name).items()})
 
 def over_normals(name):
     "Image and pixel AUROC over the number of normal images: each engine's mean as a line, its seeds as dots"
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
     for ax, column in zip(axes, ("image AUROC", "pixel AUROC")):
         for engine, color in zip(("trained", "training-free", "both"), ("tab:blue", "tab:orange", "tab:green")):
-            points = {int(v.split(", ")[1].split()[0]): c[column] for v, c in values(name).items() if v.startswith(engine + ",")}
+            points = {int(v.split(", ")[1].split()[0]): c[column]   # "trained, 20 normal images"
+                      for v, c in values(name).items() if v.startswith(engine + ",")}
             for n, y in points.items(): ax.plot([n] * len(y), y, "o", ms=3, color=color, alpha=.5)
             ax.plot(list(points), [sum(y) / len(y) for y in points.values()], "o-", color=color, label=engine)
-        ax.set(title=column, xlabel="normal images", xscale="log"); ax.set_xticks(list(points), list(points)); ax.minorticks_off(); ax.grid(alpha=.25)
+        ax.set(title=column, xlabel="normal images", xscale="log")
+        ax.set_xticks(list(points), list(points))
+        ax.minorticks_off()
+        ax.grid(alpha=.25)
     axes[1].legend(title="PatchDiff", loc="upper left", bbox_to_anchor=(1.02, 1))
     plt.close(fig)  # else it is drawn twice
     return fig
