@@ -45,6 +45,7 @@ demo: env
 test: env
 	@echo "Checking that notebooks and exports agree, then running the notebooks and the tests (minutes) ..."
 	@$(BIN)/python tools/check_export.py
+	@$(BIN)/ruff check --quiet nbs tools setup.py
 	@$(BIN)/nbdev_test --do-print --timing
 	@$(BIN)/python -m pytest -q -m "not slow and not gpu and not browser"
 

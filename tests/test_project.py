@@ -186,13 +186,12 @@ def test_notebook_opens_with_title_and_summary(path):
     assert kind == "markdown" and re.match(r"# \S.*\n+> \S", source), "the first cell is `# Title`, then `> one line`"
 
 
-def test_the_page_gets_no_harder_to_read():
-    """Bounds may only be tightened: whoever lowers a figure of tools/measure_style.py lowers its bound here.
-    The aim: 0 exported lines over 120, cells of 40 lines at most, 15 in the median, no private names"""
+def test_the_page_is_easy_to_read():
+    "Nothing exported over 120 columns, cells of 40 lines at most and 15 in the median, no room's private names in another"
     from measure_style import measure
     figures, *_ = measure()
-    most = dict(long_share=.131, longer_than_160=.0455, long_exported=987,
-                median_cell=26, longest_cell=442, cells_over_40=56, private=37)
+    most = dict(long_share=.01, longer_than_160=.002, long_exported=0,
+                median_cell=15, longest_cell=40, cells_over_40=0, private=0)
     too_many = {k: figures[k] for k in most if figures[k] > most[k]}
     assert too_many == {}, "python tools/measure_style.py --list says where"
-    assert figures["equations"] >= 20
+    assert figures["equations"] >= 60

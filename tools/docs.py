@@ -32,7 +32,8 @@ def anchor(heading):
 MOVES = dict(levels="level", denoising="t", weights="beta", scores="image", tour="page")
 SAME = {"11_widgets": list(MOVES), "3_levels": ["levels", "denoising"]}
 MOVING = """<div class="moving" data-name="{name}">
-<label>{label} <input type="range" min="0" max="{last}" value="{start}" style="width: 20em"></label> <output>{value}</output>
+<label>{label} <input type="range" min="0" max="{last}" value="{start}" style="width: 20em"></label>
+<output>{value}</output>
 <p style="min-height: 3em">{said}</p>
 <img alt="{name}: the picture at the slider's value" src="{picture}" style="max-width: 100%; background: white">
 <script type="application/json">{frames}</script>
@@ -59,8 +60,8 @@ def moving(explorer, name, control):
     found = [(shown(v), said, url(data)) for v, said, data in explorer.frames(control)]
     start = next((i for i, f in enumerate(found) if f[0] == shown(handle.value)), 0)
     value, said, picture = found[start]
-    return MOVING.format(name=name, label=html.escape(handle.description), last=len(found) - 1, start=start, value=value,
-                         said=said, picture=picture, frames=json.dumps(found).replace("<", "\\u003c"))
+    return MOVING.format(name=name, label=html.escape(handle.description), last=len(found) - 1, start=start,
+                         value=value, said=said, picture=picture, frames=json.dumps(found).replace("<", "\\u003c"))
 
 
 def moving_pages():
@@ -68,7 +69,7 @@ def moving_pages():
     nb, names = nbformat.read(ROOT/"nbs/11_widgets.ipynb", 4), {}
     exec("from grad_kit.widgets import *", names)
     for c in nb.cells:
-        shows = re.search(r"^(%s) = " % "|".join(MOVES), c.source, re.M)
+        shows = re.search(f"^({'|'.join(MOVES)}) = ", c.source, re.M)
         if c.cell_type == "code" and shows and not re.match(r"#\| *(export|test)", c.source): exec(c.source, names)
     return {name: moving(names[name], name, control) for name, control in MOVES.items()}
 
@@ -94,7 +95,8 @@ def page(path, moves):
             nb.cells[i] = nbformat.v4.new_markdown_cell(moves[still[1]], id=c["id"])
     if path.stem == "8_why":
         for c in nb.cells:
-            if c.source.endswith("\nview"): c["outputs"] = [nbformat.v4.new_output("display_data", {"text/html": REPORT})]
+            if not c.source.endswith("\nview"): continue
+            c["outputs"] = [nbformat.v4.new_output("display_data", {"text/html": REPORT})]
     nb.cells = [c for c in nb.cells if not re.match(r"#\| *hide\b", c.source)]
     for c in nb.cells:
         if c.cell_type == "code": c.source = re.sub(r"^#\|.*\n?", "", c.source, flags=re.M)
