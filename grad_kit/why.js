@@ -121,7 +121,16 @@ export function view(root, source, meta) {
       if (thumbs.has(i)) { const im = card.firstChild; if (!im.src) im.src = thumbs.get(i); } else missing.push(i);
       dress(card, i);
     });
-    if (missing.length) source.thumbs(missing).then(found => { for (const [i, url] of Object.entries(found)) { thumbs.set(+i, url); const card = cards.get(+i); if (card) card.firstChild.src = url; } });
+    if (missing.length) { clearTimeout(later); later = setTimeout(fetchThumbs, 60); }   // what merely flies by is not asked for
+  }
+  let later = 0;
+  const pending = new Set();
+  async function fetchThumbs() {
+    const missing = [...cards.keys()].filter(i => !thumbs.has(i) && !pending.has(i)).slice(0, 60);
+    if (!missing.length) return;
+    missing.forEach(i => pending.add(i));
+    const found = await source.thumbs(missing);
+    for (const [i, url] of Object.entries(found)) { thumbs.set(+i, url); pending.delete(+i); const card = cards.get(+i); if (card) card.firstChild.src = url; }
   }
   let asked = false;
   const soon = () => { if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; lay(); }); } };

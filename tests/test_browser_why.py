@@ -1,6 +1,6 @@
 """`explore_why`, the inspector and the mailed report in a real browser (`make test-browser`).
 
-Screenshots and times go to runs/browser/. Written by hand, as test_browser.py: everything else in this folder comes from the notebooks.
+Screenshots and times go to runs/browser/. Written by hand, as test_browser.py.
 """
 import json, os, platform, re, statistics, time, warnings
 
@@ -123,6 +123,7 @@ def test_a_mailed_report_answers_clicks_and_keys_without_a_network(report, page,
             const e = document.activeElement;
             return (e.getAttribute('aria-label') || e.textContent || '').slice(0, 20);
         }""")
+        if name in reached: continue
         reached.add(name)
         if name.startswith("images, highest"):
             page.keyboard.press("ArrowRight")
@@ -200,7 +201,7 @@ def test_five_thousand_images_scroll_without_a_stall(page, tmp_path):
     page.locator(".sheet").press("End")
     page.wait_for_function("() => document.querySelector('.sheet').scrollTop > 40000")
     page.wait_for_function("() => [...document.querySelectorAll('.thumb img')].every(im => im.src)")
-    assert page.evaluate("() => window.answered()") < 4000
+    assert page.evaluate("() => window.answered()") < 1000, "what merely flies by must not be asked for"
     page.locator(".sheet").press(" ")
     page.get_by_role("button", name="defect").click()
     page.get_by_text("1 marked").wait_for()
