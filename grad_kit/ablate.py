@@ -16,7 +16,7 @@ import torch
 
 from . import __version__
 from .core import FLIPS, Config, GradKitError, device_name, read_json, run_lock, seeded, write_json
-from .data import read_dataset, test_items
+from .data import read_dataset, evaluation_items
 from .grad import FORMAT, GRAD
 from .metrics import BASELINES, auroc_table, evaluate, flat_auroc, format_table
 from .metrics import headline, pixel_auroc, summarise
@@ -172,7 +172,7 @@ def run_cell(
 ):
     "Fit, score and measure once; a dict ready for JSON"
     dataset = dataset.read_as(config)
-    items, protocol = test_items(dataset)
+    items, protocol = evaluation_items(dataset)
     model = GRAD(config, seed, device).fit(dataset, stages, progress=progress, **options)
     result, truth = model.score(items), items.truth()
     measured = evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), items.labels, items.kinds,

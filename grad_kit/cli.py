@@ -643,10 +643,10 @@ def _parse_export(argv):
 # %% ../nbs/15_cli.ipynb #e0a616e7
 def _compare_file(model, trial, images):
     "Say how the file differs from its model; what `export.compare` gave"
-    from grad_kit.data import test_items
+    from grad_kit.data import evaluation_items
     from grad_kit.export import Exported, compare
     from grad_kit.report import comparison_text
-    items = test_items(images)[0] if images.labels.any() else images
+    items = evaluation_items(images)[0] if images.labels.any() else images
     found = compare(model, Exported(trial), items)
     print(comparison_text(found))
     return found

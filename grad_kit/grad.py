@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENGINES', 'FORMAT', 'ALGORITHMS', 'threshold_for', 'Result', 'split_columns', 'DetectorScorer', 'Scorer',
            'register_engine', 'source_of', 'paint_analytic', 'paint_patchmatch', 'paint_trained', 'sampling_batch',
-           'own_files', 'check_replaceable', 'GRAD']
+           'own_files', 'check_replaceable', 'GRAD', 'Stage', 'stages_of']
 
 # %% ../nbs/08_grad.ipynb #ad6539dd
 import copy, hashlib, inspect, json, math, re, time, warnings
@@ -434,16 +434,35 @@ def fit(self:GRAD,
     self.__dict__.update(new.__dict__)
     return self
 
+# %% ../nbs/08_grad.ipynb #4a16016f
+@dataclass(frozen=True)
+class Stage:
+    "A long step of a fit: a method of `GRAD`, its arguments after the normal images, and the stages before it"
+    method: str       # "paint" or "train_detector"
+    arguments: tuple  # (PatchDiff level, side in pixels), or (detector levels that one network serves,)
+    needs: tuple = ()
+
+def stages_of(
+    config,  # Config
+):
+    "[Stage] of a fit, each after those that it needs; what two detector levels share is painted once"
+    if not any(SCORERS[name].wants_contrastive for name in config.scorers): return []
+    painted = {}   # detector level -> its images
+    for level, levels in zip(config.detector_levels, config.contrastive_levels):
+        painted[level] = [Stage("paint", (n, config.contrast_size(level))) for n in levels]
+    def images(levels): return tuple(dict.fromkeys(stage for level in levels for stage in painted[level]))
+    groups = GRAD(config, 0, "cpu").detector_groups()
+    return [*images(painted), *(Stage("train_detector", (levels,), images(levels)) for levels in groups)]
+
 # %% ../nbs/08_grad.ipynb #2c8f8649
 @patch
 def _fit(self:GRAD, ds, stages, checkpoint_every, progress):
     "All stages in their order"
-    c, start = self.config, time.time()
+    start = time.time()
     normal, held = self.begin(ds, stages, checkpoint_every, progress)
+    for stage in stages_of(self.config): getattr(self, stage.method)(normal, *stage.arguments)
     if self._wants("wants_contrastive"):
-        for level, levels in zip(c.detector_levels, c.contrastive_levels):
-            self.contrastive_[level] = {n: self.paint(normal, n, c.contrast_size(level)) for n in levels}
-    for levels in self.detector_groups(): self.train_detector(normal, levels)
+        for level in self.config.detector_levels: self.contrastive_of(normal, level)
     self.fit_scorers(normal)
     self.calibrate(held, normal)
     self.seconds_ = time.time() - start   # with kept stages: the time of what was not there yet
@@ -474,7 +493,7 @@ def begin(self:GRAD,
     train, held = self.split_held_out(ds)
     self.seen_ = dict(fitted=hash_images(train), held_out=hash_images(held))
     self._data = hashlib.sha256("".join(self.seen_["fitted"]).encode()).hexdigest()[:12]
-    self.patchdiffs_, self.contrastive_, self.detail_, self.fakes_ = {}, {}, {}, {}
+    self.patchdiffs_, self._painted, self.contrastive_, self.detail_, self.fakes_ = {}, {}, {}, {}, {}
     self.networks_, self.detectors_, self.banks_, self.history_, self.beta_ = {}, {}, {}, {}, {}
     self.n_normal_, self.native_size_ = len(train), None
     if self.config.frame == "stretch": self.native_size_ = tuple(ds.split("train").items[0].native_size())
@@ -551,7 +570,8 @@ def paint(self:GRAD,
     n,       # PatchDiff level
     size,    # side of the images in pixels: `Config.contrast_size` of the detector level that they are for
 ):
-    "(M,3,size,size) uint8 contrastive images of level n, by the engine or engines of the config"
+    "(M,3,size,size) uint8 contrastive images of level n, by the engine or engines of the config; kept until `begin`"
+    if (n, size) in self._painted: return self._painted[n, size]
     c = self.config
     small = resize_images(normal, size)
     each, left = divmod(c.n_contrastive, len(c.engines))
@@ -559,7 +579,20 @@ def paint(self:GRAD,
     painted = torch.cat([self._paint_by(engine, small, n, m) for engine, m in counts.items() if m])
     if "trained" in c.engines and self._stages and (self._stages/self._patchdiff_file(n, size)).exists():
         self.patchdiff(small, n, size)   # a resumed fit has all that a fresh one has
-    return keep_colours(painted, normal)
+    self._painted[n, size] = keep_colours(painted, normal)
+    return self._painted[n, size]
+
+@patch
+def contrastive_of(self:GRAD,
+    normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
+    level,   # detector level
+):
+    "{PatchDiff level: (M,3,size,size) uint8 images} for a detector level, painted where they are not there yet"
+    c = self.config
+    if level not in self.contrastive_:
+        wanted = c.contrastive_levels[c.detector_levels.index(level)]
+        self.contrastive_[level] = {n: self.paint(normal, n, c.contrast_size(level)) for n in wanted}
+    return self.contrastive_[level]
 
 # %% ../nbs/08_grad.ipynb #d938cc31
 @patch
@@ -642,10 +675,12 @@ def _beta(self:GRAD, levels):
 @patch
 def train_detector(self:GRAD,
     normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
-    levels,  # detector levels that the network serves: one of `detector_groups()`. `contrastive_` has their images
+    levels,  # detector levels that the network serves: one of `detector_groups()`
 ):
-    "One network on the images of its levels"
-    for n in levels: self._see_detail(normal, n)
+    "One network on the images of its levels, which are painted where they are not there yet"
+    for n in levels:
+        self.contrastive_of(normal, n)
+        self._see_detail(normal, n)
     beta = self._beta(levels)
     self.beta_.update(dict.fromkeys(levels, beta))
     c = self.config.replace(beta_density=beta, noisy_reweighting=self.config.noisy_reweighting and beta > 0)

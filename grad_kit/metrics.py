@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 
 from .core import GradKitError
-from .data import resize_images
+from .data import LOCO_FOLDERS, resize_images
 
-KINDS = "logical", "structural"  # of MVTec LOCO AD
+KINDS = tuple(LOCO_FOLDERS.values())  # "logical" and "structural", of MVTec LOCO AD
 
 # %% ../nbs/09_metrics.ipynb #0ff193ef
 def as_array(

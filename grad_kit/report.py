@@ -24,7 +24,7 @@ from PIL import Image
 from . import __version__, metrics, plots
 from .ablate import ablation_table, ablation_values, beside, beside_table, difference_table
 from .core import GradKitError, atomic_write, device_name, mark_output, write_json
-from .data import resize_images, test_items, unframe_map
+from .data import resize_images, evaluation_items, unframe_map
 from .grad import threshold_for
 
 # %% ../nbs/14a_report.ipynb #61bd9c4a
@@ -152,7 +152,7 @@ def evaluate_model(
     "Score and measure: an `Evaluation`. Raises `GradKitError` where there are no test images of both kinds"
     start = time.time() if start is None else start
     ds = dataset.read_as(model.config)
-    items, protocol = test_items(ds)
+    items, protocol = evaluation_items(ds)
     seen = seen_images(model, items)
     result, truth = model.score(items), items.truth()
     figures = metrics.evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), items.labels, items.kinds,

@@ -85,9 +85,6 @@ def _train(folder, config, seed, stages, device, levels, *painted):
     "The detector of these levels, into `stages`, once its images are there"
     start = time.time()
     model, normal = _begin(folder, config, seed, stages, device)
-    for level in levels:
-        size, contrastive = config.contrast_size(level), config.contrastive_levels[config.detector_levels.index(level)]
-        model.contrastive_[level] = {n: model.paint(normal, n, size) for n in contrastive}
     model.train_detector(normal, levels)
     return _seconds(painted) | {f"train {levels}": time.time() - start}
 
@@ -135,25 +132,26 @@ def _plan(folders, cells, out):
     return tasks
 
 # %% ../nbs/14_scale.ipynb #261c0bc0
+def _task(stage):
+    "(its name, the function that does it) of a `Stage`"
+    if stage.method == "paint": return "paint level {} at {} px".format(*stage.arguments), _paint
+    return f"train level {', '.join(map(str, stage.arguments[0]))}", _train
+
 def _cell_tasks(category, first, file):
     "The tasks of one category and seed; `first` are the arguments of each: folder, Config, seed and stages"
-    from grad_kit.grad import GRAD
+    from grad_kit.grad import stages_of
     _, config, seed, _ = first
-    tasks, trained, painted = {}, [], {}
-    def add(what, f, *rest, needs=()):
+    tasks, names = {}, {}   # names: of each stage's task
+    def add(what, f, rest, needs):
         name = f"{category}, seed {seed}, {what}"
         tasks[name] = category, f, first, rest, needs
         return name
-    for levels in GRAD(config, seed, "cpu").detector_groups():
-        needs = []
-        for level in levels:
-            for n in config.contrastive_levels[config.detector_levels.index(level)]:
-                key = n, config.contrast_size(level)
-                if key not in painted: painted[key] = add(f"paint level {n} at {key[1]} px", _paint, *key)
-                needs.append(painted[key])
-        names = ", ".join(map(str, levels))
-        trained.append(add(f"train level {names}", _train, levels, needs=tuple(dict.fromkeys(needs))))
-    add("measure", _measure, str(file), needs=tuple(trained))
+    stages = stages_of(config)
+    for stage in stages:
+        what, f = _task(stage)
+        names[stage] = add(what, f, stage.arguments, tuple(names[s] for s in stage.needs))
+    last = [s for s in stages if not any(s in other.needs for other in stages)]
+    add("measure", _measure, (str(file),), tuple(names[s] for s in last))
     return tasks
 
 # %% ../nbs/14_scale.ipynb #79da301e

@@ -22,7 +22,7 @@ from PIL import Image
 
 from .analytic import moved_copies
 from .core import PATCH, Config, GradKitError, atomic_write, user_path, write_json
-from .data import as_dataset, resize_images, test_items
+from .data import as_dataset, resize_images, evaluation_items
 from .detector import with_coords
 from .grad import GRAD
 from .images import spread
@@ -575,7 +575,7 @@ def _thumbs(self:WhyView, message):
 def _to_explain(model, images):
     "(Dataset of what is shown, uint8 (n,3,S,S), Result)"
     ds = as_dataset(images, "either").read_as(model.config)
-    if len(ds.split("test")): ds = test_items(ds)[0] if ds.split("test").labels.any() else ds.split("test")
+    if len(ds.split("test")): ds = evaluation_items(ds)[0] if ds.split("test").labels.any() else ds.split("test")
     if not len(ds): raise GradKitError(f"'{ds.name}' holds no images to explain; give some")
     return ds, ds.images(model.config.image_size), model.score(ds)
 

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from . import plots
 from .analytic import AnalyticPatchDiff
 from .core import Config, GradKitError, derive_seed
-from .data import as_dataset, resize_images, test_items, to_float, to_uint8
+from .data import as_dataset, resize_images, evaluation_items, to_float, to_uint8
 from .detector import align_map, dense_features, score_map
 from .grad import threshold_for
 from .patchdiff import ddim_step, noise_schedule, predict_x0
@@ -494,7 +494,7 @@ def explore_weights(
 def _scored(model, images):
     "(Dataset of what is scored, whether it has labels)"
     ds = as_dataset(images, "either").read_as(model.config)
-    if len(ds.split("test")) and ds.split("test").labels.any(): return test_items(ds)[0], True
+    if len(ds.split("test")) and ds.split("test").labels.any(): return evaluation_items(ds)[0], True
     return ds, False
 
 # %% ../nbs/11_widgets.ipynb #44e4f7f7

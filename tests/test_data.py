@@ -151,13 +151,13 @@ def test_the_protocol_is_named():
             split, kind = places[what]
             items += [Item(black, split, kind, kind)] * n
         return Dataset("set", "array", tuple(items))
-    items, protocol = test_items(made_of(train=2, validation=3, good=2, logical=1, structural=1))
+    items, protocol = evaluation_items(made_of(train=2, validation=3, good=2, logical=1, structural=1))
     test_eq((len(items), protocol), (4, "test"))
-    items, protocol = test_items(made_of(train=2, validation=3, logical=1, structural=1))   # validation stands in
+    items, protocol = evaluation_items(made_of(train=2, validation=3, logical=1, structural=1))   # validation stands in
     test_eq((len(items), protocol, int((~items.labels).sum())), (5, "val-good vs logical and structural", 3))
     no_normal, no_bad = made_of(train=2, logical=1), made_of(train=2, validation=1, good=1)
-    test_fail(lambda: test_items(no_normal), exc=GradKitError, contains="validation/good")
-    test_fail(lambda: test_items(no_bad), exc=GradKitError, contains="no anomalous test images")
+    test_fail(lambda: evaluation_items(no_normal), exc=GradKitError, contains="validation/good")
+    test_fail(lambda: evaluation_items(no_bad), exc=GradKitError, contains="no anomalous test images")
 
 
 def test_plain_folder_passes_over_what_is_no_image():
