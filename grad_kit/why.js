@@ -271,7 +271,7 @@ export function view(root, source, meta) {
     for (const [k, e] of evidence.entries()) {
       const div = el("div", {class: "scorer"}, el("h2", {}, e.scorer), el("div", {}, `${e.units.toFixed(2)} in the fused map's units `, el("span", {class: "share", style: `width:${all ? Math.round(120 * positive[k] / all) : 0}px`, "aria-hidden": "true"})));
       if (e.times !== undefined) {
-        div.append(strip(meta.own[e.scorer][state.row * grid + state.column], e.times), el("div", {}, `${e.times.toFixed(1)} times the usual distance, farther than ${(100 * e.share).toFixed(0)} % of the normal images; nearest: ${e.near.map(i => meta.normals[i]).join(", ")}`));
+        div.append(strip(meta.own[e.scorer][state.row * grid + state.column], e.times), el("div", {}, `${e.times.toFixed(1)} times the usual distance, ${e.share >= 1 ? "farther than any normal image is" : `farther than ${(100 * e.share).toFixed(0)} % of the normal images`}; nearest: ${e.near.map(i => meta.normals[i]).join(", ")}`));
         if (e.theirs && meta.pictures) { const crops = await windows(e, mine); if (mine !== drawn) return; if (crops) div.append(crops); }
         if (e.details.length) div.append(el("ul", {}, ...e.details.map(t => el("li", {}, t))));
       }

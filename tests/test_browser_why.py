@@ -243,3 +243,24 @@ def test_why_and_inspector_answer_in_jupyterlab(lab, browser):
         click(page, left, 90, 30)
         page.wait_for_selector(".gk[data-place='3,11']")
     finally: page.close()
+
+
+def test_an_explorer_moves_on_a_page_without_a_kernel(page, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT/"tools")
+    from docs import moving
+    from grad_kit.widgets import explore_levels
+    explorer = explore_levels(size=32, n=2, normals=8, steps=4)
+    text = moving(explorer, "levels", "level")
+    assert len(text) < 1.5 * 2**20
+    head = "<!doctype html><html lang='en'><title>levels</title><body>"
+    (tmp_path/"moving.html").write_text(f"{head}{text}</body></html>")
+    page.goto((tmp_path/"moving.html").as_uri())
+    slider, shown, pictures = page.locator("input"), page.locator("output"), set()
+    slider.focus()
+    page.keyboard.press("Home")
+    for level in range(1, 34, 4):
+        assert shown.inner_text() == str(level) and f"level {level}, " in page.locator("p").inner_text()
+        pictures.add(page.locator("img").get_attribute("src"))
+        page.keyboard.press("ArrowRight")
+    assert len(pictures) == 9 and page.evaluate("() => document.querySelector('img').naturalWidth") > 300
+    assert page.problems == [] and len(page.asked) == 1 and _serious(page) == []
