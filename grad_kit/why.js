@@ -104,6 +104,7 @@ export function view(root, source, meta) {
     card.querySelector(".score").textContent = `${meta.scores[i].toPrecision(3)}${verdict(i) ? " alarm" : ""}${i in state.marks ? ` · ${state.marks[i]}` : ""}`;
   }
   function lay() {
+    if (!sheet.clientWidth) return;   // hidden: it is laid out again when it is shown
     const wide = columns(), rows = Math.ceil(order.length / wide), first = Math.max(0, Math.floor(sheet.scrollTop / height) - 1), last = Math.min(rows, Math.ceil((sheet.scrollTop + sheet.clientHeight) / height) + 1);
     spacer.style.height = `${rows * height}px`;
     const seen = new Set(order.slice(first * wide, last * wide)), missing = [];
@@ -263,7 +264,7 @@ export function view(root, source, meta) {
   }
   async function place(row, column) {
     state.row = clamp(row, 0, grid - 1); state.column = clamp(column, 0, grid - 1);
-    const mine = ++drawn, [sentence, evidence] = now.pack.places[state.row * grid + state.column];
+    const mine = ++drawn, image = now.number, [sentence, evidence] = now.pack.places[state.row * grid + state.column];
     const x = state.column * cell, y = state.row * cell;
     if (x < state.left || y < state.top || x + cell > state.left + size / state.zoom || y + cell > state.top + size / state.zoom) { state.left = clamp(x + cell / 2 - size / state.zoom / 2, 0, size - size / state.zoom); state.top = clamp(y + cell / 2 - size / state.zoom / 2, 0, size - size / state.zoom); }
     draw();
@@ -276,29 +277,30 @@ export function view(root, source, meta) {
         if (e.details.length) div.append(el("ul", {}, ...e.details.map(t => el("li", {}, t))));
       }
       if (e.scorer === "detector") {
-        const top = now.pack.top, found = source.gradient ? await source.gradient(state.image, [state.row, state.column]) : state.row === top[0] && state.column === top[1] ? now.pack.gradient : null;
+        const top = now.pack.top, found = source.gradient ? await source.gradient(image, [state.row, state.column]) : state.row === top[0] && state.column === top[1] ? now.pack.gradient : null;
         if (mine !== drawn) return;
         if (found) div.append(slope(found));
       }
       made.push(div);
     }
-    if (mine !== drawn) return;
+    if (mine !== drawn || image !== now.number) return;
     say.textContent = sentence;
     parts.replaceChildren(...made);
     root.dataset.place = `${state.row},${state.column}`;
-    root.dispatchEvent(new CustomEvent("gkplace", {detail: {image: state.image, row: state.row, column: state.column}}));
+    root.dispatchEvent(new CustomEvent("gkplace", {detail: {image, row: state.row, column: state.column}}));
   }
   let wanted = 0;
   async function go(i) {
     state.image = i;
     const mine = ++wanted;
+    drawn++;   // what is being said of the image before is no longer waited for
     reveal(i); lay();
     title.textContent = called(i); say.textContent = "looking ..."; 
     try {
       if (!packs.has(i)) { packs.set(i, await source.pack(i)); if (packs.size > 40) packs.delete(packs.keys().next().value); }
       const pack = packs.get(i), image = await picture(pack.picture);
       if (mine !== wanted) return;
-      now = {pack, image, map: readMap(pack.map, meta.threshold)};
+      now = {number: i, pack, image, map: readMap(pack.map, meta.threshold)};
       state.zoom = 1; state.left = state.top = 0;
       legend.textContent = `map: ${pack.map.low.toPrecision(2)} to ${pack.map.high.toPrecision(3)}; alarm above ${meta.threshold.toPrecision(3)}`;
       title.textContent = `${called(i)}: score ${meta.scores[i].toPrecision(3)}, ${verdict(i) ? "alarm" : "no alarm"}`;
@@ -306,6 +308,7 @@ export function view(root, source, meta) {
       await place(...pack.top);
     } catch (e) { if (mine === wanted) say.textContent = `this image cannot be explained: ${e.message}`; }
   }
+  root.gkRedraw = () => { if (now) place(state.row, state.column); };   // in another theme
   root.gkGo = (i, row, column) => go(i).then(() => row === undefined ? null : place(row, column));
   choose();
   go(meta.order[0]);
@@ -320,13 +323,23 @@ export function render({model, el: root}) {
   const box = el("div");
   root.append(box);
   const source = {pack: i => ask("pack", {image: i}), gradient: (image, place) => ask("gradient", {image, place}), normals: which => ask("normals", {which}), thumbs: which => ask("thumbs", {which}), mark: (which, as) => ask("mark", {which, as}), undo: () => ask("undo"), learn: () => ask("learn")};
-  const shade = () => box.classList.toggle("dark", document.body.dataset.jpThemeLight === "false" || document.documentElement.dataset.jpThemeLight === "false");
+  const isDark = () => [document.body, document.documentElement].some(e => e.dataset.jpThemeLight === "false");
+  let frame = null, sent = "";
+  const shade = () => { if (frame.classList.contains("dark") !== isDark()) { frame.classList.toggle("dark"); setTimeout(frame.gkRedraw, 300); } };
   const theme = new MutationObserver(shade);
   theme.observe(document.body, {attributes: true, attributeFilter: ["data-jp-theme-light"]});
-  let frame = null;
-  const build = () => { frame = el("div"); box.replaceChildren(frame); shade(); box.classList.add("gk-box"); view(frame, source, model.get("meta")); frame.classList.toggle("dark", box.classList.contains("dark")); frame.addEventListener("gkplace", e => { model.set("place", [e.detail.image, e.detail.row, e.detail.column]); model.save_changes(); }); };
+  const build = () => {
+    frame = el("div", isDark() ? {class: "dark"} : {});
+    box.replaceChildren(frame);
+    view(frame, source, model.get("meta"));
+    frame.addEventListener("gkplace", e => {
+      const place = [e.detail.image, e.detail.row, e.detail.column];
+      sent = String(place);
+      model.set("place", place); model.save_changes();
+    });
+  };
   model.on("change:meta", build);
-  model.on("change:place", () => { const [i, r, c] = model.get("place"); if (frame.dataset.image !== String(i) || frame.dataset.place !== `${r},${c}`) frame.gkGo(i, r, c); });
+  model.on("change:place", () => { const place = model.get("place"); if (String(place) !== sent) frame.gkGo(...place); });
   build();
   return () => { theme.disconnect(); model.off("msg:custom", heard); };
 }
@@ -335,7 +348,8 @@ export function render({model, el: root}) {
 export async function report(root, data) {
   const open = async text => JSON.parse(await new Response(new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("gzip"))).text());
   const dark = matchMedia("(prefers-color-scheme: dark)"), shade = () => root.classList.toggle("dark", dark.matches);
-  dark.addEventListener("change", shade); shade();
+  dark.addEventListener("change", () => { shade(); root.gkRedraw?.(); });
+  shade();
   const meta = await open(data.meta);
   const source = {pack: i => open(data.packs[i]), normals: async which => Object.fromEntries(which.map(k => [k, data.normals[k]])), thumbs: async which => Object.fromEntries(which.map(i => [i, data.thumbs[i]]))};
   view(root, source, meta);

@@ -226,6 +226,9 @@ def test_why_and_inspector_answer_in_jupyterlab(lab, browser):
             page.wait_for_function("([e, before]) => e.dataset.image !== before", arg=[first.element_handle(), before])
             times.append(time.perf_counter() - start)
         keep("why_lab", "ms to another image, packed by the kernel, 100 normal images", [1000 * t for t in times])
+        page.wait_for_timeout(500)
+        said = first.locator(".say").inner_text()
+        assert "None of 100 normal images" in said, "an image opens where its map is highest"
         first.screenshot(path=OUT/"why_lab.png")
         inspector.scroll_into_view_if_needed()
         inspector.get_by_role("button", name="good after all").click()
@@ -239,9 +242,10 @@ def test_why_and_inspector_answer_in_jupyterlab(lab, browser):
         page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
         page.wait_for_timeout(1000)
         first.scroll_into_view_if_needed()
+        assert first.locator(".thumb").count() > 10
         first.screenshot(path=OUT/"why_lab_dark.png")
         click(page, left, 90, 30)
-        page.wait_for_selector(".gk[data-place='3,11']")
+        page.wait_for_selector(".gk[data-place='1,5']")
     finally: page.close()
 
 
