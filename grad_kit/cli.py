@@ -152,7 +152,7 @@ def _results_folder(out, data=None):
         if out.resolve() in (data, *data.parents):
             raise GradKitError(f"--out '{out}' is the folder of the images, or holds it; "
                                "name another, so that results and photographs do not mix")
-    others = [f for f in ("results.json", "scores.csv", "maps", "top.png") if (out/f).exists()]
+    others = [f for f in ("results.json", "scores.csv", "maps", "top.png", "why.html") if (out/f).exists()]
     if others and not is_output(out):
         raise GradKitError(f"--out '{out}' holds {', '.join(others)}, which grad_kit did not write; name a new folder")
     return out
@@ -273,7 +273,7 @@ def score(
     print(f"{results['alarms']} of {results['n']} images raise an alarm (threshold {scoring.threshold:.3f}); "
           f"all scores in {out/'scores.csv'}, maps in {out/'maps'}")
     (out/"why.html").unlink(missing_ok=True)   # of an earlier run
-    if why: print(f"why: {write_why(why, args.images, out/'why.html', threshold=scoring.threshold)}")
+    if why: print(f"why: {write_why(why, scoring.items, out/'why.html', threshold=scoring.threshold)}")
 
 # %% ../nbs/15_cli.ipynb #0d135971
 def _parse_evaluate(argv):

@@ -164,18 +164,24 @@ export function view(root, source, meta) {
   const low = Math.min(...meta.scores, meta.threshold), high = Math.max(...meta.scores, meta.threshold), span = Math.max(high - low, 1e-6);
   const said = el("output", {}, meta.threshold.toPrecision(4));
   const slider = el("input", {type: "range", min: 0, max: 1000, step: 1, value: Math.round((meta.threshold - low) / span * 1000), "aria-label": "threshold, in units of the image score",
-    oninput: e => { state.threshold = +e.target.value === Math.round((meta.threshold - low) / span * 1000) ? meta.threshold : low + span * e.target.value / 1000; said.textContent = state.threshold.toPrecision(4) + (state.threshold === meta.threshold ? "" : " (by hand)"); choose(); if (now) draw(); }});
+    oninput: e => { state.threshold = +e.target.value === Math.round((meta.threshold - low) / span * 1000) ? meta.threshold : low + span * e.target.value / 1000; said.textContent = state.threshold.toPrecision(4) + (state.threshold === meta.threshold ? "" : " (by hand)"); choose(); headline(); if (now) draw(); }});
   const bar = el("div", {class: "bar"}, counts, filter, el("label", {}, "threshold", slider, said));
   const note = el("span", {role: "status"});
   if (meta.marking) {
     const chosen = () => state.picked.size ? [...state.picked] : [state.image];
-    const mark = what => source.mark(chosen(), what).then(took);
-    const took = marks => { state.marks = marks; state.picked.clear(); const n = Object.keys(marks).length; note.textContent = [meta.note, n ? `${n} marked` : ""].filter(Boolean).join("; "); learn.disabled = !Object.values(marks).includes("good"); undo.disabled = !n; choose(); };
-    const undo = el("button", {onclick: () => source.undo().then(took), title: "take the last mark back"}, "undo");
-    const learn = el("button", {title: "marked good images join the normal ones; defects only report", onclick: () => { learn.disabled = true; note.textContent = "learning ..."; source.learn().then(t => { note.textContent = t; }); }}, "learn from marks");
+    const asked = work => work.then(took, e => { note.textContent = `not done: ${e.message}`; learn.disabled = false; });
+    const mark = what => asked(source.mark(chosen(), what));
+    const took = m => {
+      state.marks = m.marks; state.picked.clear();
+      const n = Object.keys(m.marks).length;
+      note.textContent = [m.note, n ? `${n} marked` : "", m.changed ? "not learned yet" : ""].filter(Boolean).join("; ");
+      learn.disabled = !m.changed; undo.disabled = !n;
+      choose();
+    };
+    const undo = el("button", {onclick: () => asked(source.undo()), title: "take the last mark back"}, "undo");
+    const learn = el("button", {title: "marked good images join the normal ones; defects only report", onclick: () => { learn.disabled = true; note.textContent = "learning ..."; asked(source.learn()); }}, "learn from marks");
     bar.append(el("button", {onclick: () => mark("good"), title: "the chosen images are good after all"}, "good after all"), el("button", {onclick: () => mark("defect"), title: "the chosen images are defects"}, "defect"), undo, learn, note);
-    root.gkTook = took;
-    took(state.marks);
+    took(meta);
   }
 
   // --- the pair: one place, two canvases, one zoom ---
@@ -263,6 +269,7 @@ export function view(root, source, meta) {
     return crops;
   }
   async function place(row, column) {
+    if (!now) return;   // its image is not there yet
     state.row = clamp(row, 0, grid - 1); state.column = clamp(column, 0, grid - 1);
     const mine = ++drawn, image = now.number, [sentence, evidence] = now.pack.places[state.row * grid + state.column];
     const x = state.column * cell, y = state.row * cell;
@@ -283,41 +290,44 @@ export function view(root, source, meta) {
       }
       made.push(div);
     }
-    if (mine !== drawn || image !== now.number) return;
+    if (mine !== drawn || image !== now?.number) return;
     say.textContent = sentence;
     parts.replaceChildren(...made);
     root.dataset.place = `${state.row},${state.column}`;
     root.dispatchEvent(new CustomEvent("gkplace", {detail: {image, row: state.row, column: state.column}}));
   }
+  function headline() { const i = state.image; title.textContent = `${called(i)}: score ${meta.scores[i].toPrecision(3)}, ${verdict(i) ? "alarm" : "no alarm"}`; }
   let wanted = 0;
-  async function go(i) {
+  async function go(i, to) {
     state.image = i;
     const mine = ++wanted;
     drawn++;   // what is being said of the image before is no longer waited for
     reveal(i); lay();
-    title.textContent = called(i); say.textContent = "looking ..."; 
+    now = null;
+    title.textContent = called(i); say.textContent = "looking ..."; parts.replaceChildren(); hover.textContent = legend.textContent = "";
+    for (const canvas of [left, right]) canvas.getContext("2d").clearRect(0, 0, 600, 600);
     try {
       if (!packs.has(i)) { packs.set(i, await source.pack(i)); if (packs.size > 40) packs.delete(packs.keys().next().value); }
       const pack = packs.get(i), image = await picture(pack.picture);
       if (mine !== wanted) return;
       now = {number: i, pack, image, map: readMap(pack.map, meta.threshold)};
       state.zoom = 1; state.left = state.top = 0;
-      legend.textContent = `map: ${pack.map.low.toPrecision(2)} to ${pack.map.high.toPrecision(3)}; alarm above ${meta.threshold.toPrecision(3)}`;
-      title.textContent = `${called(i)}: score ${meta.scores[i].toPrecision(3)}, ${verdict(i) ? "alarm" : "no alarm"}`;
+      legend.textContent = `map: ${pack.map.low.toPrecision(2)} to ${pack.map.high.toPrecision(3)}`;
+      headline();
       root.dataset.image = i;
-      await place(...pack.top);
+      await place(...(to ?? pack.top));
     } catch (e) { if (mine === wanted) say.textContent = `this image cannot be explained: ${e.message}`; }
   }
   root.gkRedraw = () => { if (now) place(state.row, state.column); };   // in another theme
-  root.gkGo = (i, row, column) => go(i).then(() => row === undefined ? null : place(row, column));
+  root.gkGo = (i, row, column) => now?.number === i ? place(row, column) : go(i, [row, column]);
   choose();
   go(meta.order[0]);
 }
 
 // --- with a kernel: anywidget ---
 export function render({model, el: root}) {
-  const waiting = new Map(); let n = 0;
-  const ask = (what, more = {}) => new Promise((done, fail) => { waiting.set(++n, [done, fail]); model.send({what, id: n, ...more}); });
+  const waiting = new Map(), own = crypto.randomUUID?.() ?? String(Math.random()); let n = 0;   // replies go to every view of a widget
+  const ask = (what, more = {}) => new Promise((done, fail) => { const id = `${own}-${++n}`; waiting.set(id, [done, fail]); model.send({what, id, ...more}); });
   const heard = reply => { const [done, fail] = waiting.get(reply.id) ?? []; waiting.delete(reply.id); if (done) reply.error ? fail(new Error(reply.error)) : done(reply.answer); };
   model.on("msg:custom", heard);
   const box = el("div");

@@ -172,8 +172,8 @@ const thumb = i => {
   return [i, one.toDataURL("image/webp")];
 };
 const map = {side: 1, low: 0, high: 1, data: btoa("\\0\\0")}, places = Array(256).fill(["said", []]);
-const source = {thumbs: which => wait(of(which, thumb)), normals: () => wait({}), undo: () => wait({}),
-  mark: (which, as) => wait(of(which, i => [i, as])), learn: () => wait(""),
+const source = {thumbs: which => wait(of(which, thumb)), normals: () => wait({}), undo: () => wait({marks: {}}),
+  mark: (which, as) => wait({marks: of(which, i => [i, as]), note: "", changed: false}), learn: () => wait({marks: {}}),
   pack: () => wait({picture: one.toDataURL(), map, top: [0, 0], places})};
 view(document.getElementById("why"), source, meta);
 window.answered = () => answered;

@@ -140,6 +140,15 @@ def test_witnesses_know_what_they_cannot_say():
     gaussian = Why(fitted_on_trays(density="gaussian"))        # keeps no vectors: windows speak alone
     answer = gaussian.answer(gaussian.look(named.pictures[0]), 4, 4)
     test_eq([bool(e.nearest) for e in answer.evidence], [False, True])
+    white = np.full((12, 64, 64, 3), 255, np.uint8)
+    white[:, 20:40, 20:40] = np.random.default_rng(0).integers(90, 99, (12, 20, 20, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        calm = Why(GRAD(gaussian.model.config, device="cpu").fit(white, progress=False))
+        few = GRAD(gaussian.model.config, device="cpu").fit(white[:3], progress=False)
+    almost = torch.full((3, 128, 128), 254, dtype=torch.uint8)
+    assert calm.answer(calm.look(almost), 0, 0).evidence[1].times < 3     # a step of grey on a white ground is no wonder
+    test_fail(lambda: Why(few), exc=GradKitError, contains="fitted on 2 normal images")
     no_vectors, others = fitted_on_trays(scorers=("filters",), density="gaussian"), tray_dataset(40, 8, 0, 0, seed=3)
     test_fail(lambda: Why(no_vectors), exc=GradKitError, contains="keep no normal images")
     test_fail(lambda: Why(fitted_on_trays(), others), exc=GradKitError, contains="give the images it was fitted on")
@@ -184,14 +193,26 @@ def test_the_report_holds_everything_and_asks_nobody():
 
 def test_marks_are_kept_taken_back_and_known_by_their_pixels():
     with tempfile.TemporaryDirectory() as d:
-        file = Path(d)/"marks.json"
-        marks = Marks(file)
-        marks.add([("a.png", "1", "good"), ("b.png", "2", "good")]); marks.add([("a.png", "1", "defect")])
-        test_eq(Marks(file).of(["2", "1", "3"]), {0: "good", 1: "defect"})
-        marks = Marks(file); marks.undo(); test_eq(marks.of(["1"]), {0: "good"})
-        marks.undo(); test_eq(Marks(file).list, []); marks.undo(); test_eq(marks.list, [])
-        file.write_text('{"marks": [{"name": "a"')
-        test_fail(lambda: Marks(file), exc=GradKitError, contains="marks.json' cannot be read as marks")
+        def marks(size=64, good=("g", "h")): return Marks(d, size, good)
+        ds = tray_dataset(3, 0, 0, 0)
+        a, b, c = (dict(item=it, image=h) for it, h in zip(ds.items, ds.image_hashes(64)))
+        def said(x, mark): return x["item"], x["image"], mark
+        marks().add([said(a, "good"), said(b, "good")])
+        marks().add([said(a, "defect")])
+        test_eq(marks().of([b["image"], a["image"], c["image"]]), {0: "good", 1: "defect"})
+        kept, = marks().good_items()
+        assert (kept.pixels() == b["item"].image).all()                        # the very pixels, whatever becomes of the file
+        one, other = marks(), marks()                                          # two pages at once
+        other.add([said(c, "defect")])
+        one.add([said(b, "defect")])
+        test_eq(marks().of([c["image"], b["image"]]), {0: "defect", 1: "defect"})
+        for want in ({0: "defect", 1: "good"}, {0: "good", 1: "good"}, {}):
+            marks().undo({a["image"], b["image"]}); test_eq(marks().of([a["image"], b["image"]]), want)
+        test_eq(marks().of([c["image"]]), {0: "defect"})                       # not in sight, not taken back
+        test_fail(lambda: marks(good=["x"]), exc=GradKitError, contains="made for other good images")
+        test_fail(lambda: marks(size=32), exc=GradKitError, contains="made for images of 64 pixels")
+        (Path(d)/"marks.json").write_text('{"marks": [{"name": "a"')
+        test_fail(marks, exc=GradKitError, contains="marks.json' cannot be read as marks")
 
 
 def test_an_inspector_learns_from_good_marks_and_never_from_defects():
@@ -206,15 +227,22 @@ def test_an_inspector_learns_from_good_marks_and_never_from_defects():
         def ask(**message): page._asked(page, dict(id=1, **message), []); return heard.pop()["answer"]
         before, held = page.result.image_score.clone(), set(page.model.seen_["held_out"])
         top = page.meta["order"][0]
-        test_eq(ask(what="mark", which=[top], **{"as": "defect"}), {top: "defect"})
+        def marked(reply): return reply["marks"], reply["changed"]
+        test_eq(marked(ask(what="mark", which=[top], **{"as": "defect"})), ({top: "defect"}, False))
+        test_eq(page.report(), f"{int(page.result.label[top])} of 1 marked defects raise an alarm")
         ask(what="learn")
         assert torch.equal(page.result.image_score, before), "a defect must not change the model"
-        assert page.meta["note"] == f"{int(page.result.label[top])} of 1 marked defects raise an alarm"
-        ask(what="undo"); test_eq(ask(what="mark", which=[top], **{"as": "good"}), {top: "good"})
+        ask(what="undo")
+        test_eq(marked(ask(what="mark", which=[top], **{"as": "good"})), ({top: "good"}, True))
         ask(what="learn")
         assert page.result.image_score[top] < .5 * before[top] and set(page.model.seen_["held_out"]) == held
         test_eq(len(page.model.seen_["fitted"]), 30 - len(held) + 1)
-        again = inspect(good, new, d, config)                                   # the marks are still there, and count
-        assert torch.allclose(again.result.image_score, page.result.image_score, atol=1e-4)
-        test_eq(again.meta["marks"], {top: "good"})
+        tomorrow = inspect(good, np.delete(new, top, 0), d, config)             # another batch: what was learned stays
+        test_eq((tomorrow.model.n_normal_, tomorrow.meta["marks"]), (page.model.n_normal_, {}))
         assert torch.allclose(GRAD.load(Path(d)/"model", "cpu").score(new).image_score, page.result.image_score, atol=1e-4)
+        test_eq(marked(ask(what="undo")), ({}, True))
+        test_eq(marked(ask(what="learn")), ({}, False))                         # and can be unlearned
+        assert torch.equal(page.result.image_score, before)
+        test_fail(lambda: inspect(good, new[:, :, :40], d, config), exc=GradKitError, contains="40 x 64 pixels")
+        alone = config.replace(scorers=("detector",))
+        test_fail(lambda: inspect(good, new, d, alone), exc=GradKitError, contains="keep no normal images")
