@@ -201,7 +201,7 @@ def test_marks_are_kept_taken_back_and_known_by_their_pixels():
         marks().add([said(a, "defect")])
         test_eq(marks().of([b["image"], a["image"], c["image"]]), {0: "good", 1: "defect"})
         kept, = marks().good_items()
-        assert (kept.pixels() == b["item"].image).all()                        # the very pixels, whatever becomes of the file
+        assert (kept.pixels() == b["item"].image).all()   # the very pixels, whatever becomes of the file
         one, other = marks(), marks()                                          # two pages at once
         other.add([said(c, "defect")])
         one.add([said(b, "defect")])
