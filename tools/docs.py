@@ -30,6 +30,7 @@ def anchor(heading):
 
 # explorer -> the control that moves, and the pages whose explorers are those of notebook 11
 MOVES = dict(levels="level", denoising="t", weights="beta", scores="image", tour="page")
+LARGEST = 3 * 2**19   # bytes of a page with frames, 1.5 MiB
 SAME = {"11_widgets": list(MOVES), "3_levels": ["levels", "denoising"]}
 MOVING = """<div class="moving" data-name="{name}">
 <label>{label} <input type="range" min="0" max="{last}" value="{start}" style="width: 20em"></label>
@@ -57,7 +58,7 @@ def moving(explorer, name, control):
     handle = explorer.controls[control]
     def shown(v): return f"{v:.2g}" if isinstance(v, float) else str(v)
     def url(data): return "data:image/webp;base64," + base64.b64encode(data).decode()
-    found = [(shown(v), said, url(data)) for v, said, data in explorer.frames(control)]
+    found = [(shown(v), said, url(data)) for v, said, data in explorer.frames(control, 10, 560, 28)]
     start = next((i for i, f in enumerate(found) if f[0] == shown(handle.value)), 0)
     value, said, picture = found[start]
     return MOVING.format(name=name, label=html.escape(handle.description), last=len(found) - 1, start=start,
@@ -125,6 +126,10 @@ def main():
         env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         status = subprocess.run([*command, src, Path(tmp)/"site"], env=env).returncode
         if status: return status
+        for site_page in (Path(tmp)/"site").rglob("*.html"):
+            if site_page.stem in SAME and site_page.stat().st_size > LARGEST:
+                print(f"{site_page.name} has {site_page.stat().st_size} bytes, but {LARGEST} at most are wanted")
+                return 1
         shutil.rmtree(ROOT/"_docs", ignore_errors=True)
         shutil.copytree(Path(tmp)/"site", ROOT/"_docs")
 
