@@ -35,6 +35,7 @@ const css = `
 .gk .crops canvas { width: 84px; height: 84px; display: block; image-rendering: pixelated; background: #777; }
 .gk .crops figcaption { max-width: 84px; line-height: 14px; overflow: hidden; text-overflow: ellipsis; }
 .gk ul { margin: 2px 0 2px 18px; padding: 0; }
+.gk .rose { width: 210px; height: 104px; display: block; margin-top: 4px; }
 .gk .strip { width: 300px; height: 34px; display: block; }
 .gk .share { display: inline-block; height: 8px; background: #1e88e5; vertical-align: middle; border-radius: 2px; }
 `;
@@ -248,6 +249,20 @@ export function view(root, source, meta) {
     g.fillStyle = ink; g.fillText("0", 0, 62); g.textAlign = "center"; g.fillText("usual", clamp(590 / top, 40, 560), 62); g.textAlign = "right"; g.fillText(`${top.toFixed(1)} ×`, 598, 62);
     return canvas;
   }
+  function rose(energies) {   // lines of six angles at four wavelengths: red where there is more than usual, blue where there is less
+    const canvas = el("canvas", {class: "rose", width: 420, height: 208, role: "img", "aria-label": "filter energies: " + energies.map((v, i) => [v, i]).sort((a, b) => Math.abs(b[0]) - Math.abs(a[0])).slice(0, 3).map(([v, i]) => `lines at ${(270 - 30 * (i % 6)) % 180} degrees, ${3.5 * 2 ** Math.floor(i / 6)} pixels apart, ${v > 0 ? "stronger" : "weaker"}`).join("; ")});
+    const g = canvas.getContext("2d"), ink = getComputedStyle(root).color;
+    g.font = "20px system-ui, sans-serif"; g.textBaseline = "middle";
+    energies.forEach((v, i) => {
+      const x = (i % 6) * 52 + 26, y = Math.floor(i / 6) * 52 + 26, angle = (270 - 30 * (i % 6)) % 180 * Math.PI / 180, strength = clamp(Math.abs(v) / 5, .06, 1);
+      g.fillStyle = v > 0 ? "#e53935" : "#1e88e5"; g.globalAlpha = strength; g.fillRect(x - 24, y - 24, 48, 48);
+      g.globalAlpha = 1; g.strokeStyle = ink; g.lineWidth = 3; g.beginPath();
+      g.moveTo(x - 15 * Math.cos(angle), y + 15 * Math.sin(angle)); g.lineTo(x + 15 * Math.cos(angle), y - 15 * Math.sin(angle)); g.stroke();
+    });
+    g.fillStyle = ink;
+    for (let k = 0; k < 4; k++) g.fillText(`${3.5 * 2 ** k} px`, 322, k * 52 + 26);
+    return el("figure", {}, canvas, el("figcaption", {}, "lines by angle and spacing: red, more than usual; blue, less"));
+  }
   async function windows(e, mine) {
     const crops = el("div", {class: "crops"}), shots = ["this part", meta.normals[e.near[0]], "difference"].map(t => { const c = el("canvas", {width: 84, height: 84, role: "img", "aria-label": t}); crops.append(el("figure", {}, c, el("figcaption", {title: t}, t))); return c; });
     const missing = e.near.slice(0, 1).filter(k => !normals.has(k));
@@ -281,6 +296,7 @@ export function view(root, source, meta) {
       if (e.times !== undefined) {
         div.append(strip(meta.own[e.scorer][state.row * grid + state.column], e.times), el("div", {}, `${e.times.toFixed(1)} times the usual distance, ${e.share >= 1 ? "farther than any normal image is" : `farther than ${(100 * e.share).toFixed(0)} % of the normal images`}; nearest: ${e.near.map(i => meta.normals[i]).join(", ")}`));
         if (e.theirs && meta.pictures) { const crops = await windows(e, mine); if (mine !== drawn) return; if (crops) div.append(crops); }
+        if (e.energies) div.append(rose(e.energies));
         if (e.details.length) div.append(el("ul", {}, ...e.details.map(t => el("li", {}, t))));
       }
       if (e.scorer === "detector") {

@@ -101,7 +101,7 @@ def deviation_in_words(
     times = f"{factor:.1f}" if factor < 10 else f"{factor:.0f}" if factor < 1000 else "over 1000"
     return f"{what}: {times} times as strong as usual" if value > 0 else f"{what}: {times} times weaker than usual"
 
-# %% ../nbs/11a_why.ipynb #33c3c913
+# %% ../nbs/11a_why.ipynb #b260931e
 class Witness:
     """What one scorer knows place by place.
     `usual` (h,w) is the median distance of normal images from each other, `own` (N,h,w) these distances in units of it,
@@ -116,6 +116,10 @@ class Witness:
 
     def details(self, seen, y, x):
         "Sentences on one place of what `look` gave"
+        return []
+
+    def energies(self, seen, y, x):
+        "log2 of the energies over their usual ones there, where the scorer knows energies"
         return []
 
 # %% ../nbs/11a_why.ipynb #a441990c
@@ -159,7 +163,7 @@ class FilterWitness(Witness):
         k = self.rows // t.shape[-1]
         return t.repeat_interleave(k, -1).repeat_interleave(k, -2)
 
-# %% ../nbs/11a_why.ipynb #a6cdc17f
+# %% ../nbs/11a_why.ipynb #2c38ee47
 @patch
 def look(self:FilterWitness, image):
     times, distance, which, z = [], [], [], []
@@ -175,11 +179,20 @@ def look(self:FilterWitness, image):
     return dict(distance=distance, times=times, which=which, size=size, z=z)
 
 @patch
-def details(self:FilterWitness, seen, y, x):
+def deviations(self:FilterWitness, seen, y, x):
+    "(45,) twice, at one place: the difference to the normal mean, and the same in standard deviations"
     size = int(seen["size"][y, x])
     side = self.scorer.cells[size] // self.scorer.cells[0]
     columns = self.scorer.config.filters_size // self.scorer.cells[size]
-    difference, z = (t[y // side * columns + x // side] for t in seen["z"][size])
+    return [t[y // side * columns + x // side] for t in seen["z"][size]]
+
+@patch
+def energies(self:FilterWitness, seen, y, x):
+    return (self.deviations(seen, y, x)[0][:24] / np.log(2)).cpu().numpy().round(1).tolist()
+
+@patch
+def details(self:FilterWitness, seen, y, x):
+    difference, z = self.deviations(seen, y, x)
     most = z.abs().topk(3).indices.tolist()
     return [deviation_in_words(*self.words[i], float(difference[i])) for i in most]
 
@@ -200,7 +213,7 @@ class FeatureWitness(Witness):
 
 WITNESSES = dict(window=WindowWitness, filters=FilterWitness, features=FeatureWitness)   # scorer -> who speaks for it
 
-# %% ../nbs/11a_why.ipynb #4d31e181
+# %% ../nbs/11a_why.ipynb #9fdfebde
 GRID = 16  # places along each side of an image
 
 @dataclass(frozen=True)
@@ -215,6 +228,7 @@ class Evidence:
     box: tuple = ()       # (x, y, side) of what it looked at, in pixels of the model's image
     theirs: tuple = ()    # (x, y, side) of the window in the nearest normal image
     details: tuple = ()   # sentences
+    energies: tuple = ()  # log2 of each energy over its usual one, four wavelengths by six angles: of `filters` alone
 
 @dataclass(frozen=True)
 class Answer:
@@ -326,7 +340,7 @@ def _loudest(times, down, across):
             most[y, x] = part.max(1)
     return most, rows, columns
 
-# %% ../nbs/11a_why.ipynb #2092a473
+# %% ../nbs/11a_why.ipynb #743c80c1
 @patch
 def answer(self:Why,
     looked,  # what `look` gave
@@ -350,7 +364,7 @@ def _evidence(self:Why, name, looked, row, column):
     def number(key): return float(seen[key][y, x])
     share = float((self.own[name][row, column] < number("times")).mean())
     return Evidence(name, units, number("distance"), number("times"), share, tuple(seen["which"][:, y, x].tolist()),
-                    box(at + by), box(at), tuple(witness.details(seen, y, x)))
+                    box(at + by), box(at), tuple(witness.details(seen, y, x)), tuple(witness.energies(seen, y, x)))
 
 # %% ../nbs/11a_why.ipynb #7fe8edc6
 @patch
@@ -400,14 +414,15 @@ def _as_numbers(values):
     steps = ((values - low) / max(high - low, 1e-9) * 65535).round().cpu().numpy().astype("<u2")
     return dict(side=len(values), low=low, high=high, data=base64.b64encode(steps.tobytes()).decode())
 
-# %% ../nbs/11a_why.ipynb #fed11f00
+# %% ../nbs/11a_why.ipynb #ff7ed72e
 def _as_entry(answer):
     "An `Answer` as lists and numbers; what is not known is left out"
     def entry(e):
         known = dict(scorer=e.scorer, units=e.units, details=e.details)
         if not e.nearest: return known
         far = dict(times=round(e.times, 2), share=round(e.share, 4))
-        return known | far | dict(near=e.nearest, box=e.box, theirs=e.theirs)
+        drawn = dict(energies=e.energies) if e.energies else {}
+        return known | far | dict(near=e.nearest, box=e.box, theirs=e.theirs) | drawn
     return [answer.sentence, [entry(e) for e in answer.evidence]]
 
 # %% ../nbs/11a_why.ipynb #8ea2dabb

@@ -116,6 +116,8 @@ def test_explain_finds_the_planted_defect_and_says_so():
         left, top, side = e.box
         assert e.share == 1 and e.times > 1.5 and left <= 78 <= left + side and top <= 46 <= top + side, e
     assert any("red against green" in d for e in said.evidence for d in e.details)
+    test_eq([len(e.energies) for e in said.evidence], [24, 0])
+    assert max(said.evidence[0].energies) > 3                    # an edge where there is none: eight times the energy
     pack = why.pack(broken)
     test_eq(len(pack["places"]), GRID**2)
     test_eq(pack["places"][5 * GRID + 9][0], said.sentence)
