@@ -100,7 +100,8 @@ def settle(page, explorer):
     page.wait_for_timeout(200)
 
 
-@pytest.mark.parametrize("notebook", [p.stem for p in sorted((ROOT/"nbs/tutorials").glob("*.ipynb"))])
+# tutorial 8 has no slider of ipywidgets: test_browser_why.py
+@pytest.mark.parametrize("notebook", [p.stem for p in sorted((ROOT/"nbs/tutorials").glob("[1-7]*.ipynb"))])
 def test_tutorial_runs_and_its_sliders_move_by_keyboard_and_mouse(lab, browser, notebook):
     page = open_and_run(browser, lab(f"nbs/tutorials/{notebook}.ipynb"))
     try:

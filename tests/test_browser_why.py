@@ -236,7 +236,7 @@ def test_why_and_inspector_answer_in_jupyterlab(lab, browser):
         inspector.get_by_role("button", name="learn from marks").click()
         page.locator(".gk", has_text="1 parts marked as good raise an alarm").wait_for()
         page.locator(".gk", has=page.get_by_role("button", name="undo")).screenshot(path=OUT/"why_inspector.png")
-        other = open_and_run(browser, lab("nbs/11a_why.ipynb").replace("&reset", ""))   # a second notebook beside it
+        other = open_and_run(browser, lab("nbs/tutorials/3_levels.ipynb").replace("&reset", ""))  # beside it
         other.close()
         page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
         page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
