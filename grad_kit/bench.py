@@ -102,8 +102,8 @@ def peak_memory(
 # %% ../nbs/13_bench.ipynb #6218e309
 def _random_detector(width, levels, device):
     "A detector of so many levels, with weights scaled so that activations neither grow nor fade"
-    from grad_kit.detector import PatchDetector
-    net = PatchDetector(width, levels)
+    from grad_kit.detector import network_for
+    net = network_for(width, levels)
     for p in net.parameters(): p.data.normal_(0, (2 / p[0].numel()) ** .5 if p.ndim > 1 else .1)
     return net.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -116,12 +116,13 @@ def untrained(
 ):
     """A `GRAD` whose detectors have random weights: speed does not depend on them.
     (Weights are scaled so that activations neither grow nor fade)"""
+    from grad_kit.detector import of_levels
     model = GRAD(config, seed, device)
     with seeded(seed, "untrained"):
         model.networks_, model.detectors_ = {}, {}
         for levels in model.detector_groups():
             net = model.networks_[levels] = _random_detector(config.detector_width, len(levels), model.device)
-            model.detectors_ |= {n: net.at(i) for i, n in enumerate(levels)}
+            model.detectors_ |= dict(zip(levels, of_levels(net)))
         normal = torch.randint(0, 256, (normals, 3, config.image_size, config.image_size), dtype=torch.uint8)
     model.stats_ = {n: (0., 1.) for n in config.detector_levels}
     model.fit_scorers(normal.to(model.device))

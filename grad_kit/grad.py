@@ -28,7 +28,7 @@ from .core import (OUTPUT_MARK, PATCH, AugmentationSettings, AveragingSettings, 
                            pick_device, pick_dtype, put_back, run_lock, save_state, threads, user_path)
 from .data import as_dataset, hash_images, resize_images, to_device, to_float
 from .density import detail_kept
-from .detector import PatchDetector, align_map, dense_features, fit_detector, score_map
+from .detector import align_map, dense_features, fit_detector, network_for, of_levels, score_map
 from .images import spread
 from .patchdiff import PatchDiff, compiled, fit_patchdiff, noise_schedule, sample
 from .patchmatch import sample_patchmatch
@@ -724,15 +724,15 @@ def _take_network(self:GRAD, levels, state):
     "Make a network of what a stage or a model's file holds; each level gets its detector"
     c = self.config
     with torch.device("meta"):   # no memory until the file's tensors, of the right shapes, move in
-        network = PatchDetector(c.detector_width, len(levels))
+        network = network_for(c.detector_width, len(levels))
         dim = network.head.in_channels
         banks = MemoryBank(c.bank_size, dim), MemoryBank(c.negative_bank_size, dim)
     for module, part in ((network, "detector"), (banks[0], "bank_pos"), (banks[1], "bank_neg")):
         _move_in(module, state[part])
     network = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
     self.networks_[levels] = network
-    for i, n in enumerate(levels):
-        self.detectors_[n] = network.at(i)
+    for n, detector in zip(levels, of_levels(network)):
+        self.detectors_[n] = detector
         self.banks_[n] = tuple(b.to(self.device) for b in banks)
         self.history_[n] = {k: v.tolist() for k, v in state["history"].items()}
     self._scorers = {}

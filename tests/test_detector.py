@@ -31,14 +31,15 @@ def test_tables_8_and_9():
 
 def test_the_bias_of_a_level_is_an_input_channel():
     torch.manual_seed(0)
-    net, x, level = PatchDetector(.125, levels=3), torch.randn(6, 5, 34, 34), torch.tensor([0, 1, 2, 2, 1, 0])
+    net, x, level = LevelsDetector(.125), torch.randn(6, 5, 34, 34), torch.tensor([0, 1, 2])
     first = net.encoder[0]
     own = net.level_bias.T[:, :, None, None].expand(-1, -1, 4, 4) / 16   # a kernel has 16 pixels
     weight = torch.cat([first.weight, own], 1)
-    channels = F.one_hot(level, 3)[:, :, None, None].expand(-1, -1, 34, 34).float()
+    channels = F.one_hot(level.repeat(2), 3)[:, :, None, None].expand(-1, -1, 34, 34).float()
     z = F.conv2d(torch.cat([x, channels], 1), weight, first.bias, stride=2)
     for layer in net.encoder[1:]: z = layer(z)
-    test_close(net.features(x, level), z, 1e-5)
+    net.level = level
+    test_close(net.features(x), z, 1e-5)
 
 
 def test_crops_equal_plain_slices():
@@ -230,12 +231,14 @@ def test_one_network_serves_several_levels():
     def count(net): return sum(p.numel() for p in net.parameters())
     test_eq(count(s.detector), count(PatchDetector(.125)) + 2 * 8)   # a bias of Conv-1 a level more, and nothing else
     x = torch.randn(6, 5, 34, 34)
-    for i in range(2):
-        one = s.detector.at(i)
-        test_close(one(x), s.detector(x, torch.full((6,), i)), 1e-5)
+    ones = of_levels(s.detector)
+    for i, one in enumerate(ones):
+        s.detector.level = torch.tensor([i])
+        test_close(one(x), s.detector(x), 1e-5)
         assert one.encoder[0].weight is s.detector.encoder[0].weight and one.head.weight is s.detector.head.weight
-    assert (s.detector.at(0)(x) - s.detector.at(1)(x)).abs().max() > 1e-5     # and the network knows which
-    test_eq(PatchDetector(.125).at(0).level_bias, None)
+    assert (ones[0](x) - ones[1](x)).abs().max() > 1e-5     # and the network knows which
+    plain = network_for(.125, 1)
+    test_eq(type(plain), PatchDetector); test_is(of_levels(plain)[0], plain)
 
 
 def test_the_dense_map_equals_the_crops():

@@ -1,5 +1,6 @@
 """Run notebooks and store their outputs: `python tools/execute.py nbs/11_widgets.ipynb ...`; all without arguments.
-Cells marked `#| slow` are passed over and keep the outputs they have; `--slow` runs them too.
+Cells marked `#| slow` are passed over and keep the outputs they have; `--slow` runs them too. So are those marked
+`#| gpu` where there is no GPU.
 
 Widgets are not stored: their state is megabytes, and a page without a kernel shows nothing of it. Each leaves a still
 picture in its place (`Explorer.still`).
@@ -7,7 +8,7 @@ picture in its place (`Explorer.still`).
 import os, re, subprocess, sys
 from pathlib import Path
 
-import nbformat
+import nbformat, torch
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,10 +19,11 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 def execute(path, slow):
     nb = nbformat.read(path, 4)
+    passed_over = "|".join((() if slow else ("slow",)) + (() if torch.cuda.is_available() else ("gpu",)))
     for cell in nb.cells:
-        if not slow and cell.cell_type == "code" and re.search(r"^#\| *slow\b", cell.source, re.M):
-            cell.metadata["tags"] = ["slow"]   # nbdev_clean takes it away again
-    NotebookClient(nb, timeout=1200, store_widget_state=False, skip_cells_with_tag="slow",
+        if passed_over and cell.cell_type == "code" and re.search(rf"^#\| *({passed_over})\b", cell.source, re.M):
+            cell.metadata["tags"] = ["passed_over"]   # nbdev_clean takes it away again
+    NotebookClient(nb, timeout=1200, store_widget_state=False, skip_cells_with_tag="passed_over",
                    resources=dict(metadata=dict(path=path.parent))).execute()
     for cell in nb.cells:
         if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if VIEW not in o.get("data", {})]
