@@ -273,7 +273,9 @@ def score(
     print(f"{results['alarms']} of {results['n']} images raise an alarm (threshold {scoring.threshold:.3f}); "
           f"all scores in {out/'scores.csv'}, maps in {out/'maps'}")
     (out/"why.html").unlink(missing_ok=True)   # of an earlier run
-    if why: print(f"why: {write_why(why, scoring.items, out/'why.html', threshold=scoring.threshold)}")
+    if why:
+        known = dict(threshold=scoring.threshold, scores=scoring.result.image_score)
+        print(f"why: {write_why(why, scoring.items, out/'why.html', **known)}")
 
 # %% ../nbs/15_cli.ipynb #0d135971
 def _parse_evaluate(argv):

@@ -678,8 +678,8 @@ export function view(root, source, meta) {
           if (crops) div.append(crops);
         }
         if (e.energies) div.append(rose(e.energies));
-        if (e.details.length) div.append(el("ul", {}, ...e.details.map(t => el("li", {}, t))));
       }
+      if (e.details.length) div.append(el("ul", {}, ...e.details.map(t => el("li", {}, t))));
       if (e.scorer === "detector") {
         const top = now.pack.top,
           found = source.gradient

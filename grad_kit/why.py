@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ASKED', 'WITNESSES', 'GRID', 'FEWEST_ASKED', 'SCRIPT', 'PAGE', 'nearest_windows', 'nearest_vectors',
-           'distances_among', 'filter_words', 'deviation_in_words', 'Witness', 'WindowWitness', 'FilterWitness',
-           'FeatureWitness', 'Evidence', 'Answer', 'witnesses_of', 'Why', 'explain', 'plot_why', 'WhyView',
-           'explore_why', 'write_why', 'Marks', 'Inspector', 'inspect']
+           'distances_among', 'filter_words', 'deviation_in_words', 'direction_in_words', 'Witness', 'WindowWitness',
+           'FilterWitness', 'FeatureWitness', 'Evidence', 'Answer', 'witnesses_of', 'Why', 'explain', 'plot_why',
+           'WhyView', 'explore_why', 'write_why', 'Marks', 'Inspector', 'inspect']
 
 # %% ../nbs/11a_why.ipynb #354dd068
 import base64, gzip, html, io, json, secrets
@@ -100,6 +100,17 @@ def deviation_in_words(
     factor = float(np.exp(min(abs(value), 20.)))
     times = f"{factor:.1f}" if factor < 10 else f"{factor:.0f}" if factor < 1000 else "over 1000"
     return f"{what}: {times} times as strong as usual" if value > 0 else f"{what}: {times} times weaker than usual"
+
+def direction_in_words(
+    i,        # which of the directions, from 0
+    n,        # how many there are
+    z,        # how far the place goes along it, in spreads of the normal images there
+    normal,   # (N,) how far they go
+):
+    "\"direction 3 of 32 of the features: 5.5 spreads below the usual, normal images here at most 2.0\""
+    side, most = ("above", normal.max()) if z > 0 else ("below", -normal.min())
+    return (f"direction {i + 1} of {n} of the features: {abs(z):.1f} spreads {side} the usual, "
+            f"normal images here at most {float(most):.1f}")
 
 # %% ../nbs/11a_why.ipynb #b260931e
 class Witness:
@@ -198,7 +209,7 @@ def details(self:FilterWitness, seen, y, x):
 
 # %% ../nbs/11a_why.ipynb #f3acf2a9
 class FeatureWitness(Witness):
-    "For `features`: the detector's own features have no words, but neighbours"
+    "For `features`: directions of the detector's features have no names, but how far normal images go in each"
     def __init__(self, scorer):
         self.scorer = scorer
         self.cells = int(len(scorer.density.mean)**.5)
@@ -208,8 +219,18 @@ class FeatureWitness(Witness):
     def centre(self, i): return (i + .5) * self.scorer.config.image_size / self.cells
 
     def look(self, image):
-        d, which = nearest_vectors(self.scorer.density, self.scorer.project(self.scorer.pooled(image)))
-        return dict(distance=d[0, 0], times=d[0, 0] / self.usual, which=which[0])
+        density, f = self.scorer.density, self.scorer.project(self.scorer.pooled(image))
+        d, which = nearest_vectors(density, f)
+        difference = density.places(f)[:, 0] - density.mean[:, 0]                                # (P,32)
+        return dict(distance=d[0, 0], times=d[0, 0] / self.usual, which=which[0], difference=difference)
+
+    def details(self, seen, y, x):
+        "The three directions that deviate most: in spreads, and how far the normal image goes that goes farthest there"
+        place, density = y * self.cells + x, self.scorer.density
+        root = torch.linalg.inv(density.white[place])                                            # (32,32)
+        normal, spread_of = density.kept[place].T @ root, root.norm(dim=0).clamp(min=1e-9)       # (N,32), (32,)
+        z, normal = seen["difference"][place] / spread_of, normal / spread_of
+        return [direction_in_words(i, len(z), float(z[i]), normal[:, i]) for i in z.abs().topk(3).indices.tolist()]
 
 WITNESSES = dict(window=WindowWitness, filters=FilterWitness, features=FeatureWitness)   # scorer -> who speaks for it
 
@@ -223,7 +244,8 @@ class Evidence:
     units: float          # its map there as the fused map counts it: spreads above normal scores, times its weight
     distance: float = float("nan")   # to the nearest normal image there, in its own units
     times: float = float("nan")      # the same over the usual distance of normal images from each other
-    share: float = float("nan")      # of the normal images that are less far from all others, 0 to 1
+    share: float = float("nan")      # of the normal images that are less far from all others, 0 to 1; where none are
+                                     # kept, of the held-out ones that reach less here
     nearest: tuple = ()   # positions of the nearest normal images among those that the model keeps, nearest first
     box: tuple = ()       # (x, y, side) of what it looked at, in pixels of the model's image
     theirs: tuple = ()    # (x, y, side) of the window in the nearest normal image
@@ -267,30 +289,36 @@ class Why:
         for name, witness in self.witnesses.items():
             self.members[name] = [_members(witness, n, self.size) for n in witness.own.shape[1:]]
             self.own[name] = np.sort(_loudest(witness.own.cpu().numpy(), *self.members[name])[0])
-        self.names, self.pictures = _normal_pictures(model, normal)
+        known = None if normal is None else _known(model, normal)
+        self.names, self.pictures = _normal_pictures(model, known)
+        self.held = self.held_out(known)
 
 # %% ../nbs/11a_why.ipynb #77ce05e1
 @patch
 @torch.no_grad()
 def units(self:Why,
-    image,  # (1,3,S,S), floats of 0 to 255
+    images,  # (B,3,S,S), floats of 0 to 255
 ):
-    "{scorer: (S,S) map as the fused map counts it}"
+    "{scorer: (B,S,S) maps as the fused map counts them}"
     scorer = self.model.scorer()
-    maps, _ = scorer.maps(image)
-    if len(maps) == 1: return {scorer.names[0]: maps[0][0]}
+    maps, _ = scorer.maps(images)
+    if len(maps) == 1: return {scorer.names[0]: maps[0]}
     scales = zip(scorer.names, maps, scorer.zero, scorer.gain)
-    return {name: ((m - zero) * gain)[0] for name, m, zero, gain in scales}
+    return {name: (m - zero) * gain for name, m, zero, gain in scales}
 
 # %% ../nbs/11a_why.ipynb #28c5e784
-def _normal_pictures(model, normal):
+def _known(model, normal):
+    "(Dataset of normal images, {hash: position in it})"
+    ds = as_dataset(normal).read_as(model.config)
+    return ds, {h: i for i, h in reversed([*enumerate(ds.image_hashes(model.config.image_size))])}
+
+def _normal_pictures(model, known):
     "(names, uint8 (n,3,s,s) or None) of the normal images that the scorers keep, in their order"
     kept = spread(torch.arange(model.n_normal_), model.config.reference_images).tolist()
-    if normal is None:
+    if known is None:
         own = model.scorers_["window"].normal.cpu() if "window" in model.scorers_ else None
         return [f"normal image {i + 1}" for i in kept], own
-    ds = as_dataset(normal).read_as(model.config)
-    at = {h: i for i, h in reversed([*enumerate(ds.image_hashes(model.config.image_size))])}
+    ds, at = known
     if len(model.seen_["fitted"]) != model.n_normal_:
         raise GradKitError("this model does not know which images it was fitted on (it was saved before 2026-11-27); "
                            "fit it again, or leave the normal images out")
@@ -300,6 +328,30 @@ def _normal_pictures(model, normal):
                            f"'{ds.name}'; give the images it was fitted on, or leave them out")
     order = [at[h] for h in hashes]
     return [ds.names[i] for i in order], ds.images(model.config.image_size)[order]
+
+# %% ../nbs/11a_why.ipynb #81b7e7ea
+@patch
+@torch.no_grad()
+def held_out(self:Why,
+    known,  # what `_known` gave, or None
+):
+    "{scorer: (GRID,GRID,n)}: what held-out normal images reach, in the fused map's units, for scorers that keep none"
+    silent = [name for name in self.model.config.scorers if name not in self.witnesses]
+    found = [] if known is None else [known[1][h] for h in self.model.seen_["held_out"] if h in known[1]][:ASKED]
+    if not silent or not found: return {}
+    images = replace(known[0], items=tuple(known[0].items[i] for i in found)).images(self.size)
+    parts = [self.units(x.to(self.model.device).float()) for x in images.split(8)]
+    tops = {name: torch.cat([F.adaptive_max_pool2d(p[name], GRID) for p in parts]) for name in silent}
+    return {name: top.permute(1, 2, 0).sort(-1).values.cpu().numpy() for name, top in tops.items()}
+
+@patch
+def _against_held_out(self:Why, name, units, row, column):
+    "What `Evidence` says of a scorer that keeps no normal images"
+    if name not in self.held: return {}
+    own = self.held[name][row, column]
+    below = int((own < units).sum())
+    said = f"higher than in {below} of the {len(own)} normal images that were held out"
+    return dict(share=below / len(own), details=(said,))
 
 # %% ../nbs/11a_why.ipynb #99c8ce7b
 @patch
@@ -313,7 +365,7 @@ def look(self:Why,
     for name in self.witnesses:
         _, rows, columns = _loudest(seen[name]["times"].cpu().numpy()[None], *self.members[name])
         seen[name] |= dict(rows=rows[..., 0], columns=columns[..., 0])
-    units = self.units(x)
+    units = {name: m[0] for name, m in self.units(x).items()}
     scorer = self.model.scorer()
     fused = torch.stack([*units.values()])
     fused = fused.mean(0) if scorer.fusion == "mean" else fused.amax(0)
@@ -353,8 +405,9 @@ def answer(self:Why,
 
 @patch
 def _evidence(self:Why, name, looked, row, column):
-    units = round(float(looked["units"][name][row, column]), 3)
-    if name not in self.witnesses: return Evidence(name, units)
+    units = float(looked["units"][name][row, column])
+    held, units = self._against_held_out(name, units, row, column), round(units, 3)
+    if name not in self.witnesses: return Evidence(name, units, **held)
     witness, seen = self.witnesses[name], looked["seen"][name]
     y, x = int(seen["rows"][row, column]), int(seen["columns"][row, column])
     at = np.array([witness.centre(x), witness.centre(y)])
@@ -380,7 +433,8 @@ def _sentence(self:Why, evidence):
         said = f"Rare here: {times}, which {round(n * (1 - lead.share))} of {n} normal images reach; {near}."
     else: said = f"Nothing unusual here: {times}, which {1 - lead.share:.0%} of the normal images reach; {near}."
     if not loudest.nearest and loudest.units > max(lead.units, 0):
-        said += f" Most of the score here is {loudest.scorer}'s, which keeps no normal images to show."
+        usual = loudest.details[0] if loudest.details else "which keeps no normal images to show"
+        said += f" Most of the score here is {loudest.scorer}'s, {usual}."
     found = [d for e in witnesses for d in e.details if e.share >= 1][:1]
     return f"{said} {found[0][0].upper()}{found[0][1:]}." if found else said
 
@@ -603,12 +657,14 @@ def _thumbs(self:WhyView, message):
     return {i: _as_url(x, 70) for i, x in zip(message["which"], small)}
 
 # %% ../nbs/11a_why.ipynb #9cb387bb
-def _to_explain(model, images):
-    "(Dataset of what is shown, uint8 (n,3,S,S), Result)"
+def _to_explain(model, images, scores=None):
+    "(Dataset of what is shown, uint8 (n,3,S,S), their scores (n,))"
     ds = as_dataset(images, "either").read_as(model.config)
     if len(ds.split("test")): ds = ds.split("test")
     if not len(ds): raise GradKitError(f"'{ds.name}' holds no images to explain; give some")
-    return ds, ds.images(model.config.image_size), model.score(ds)
+    if scores is None: scores = model.score(ds).image_score
+    if len(scores) != len(ds): raise GradKitError(f"{len(scores)} scores are given for {len(ds)} images; give one each")
+    return ds, ds.images(model.config.image_size), scores
 
 def explore_why(
     model,        # fitted GRAD
@@ -618,8 +674,8 @@ def explore_why(
     """Click on an image or its map: why this place is anomalous.
     With the nearest normal windows, how unusual the distance is, and what is too strong or too weak"""
     why = Why(model, normal)
-    ds, pixels, result = _to_explain(model, images)
-    return WhyView(why, pixels, ds.names, result.image_score)
+    ds, pixels, scores = _to_explain(model, images)
+    return WhyView(why, pixels, ds.names, scores)
 
 # %% ../nbs/11a_why.ipynb #f66d3e32
 PAGE = """<!doctype html>
@@ -653,13 +709,13 @@ def write_why(
     normal=None,     # as for `explore_why`
     most=100,        # images, highest scores first
     threshold=None,  # None: the model's
+    scores=None,     # (n,) of the images, where they are known; None: worked out here
 ):
     "Write the report; returns the file's path. 100 images of 256 pixels take some 6 MB"
     why = model if isinstance(model, Why) else Why(model, normal)
     model = why.model
     if threshold is None: threshold = model.threshold_
-    ds, pixels, result = _to_explain(model, images)
-    scores = result.image_score
+    ds, pixels, scores = _to_explain(model, images, scores)
     keep = scores.argsort(descending=True, stable=True)[:most].tolist()
     packs = [why.pack(pixels[i]) for i in keep]
     meta = why.meta([ds.names[i] for i in keep], scores[keep].tolist(), threshold)

@@ -21,6 +21,16 @@ def fitted_on_trays(**changes):
         warnings.simplefilter("ignore")
         return GRAD(config, device="cpu").fit(tray_dataset(40, 8, 0, 0), progress=False)
 
+@functools.cache
+def fitted_with_a_detector():
+    painter = dict(generator="analytic", contrastive_levels=((5,),), n_contrastive=8, sample_steps=4, analytic_images=4)
+    detector = dict(detector_steps=20, detector_width=.125, patches=4, bank_size=32, negative_bank_size=32)
+    four = dict(scorers=("filters", "window", "features", "detector"), filters_size=64, image_size=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tiny = Config.preset("quick", **painter, **detector, **four)
+        return GRAD(tiny, device="cpu").fit(tray_dataset(20, 8, 0, 0), progress=False)
+
 
 def test_nearest_windows_are_those_of_a_search_by_hand():
     from grad_kit.analytic import NearestWindow
@@ -61,6 +71,8 @@ def test_nearest_vectors_are_those_of_a_search_by_hand():
 
 
 def test_words_name_what_the_filters_see():
+    test_eq(direction_in_words(2, 32, -5.5, torch.tensor([-2., 0., 3.])),
+            "direction 3 of 32 of the features: 5.5 spreads below the usual, normal images here at most 2.0")
     from grad_kit.density import FilterBank
     words = filter_words()
     along = torch.arange(64.)
@@ -77,13 +89,7 @@ def test_words_name_what_the_filters_see():
 
 
 def test_the_gradient_is_that_of_the_window_under_the_pointer():
-    painter = dict(generator="analytic", contrastive_levels=((5,),), n_contrastive=8, sample_steps=4, analytic_images=4)
-    detector = dict(detector_steps=20, detector_width=.125, patches=4, bank_size=32, negative_bank_size=32)
-    three = dict(scorers=("filters", "window", "detector"), filters_size=64, image_size=64)
-    tiny = Config.preset("quick", **painter, **detector, **three)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        small = GRAD(tiny, device="cpu").fit(tray_dataset(20, 8, 0, 0), progress=False)
+    small = fitted_with_a_detector()
     x = tray_dataset(1, 0, 0, 0, seed=9).images(64)[0]
     found = Why(small).gradient(x, 6, 9)
     left, top, side = found["box"]
@@ -98,10 +104,43 @@ def test_the_gradient_is_that_of_the_window_under_the_pointer():
     touched[:, int(top) + a, int(left) + b] ^= 255                               # the pixel it hangs on most
     assert not torch.equal(score_map(level, touched[None])[0][from_map], score_map(level, x[None])[0][from_map])
     evidence = explain(small, x, 38, 26).evidence
-    test_eq([(e.scorer, bool(e.nearest)) for e in evidence], [("filters", True), ("window", True), ("detector", False)])
+    test_eq([e.scorer for e in evidence if e.nearest], ["filters", "window", "features"])
     test_eq(sorted(Why(small).pack(x)["gradient"]), ["box", "gradient", "level", "logit"])
     black = torch.zeros(3, 128, 128, dtype=torch.uint8)
     test_fail(lambda: Why(fitted_on_trays()).gradient(black, 0, 0), exc=GradKitError, contains="no trained detector")
+
+
+def test_what_keeps_no_normal_images_is_set_beside_those_held_out():
+    small, normal = fitted_with_a_detector(), tray_dataset(20, 8, 0, 0)
+    x = tray_dataset(1, 0, 0, 0, seed=9).images(64)[0]
+    why = Why(small, normal)
+    held = normal.split("validation").images(64)
+    test_eq(list(why.held), ["detector"]); test_eq(why.held["detector"].shape, (16, 16, len(held)))
+    units = why.units(held.float())["detector"]
+    assert np.allclose(why.held["detector"][3, 5], units[:, 12:16, 20:24].amax((1, 2)).sort().values, atol=1e-5)
+    own = np.array([0., 1., 2., 3.])
+    why.held["detector"] = np.broadcast_to(own, (16, 16, 4))
+    looked = why.look(x)
+    looked["units"]["detector"][3, 5] = 2.5
+    *_, features, detector = why.answer(looked, 3, 5).evidence
+    test_eq((detector.share, detector.details), (.75, ("higher than in 3 of the 4 normal images that were held out",)))
+    test_eq(Why(small).held, {}); test_eq(explain(small, x, 0, 0).evidence[-1].details, ())
+
+
+def test_directions_of_features_are_told_beside_how_far_normal_images_go():
+    kept = tray_dataset(20, 8, 0, 0).split("train").images(64)
+    *_, features, _ = explain(fitted_with_a_detector(), kept[0], 22, 14).evidence
+    assert len(features.details) == 3 and all("of 32 of the features" in d for d in features.details)
+    scorer = fitted_with_a_detector().scorers_["features"]
+    witness = Why(fitted_with_a_detector()).witnesses["features"]
+    from grad_kit.density import place_covariances
+    fields, c = scorer.project(scorer.pooled(kept.float())), scorer.config
+    covariance = place_covariances(scorer.density.places(fields), c.density_pooled, c.density_shrink)
+    f, spread_of = fields[:, :, 1, 2], covariance[fields.shape[-1] + 2].diagonal().sqrt()            # (N,32), (32,)
+    for i in range(3):
+        z = (f[i] - f.mean(0)) / spread_of
+        said, most = witness.details(witness.look(kept[i:i+1].float()), 1, 2)[0], int(z.abs().argmax())
+        assert said.startswith(f"direction {most + 1} of 32") and f" {abs(float(z[most])):.1f} spreads" in said
 
 
 def test_explain_finds_the_planted_defect_and_says_so():
