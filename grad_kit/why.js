@@ -137,6 +137,7 @@ export function view(root, source, meta) {
       {
         class: meta.marking ? "sheet tall" : "sheet",
         tabindex: 0,
+        "data-lm-suppress-shortcuts": true, // JupyterLab and Notebook leave keys pressed here alone
         role: "listbox",
         "aria-label": "images, highest score first",
         "aria-multiselectable": String(!!meta.marking),
@@ -376,6 +377,7 @@ export function view(root, source, meta) {
       width: 600,
       height: 600,
       tabindex: 0,
+      "data-lm-suppress-shortcuts": true, // JupyterLab and Notebook leave keys pressed here alone
       role: "img",
       "aria-label": `${name}; arrow keys move the place, plus and minus zoom, page up and down change the image`,
     });
