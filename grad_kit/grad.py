@@ -23,7 +23,7 @@ from .analytic import sample_analytic
 from .augment import colour_axes, keep_colours
 from .core import (OUTPUT_MARK, PATCH, AugmentationSettings, AveragingSettings, Config, CopySettings,
                            DecaySettings, DetectorSettings, GradKitError, MemorySettings, PatchDiffSettings,
-                           PrecisionSettings, ReweightingSettings, SamplingSettings, ScheduleSettings,
+                           PrecisionSettings, Registry, ReweightingSettings, SamplingSettings, ScheduleSettings,
                            StepNoiseSettings, atomic_write, coord_map, derive_seed, device_name, fields_of, load_state,
                            pick_device, pick_dtype, put_back, run_lock, save_state, threads, user_path)
 from .data import as_dataset, hash_images, resize_images, to_device, to_float
@@ -33,7 +33,8 @@ from .images import spread
 from .patchdiff import PatchDiff, compiled, fit_patchdiff, noise_schedule, sample
 from .patchmatch import sample_patchmatch
 from .reweight import MemoryBank, choose_beta, fake_shares, weight_map
-from .scorers import SCORERS, MapScorer, plant_changes, register_scorer, resize_matrix, top_mean, trust
+from .scorers import (FUSIONS, SCORERS, MapScorer, plant_changes, register_scorer, resize_matrix, top_mean,
+                              trust)
 
 # %% ../nbs/08_grad.ipynb #ed04294d
 def threshold_for(
@@ -156,7 +157,7 @@ class _FoldedDetector(torch.nn.Module):
     def fuse(self, maps):
         "(B,S,S), the border not yet cut off"
         full = torch.stack([level.place @ m @ level.place.T for level, m in zip(self.levels, maps)])
-        return full.mean(0) if self.fusion == "mean" else full.amax(0)
+        return FUSIONS[self.fusion](full)
 
     def cut(self, fused): return fused * self.inside * self.inside[:, None]
 
@@ -237,10 +238,11 @@ def fuse(self:Scorer,
     if zero is None: zero, gain = self.zero, self.gain                                   # numbers
     else: zero, gain = (v.T[:, :, None, None] for v in (zero, gain))                     # (K,B,1,1)
     z = torch.stack([(m - zero[k]) * gain[k] for k, m in enumerate(maps)])
-    return z.mean(0) if self.fusion == "mean" else z.amax(0)
+    return FUSIONS[self.fusion](z)
 
 # %% ../nbs/08_grad.ipynb #84572702
-ENGINES = {}  # name -> function (model, normal (N,3,S,S) uint8 on the model's device, level, n, bar) -> (n,3,S,S) uint8
+# name -> function (model, normal (N,3,S,S) uint8 on the model's device, level, n, bar) -> (n,3,S,S) uint8
+ENGINES = Registry("engine", "register_engine")
 
 def register_engine(
     name,     # as `Config.generator` says it
@@ -252,8 +254,7 @@ def register_engine(
                            "but Config has none of that name; name fields of Config")
     def register(f):
         f.fields = list(fields)
-        ENGINES[name] = f
-        return f
+        return ENGINES.register(name)(f)
     return register
 
 # %% ../nbs/08_grad.ipynb #e5967114
@@ -401,14 +402,9 @@ class GRAD:
                                "say GRAD(Config.preset('demo'))")
         self.seed, self.device = int(seed), pick_device(device)
         self.dtype = pick_dtype(self.config.precision, self.device)
-        for name in self.config.scorers:
-            if name not in SCORERS:
-                raise GradKitError(f"there is no scorer '{name}'; choose among {', '.join(SCORERS)}, "
-                                   "or define it with register_scorer first")
-        for name in self.config.engines:
-            if name not in ENGINES:
-                raise GradKitError(f"there is no engine '{name}' to paint contrastive images; "
-                                   f"choose among {', '.join(ENGINES)}, or define it with register_engine first")
+        for name in self.config.scorers: SCORERS.check(name)
+        for name in self.config.engines: ENGINES.check(name)
+        FUSIONS.check(self.config.fusion)
 
 # %% ../nbs/08_grad.ipynb #c19b2d49
 @patch

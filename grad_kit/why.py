@@ -26,6 +26,7 @@ from .data import Item, as_dataset, resize_images
 from .detector import with_coords
 from .grad import GRAD, check_replaceable
 from .images import spread
+from .scorers import FUSIONS
 
 # %% ../nbs/11a_why.ipynb #bf6984ed
 def nearest_windows(
@@ -367,8 +368,7 @@ def look(self:Why,
         seen[name] |= dict(rows=rows[..., 0], columns=columns[..., 0])
     units = {name: m[0] for name, m in self.units(x).items()}
     scorer = self.model.scorer()
-    fused = torch.stack([*units.values()])
-    fused = fused.mean(0) if scorer.fusion == "mean" else fused.amax(0)
+    fused = FUSIONS[scorer.fusion](torch.stack([*units.values()]))
     top = {name: F.adaptive_max_pool2d(m[None], GRID)[0].cpu().numpy() for name, m in units.items()}
     return dict(seen=seen, units=top, map=scorer.finish @ fused @ scorer.finish.T)
 

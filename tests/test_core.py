@@ -10,6 +10,16 @@ import torch
 from grad_kit.core import FLIPS, PRESETS
 
 
+def test_a_registry_takes_names_and_refuses_unknown_ones():
+    shapes = Registry("shape", "register_shape")
+    @shapes.register("round")
+    def circle(): return 1
+    test_eq(shapes, {"round": circle})
+    shapes.register("round")(abs); test_is(shapes["round"], abs); shapes.check("round")
+    test_fail(lambda: shapes.check("flat"), exc=GradKitError,
+              contains="there is no shape 'flat'; choose among round, or define it with register_shape first")
+
+
 def test_each_setting_belongs_to_one_part():
     parts = Config.__mro__[1:-1]
     test_eq(fields_of(*reversed(parts)), fields_of(Config))
