@@ -620,7 +620,7 @@ export function view(root, source, meta) {
     crops.append(
       el("figure", {}, canvas, el("figcaption", {}, `level ${found.level}`)),
       el("figure", {}, hot, el("figcaption", {}, "gradient of the logit")),
-      el("div", {}, `logit ${found.logit.toFixed(1)} spreads above normal ones`),
+      el("div", {}, `logit ${found.logit.toFixed(1)} spreads above the normal mean`),
     );
     return crops;
   }

@@ -435,6 +435,7 @@ def _sentence(self:Why, evidence):
     if not loudest.nearest and loudest.units > max(lead.units, 0):
         usual = loudest.details[0] if loudest.details else "which keeps no normal images to show"
         said += f" Most of the score here is {loudest.scorer}'s, {usual}."
+    witnesses.sort(key=lambda e: (e is not lead, e.scorer == "features"))   # a direction says less than an energy
     found = [d for e in witnesses for d in e.details if e.share >= 1][:1]
     return f"{said} {found[0][0].upper()}{found[0][1:]}." if found else said
 
