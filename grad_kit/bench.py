@@ -116,13 +116,13 @@ def untrained(
 ):
     """A `GRAD` whose detectors have random weights: speed does not depend on them.
     (Weights are scaled so that activations neither grow nor fade)"""
-    from grad_kit.detector import of_levels
+    from grad_kit.detector import level_detectors
     model = GRAD(config, seed, device)
     with seeded(seed, "untrained"):
         model.networks_, model.detectors_ = {}, {}
         for levels in model.detector_groups():
             net = model.networks_[levels] = _random_detector(config.detector_width, len(levels), model.device)
-            model.detectors_ |= dict(zip(levels, of_levels(net)))
+            model.detectors_ |= dict(zip(levels, level_detectors(net)))
         normal = torch.randint(0, 256, (normals, 3, config.image_size, config.image_size), dtype=torch.uint8)
     model.stats_ = {n: (0., 1.) for n in config.detector_levels}
     model.fit_scorers(normal.to(model.device))

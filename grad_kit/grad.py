@@ -28,7 +28,7 @@ from .core import (OUTPUT_MARK, PATCH, AugmentationSettings, AveragingSettings, 
                            pick_device, pick_dtype, put_back, run_lock, save_state, threads, user_path)
 from .data import as_dataset, hash_images, resize_images, to_device, to_float
 from .density import detail_kept
-from .detector import align_map, dense_features, fit_detector, network_for, of_levels, score_map
+from .detector import align_map, dense_features, fit_detector, level_detectors, network_for, score_map
 from .images import spread
 from .patchdiff import PatchDiff, compiled, fit_patchdiff, noise_schedule, sample
 from .patchmatch import sample_patchmatch
@@ -727,7 +727,7 @@ def _take_network(self:GRAD, levels, state):
         _move_in(module, state[part])
     network = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
     self.networks_[levels] = network
-    for n, detector in zip(levels, of_levels(network)):
+    for n, detector in zip(levels, level_detectors(network)):
         self.detectors_[n] = detector
         self.banks_[n] = tuple(b.to(self.device) for b in banks)
         self.history_[n] = {k: v.tolist() for k, v in state["history"].items()}

@@ -231,14 +231,14 @@ def test_one_network_serves_several_levels():
     def count(net): return sum(p.numel() for p in net.parameters())
     test_eq(count(s.detector), count(PatchDetector(.125)) + 2 * 8)   # a bias of Conv-1 a level more, and nothing else
     x = torch.randn(6, 5, 34, 34)
-    ones = of_levels(s.detector)
+    ones = level_detectors(s.detector)
     for i, one in enumerate(ones):
         s.detector.level = torch.tensor([i])
         test_close(one(x), s.detector(x), 1e-5)
         assert one.encoder[0].weight is s.detector.encoder[0].weight and one.head.weight is s.detector.head.weight
     assert (ones[0](x) - ones[1](x)).abs().max() > 1e-5     # and the network knows which
     plain = network_for(.125, 1)
-    test_eq(type(plain), PatchDetector); test_is(of_levels(plain)[0], plain)
+    test_eq(type(plain), PatchDetector); test_is(level_detectors(plain)[0], plain)
 
 
 def test_the_dense_map_equals_the_crops():
