@@ -553,6 +553,7 @@ def test_engines_that_are_not_there_are_refused_by_name():
     test_fail(lambda: register_engine("x", "reach"), exc=GradKitError, contains="'reach'")
     test_fail(lambda: GRAD(Config.preset("quick", generator="trained+magic")), exc=GradKitError,
               contains="there is no engine 'magic'")
+    test_fail(lambda: GRAD(Config.preset("quick", fusion="min")), exc=GradKitError, contains="there is no fusion 'min'")
     test_fail(lambda: Config.preset("quick", generator="trained+trained"), exc=GradKitError, contains="each once")
     test_fail(lambda: Config.preset("quick", beta_density=-2.), exc=GradKitError, contains="or -1")
 
