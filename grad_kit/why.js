@@ -530,12 +530,12 @@ export function view(root, source, meta) {
     g.fillStyle = ink;
     g.fillText("0", 0, 62);
     g.textAlign = "center";
-    g.fillText("usual", clamp(590 / top, 40, 560), 62);
+    g.fillText("usual", clamp(590 / top, 52, 530), 62);
     g.textAlign = "right";
     g.fillText(`${top.toFixed(1)} ×`, 598, 62);
     return canvas;
   }
-  function rose(energies) {
+  function rose(energies, scorer) {
     // lines of six angles at four wavelengths: red where there is more than usual, blue where there is less
     const canvas = el("canvas", {
       class: "rose",
@@ -581,7 +581,12 @@ export function view(root, source, meta) {
       "figure",
       {},
       canvas,
-      el("figcaption", {}, "lines by angle and spacing: red, more than usual; blue, less"),
+      el(
+        "figcaption",
+        {},
+        scorer === "filters" ? "" : "what filters see here: ",
+        "lines by angle and spacing: red, more than usual; blue, less",
+      ),
     );
   }
   async function windows(e, mine) {
@@ -679,7 +684,7 @@ export function view(root, source, meta) {
           if (mine !== drawn) return;
           if (crops) div.append(crops);
         }
-        if (e.energies) div.append(rose(e.energies));
+        if (e.energies) div.append(rose(e.energies, e.scorer));
       }
       if (e.details.length) div.append(el("ul", {}, ...e.details.map(t => el("li", {}, t))));
       if (e.scorer === "detector") {

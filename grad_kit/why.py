@@ -26,7 +26,7 @@ from .data import Item, as_dataset, resize_images
 from .detector import with_coords
 from .grad import GRAD, check_replaceable
 from .images import spread
-from .scorers import FUSIONS
+from .scorers import FUSIONS, FilterScorer
 
 # %% ../nbs/11a_why.ipynb #bf6984ed
 def nearest_windows(
@@ -126,6 +126,9 @@ class Witness:
         self.own = own / self.usual
         return self
 
+    def compare(self, normal):
+        "Take in what more there is to see in the normal images themselves, uint8 (N,3,S,S), S = image_size"
+
     def details(self, seen, y, x):
         "Sentences on one place of what `look` gave"
         return []
@@ -211,6 +214,7 @@ def details(self:FilterWitness, seen, y, x):
 # %% ../nbs/11a_why.ipynb #f3acf2a9
 class FeatureWitness(Witness):
     "For `features`: directions of the detector's features have no names, but how far normal images go in each"
+    filters = None   # until `compare`
     def __init__(self, scorer):
         self.scorer = scorer
         self.cells = int(len(scorer.density.mean)**.5)
@@ -223,7 +227,9 @@ class FeatureWitness(Witness):
         density, f = self.scorer.density, self.scorer.project(self.scorer.pooled(image))
         d, which = nearest_vectors(density, f)
         difference = density.places(f)[:, 0] - density.mean[:, 0]                                # (P,32)
-        return dict(distance=d[0, 0], times=d[0, 0] / self.usual, which=which[0], difference=difference)
+        seen = dict(distance=d[0, 0], times=d[0, 0] / self.usual, which=which[0], difference=difference)
+        if self.filters: seen["energies"] = self.filters.fields(image)[0][0, :24] - self.usual_energies
+        return seen
 
     def details(self, seen, y, x):
         "The three directions that deviate most: in spreads, and how far the normal image goes that goes farthest there"
@@ -232,6 +238,23 @@ class FeatureWitness(Witness):
         normal, spread_of = density.kept[place].T @ root, root.norm(dim=0).clamp(min=1e-9)       # (N,32), (32,)
         z, normal = seen["difference"][place] / spread_of, normal / spread_of
         return [direction_in_words(i, len(z), float(z[i]), normal[:, i]) for i in z.abs().topk(3).indices.tolist()]
+
+# %% ../nbs/11a_why.ipynb #d6bb6660
+@patch
+@torch.no_grad()
+def compare(self:FeatureWitness, normal):
+    "Have filters look as well: `energies` is what they see, against their mean over these images"
+    device = self.scorer.density.mean.device
+    self.filters = FilterScorer(self.scorer.config).prepare().to(device)
+    parts = [self.filters.fields(x.to(device).float())[0][:, :24] for x in spread(normal, ASKED).split(8)]
+    self.usual_energies = torch.cat(parts).mean(0)                                               # (24,h,w)
+
+@patch
+def energies(self:FeatureWitness, seen, y, x):
+    if "energies" not in seen: return []
+    side = seen["energies"].shape[-1]
+    row, column = (int(self.centre(i) * side / self.scorer.config.image_size) for i in (y, x))
+    return (seen["energies"][:, row, column] / np.log(2)).cpu().numpy().round(1).tolist()
 
 WITNESSES = dict(window=WindowWitness, filters=FilterWitness, features=FeatureWitness)   # scorer -> who speaks for it
 
@@ -251,7 +274,8 @@ class Evidence:
     box: tuple = ()       # (x, y, side) of what it looked at, in pixels of the model's image
     theirs: tuple = ()    # (x, y, side) of the window in the nearest normal image
     details: tuple = ()   # sentences
-    energies: tuple = ()  # log2 of each energy over its usual one, four wavelengths by six angles: of `filters` alone
+    energies: tuple = ()  # log2 of each energy over its usual one, four wavelengths by six angles, for `filters`;
+                          # for `features` where the normal images were given
 
 @dataclass(frozen=True)
 class Answer:
@@ -292,6 +316,7 @@ class Why:
             self.own[name] = np.sort(_loudest(witness.own.cpu().numpy(), *self.members[name])[0])
         known = None if normal is None else _known(model, normal)
         self.names, self.pictures = _normal_pictures(model, known)
+        for witness in self.witnesses.values() if known is not None else (): witness.compare(self.pictures)
         self.held = self.held_out(known)
 
 # %% ../nbs/11a_why.ipynb #77ce05e1

@@ -143,6 +143,21 @@ def test_directions_of_features_are_told_beside_how_far_normal_images_go():
         assert said.startswith(f"direction {most + 1} of 32") and f" {abs(float(z[most])):.1f} spreads" in said
 
 
+def test_filters_look_with_the_features_where_the_normal_images_are_given():
+    small, normal = fitted_with_a_detector(), tray_dataset(20, 8, 0, 0)
+    x = tray_dataset(1, 0, 0, 0, seed=9).images(64)[0]
+    x[:, 24:40, 24:40] = (torch.arange(16) // 2 % 2 * 200).to(torch.uint8)                            # upright lines
+    why = Why(small, normal)
+    *_, features, _ = why.answer(why.look(x), 7, 7).evidence
+    scorer = small.scorers_["filters"]
+    usual = scorer.fields(normal.split("train").images(64).float())[0].mean(0)
+    seen = (scorer.fields(x[None].float())[0][0] - usual)[:24] / np.log(2)
+    assert any(np.allclose(features.energies, seen[:, r, c], atol=.06) for r in (3, 4) for c in (3, 4))
+    test_eq(filter_words()[int(np.argmax(features.energies[:6]))][1], "lines at 90°, 3.5 px apart")
+    *_, features, _ = Why(small).answer(Why(small).look(x), 7, 7).evidence
+    test_eq(features.energies, ())
+
+
 def test_explain_finds_the_planted_defect_and_says_so():
     model = fitted_on_trays()
     why, clean = Why(model), tray_dataset(1, 0, 0, 0, seed=9).images(128)[0]
