@@ -550,7 +550,9 @@ def test_an_engine_of_ones_own_and_the_rule_for_its_fakes():
 
 
 def test_engines_that_are_not_there_are_refused_by_name():
+    from functools import partial
     test_fail(lambda: register_engine("x", "reach"), exc=GradKitError, contains="'reach'")
+    test_fail(lambda: register_engine("x")(partial(len)), exc=GradKitError, contains="'x' is a partial, but must be")
     test_fail(lambda: GRAD(Config.preset("quick", generator="trained+magic")), exc=GradKitError,
               contains="there is no engine 'magic'")
     test_fail(lambda: GRAD(Config.preset("quick", fusion="min")), exc=GradKitError, contains="there is no fusion 'min'")
