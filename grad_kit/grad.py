@@ -254,7 +254,8 @@ def register_engine(
                            "but Config has none of that name; name fields of Config")
     def register(f):
         if not inspect.isfunction(f):   # its source is part of the keys of what it paints
-            raise GradKitError(f"engine '{name}' is a {type(f).__name__}, but must be a plain function; wrap it in a def")
+            raise GradKitError(f"engine '{name}' is a {type(f).__name__}, but must be a plain function; "
+                               "wrap it in a def")
         f.fields = list(fields)
         return ENGINES.register(name)(f)
     return register
