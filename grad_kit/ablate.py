@@ -28,17 +28,19 @@ def table_4(
     """{name: changes to the config} for the rows of Table 4, each adding to the one before;
     its last step in two, first on normal patches alone; and what `beta_density = -1` makes of it"""
     beta = config.beta_density if config.beta_density > 0 else 2.
-    off = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False, beta_density=beta)
+    off = dict(alpha_1=0., alpha_2=0., noisy_reweighting=False, tail_reweighting=False, beta_density=beta,
+               reweight_after=0.)   # as the paper has it
     regular = off | dict(alpha_1=config.alpha_1 or Config().alpha_1, alpha_2=config.alpha_2 or Config().alpha_2)
     noisy = regular | dict(noisy_reweighting=True)
     tail = noisy | dict(tail_reweighting=True)
+    ruled = noisy | dict(beta_density=-1., reweight_after=config.reweight_after)
     return {
         "baseline": off,
         "+ regularisation": regular,
         "+ noisy reweighting": noisy,
         "+ long tail, normal patches": tail | dict(tail_sets="normal"),
         "+ long-tail reweighting": tail | dict(tail_sets="both"),
-        "regularisation, noisy weights by the rule": noisy | dict(beta_density=-1.),
+        "regularisation, noisy weights by the rule": ruled,
     }
 
 # %% ../nbs/10a_ablate.ipynb #d565d57d

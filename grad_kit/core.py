@@ -195,7 +195,8 @@ class ReweightingSettings:
     balance_sets: bool = False      # True: each kind of negative (wrong coordinates, each contrastive level) keeps the
                                     # same total weight, so that weights choose within kinds only. Not in the paper
     reweight_after: float = 0.0     # share of the steps with uniform weights before the reweighting begins; until both
-                                    # banks are full weights are uniform anyway. Open
+                                    # banks are full weights are uniform anyway. Open: 0, as
+                                    # the paper says nothing of it; .5 in the CPU's presets (experiments/weights)
 
 # %% ../nbs/00_core.ipynb #51427143
 @dataclass(frozen=True)
@@ -457,10 +458,11 @@ _SMALL = dict(
     _FUSED, generator="both", n_contrastive=96, generator_width=32, generator_steps=1000, generator_batch=64,
     generator_crop=32, generator_lr=3e-3, coord_frequencies=4, ema=0.99, sample_steps=40, analytic_images=32,
     analytic_batch=4, detector_width=0.5, detector_steps=8000, detector_lr=5e-4, patches=24, images_per_set=2,
-    # noisy weights only where there is something to filter (experiments/weights), no tail weights, no regularisation:
+    # noisy weights only where there is something to filter, and only once the features can tell it
+    # (experiments/weights: from the first step on they cost trays .03); no tail weights, no regularisation:
     # each lowers the AUROC on trays and leaves it on magnetic_tile (experiments/trays, real); the feature loss doubles
     # the time
-    beta_density=-1.0, tail_reweighting=False, alpha_1=0.0, alpha_2=0.0)
+    beta_density=-1.0, reweight_after=0.5, tail_reweighting=False, alpha_1=0.0, alpha_2=0.0)
 
 # %% ../nbs/00_core.ipynb #21d932b2
 PRESETS = dict(

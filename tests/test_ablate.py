@@ -19,7 +19,8 @@ def test_variants_change_what_they_say():
     assert regular.alpha_1 > 0 and regular.alpha_2 > 0 and not regular.noisy_reweighting
     assert noisy.noisy_reweighting and not noisy.tail_reweighting and tail.tail_reweighting
     test_eq((tail_pos.tail_reweighting, tail_pos.tail_sets, tail.tail_sets), (True, "normal", "both"))
-    test_eq((noisy.beta_density, rule), (2., noisy.replace(beta_density=-1.)))
+    test_eq((noisy.beta_density, noisy.reweight_after), (2., 0.))
+    test_eq(rule, noisy.replace(beta_density=-1., reweight_after=base.reweight_after))
     test_eq(list(grid(patches=[1, 2], fusion=["max"])), ["patches=1, fusion=max", "patches=2, fusion=max"])
     test_fail(lambda: grid(patches=3), exc=GradKitError, contains="'patches'")
 
