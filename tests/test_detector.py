@@ -12,7 +12,7 @@ from grad_kit.core import Config, GradKitError, Replay, coord_map, derive_seed, 
 from grad_kit.data import to_float
 from grad_kit.trays import tray_dataset
 # every part of the method; few steps tell features little apart, so the kernel is sharp
-ON = dict(noisy_reweighting=True, tail_reweighting=True, alpha_1=.1, alpha_2=.1, beta_density=100.)
+ON = dict(noisy_reweighting=True, tail_reweighting=True, alpha_1=.1, alpha_2=.1, beta_density=100., reweight_after=0.)
 
 
 def test_tables_8_and_9():

@@ -17,7 +17,7 @@ def tiny(**changes):
     small = dict(
         scorers=("detector",), score_top=0., image_size=64, generator="both", contrastive_levels=((5, 9),),
         n_contrastive=6, sample_steps=4, generator_steps=6, generator_width=8, generator_batch=2, analytic_images=4,
-        noisy_reweighting=True, tail_reweighting=True, alpha_1=.1, alpha_2=.1,
+        noisy_reweighting=True, tail_reweighting=True, reweight_after=0., alpha_1=.1, alpha_2=.1,
         detector_steps=40, detector_width=.125, patches=4, bank_size=32, negative_bank_size=32)
     return Config.preset("demo").replace(**small | changes)
 
