@@ -429,7 +429,8 @@ _TERMS = {  # of a detector's step, each on top of a step without any
     "  networks and optimiser": {},
     "  + feature loss, Eq. 5": dict(alpha_1=.1),
     "  + gradient penalty, Eq. 6 (double backward)": dict(alpha_2=.1),
-    "  + weights from full banks, Eqs. 1, 2 and 4": dict(noisy_reweighting=True, tail_reweighting=True, reweight_after=0.),
+    "  + weights from full banks, Eqs. 1, 2 and 4":
+        dict(noisy_reweighting=True, tail_reweighting=True, reweight_after=0.),
 }
 
 # %% ../nbs/13_bench.ipynb #fe308f0e
