@@ -95,8 +95,11 @@ def _folder_args(p):
     p.add_argument("--normal", metavar="FOLDER",
                    help="instead of DATA: a folder of normal images, whatever it is called")
     p.add_argument("--abnormal", metavar="FOLDER",
-                   help="and one of defective images, for measuring; each fifth normal image is then kept for that too")
+                   help="and one of defective images, for measuring; a fifth of the normal ones is then kept for that")
     p.add_argument("--masks", metavar="FOLDER", help="and one of their masks, under the same names")
+    p.add_argument("--group-by", metavar="REGEX",
+                   help="what of an image's path names the part that it shows, such as 'part\\d+': "
+                        "shots of one part are never divided between fitting and testing")
 
 # %% ../nbs/15_cli.ipynb #2a41e550
 def _read_folders(args, purpose):
@@ -106,8 +109,8 @@ def _read_folders(args, purpose):
         raise GradKitError("DATA or --normal FOLDER is wanted, and not both; name a folder of images")
     if args.normal is None and (args.abnormal or args.masks):
         raise GradKitError("--abnormal and --masks go with --normal FOLDER; name the folder of normal images so")
-    if args.data is not None: return read_dataset(args.data, purpose), user_path(args.data)
-    return read_folders(args.normal, args.abnormal, args.masks), user_path(args.normal)
+    if args.data is not None: return read_dataset(args.data, purpose, args.group_by), user_path(args.data)
+    return read_folders(args.normal, args.abnormal, args.masks, args.group_by), user_path(args.normal)
 
 # %% ../nbs/15_cli.ipynb #5d49efe9
 def _folder_mark(folder): return hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:12]
@@ -125,9 +128,10 @@ def _mark_in(file):
 # %% ../nbs/15_cli.ipynb #d8f23db1
 def _run_name(folder):
     "The folder's name, with its parent's where that says little (lineA_good)"
-    from grad_kit.data import BAD, MASK, NORMAL, TEST, name_words
-    vague = NORMAL | BAD | MASK | TEST | {"train", "image", "img", "data"}
-    if folder.parent.name and all(word in vague for word in name_words(folder.name)):
+    from grad_kit.data import kind_of_name, name_words
+    vague, words = {"train", "image", "img", "data"}, name_words(folder.name)
+    known = all(w in vague or w.isdigit() or kind_of_name(w) not in (None, "defect") for w in words)
+    if folder.parent.name and known:
         return f"{folder.parent.name}_{folder.name}"
     return folder.name or "data"
 

@@ -133,12 +133,26 @@ def test_fingerprint_follows_the_training_images_only():
 def test_names_say_what_is_in_a_folder():
     def all_are(kind, names):
         for name in names.split(): test_eq((name, kind_of_name(name)), (name, kind))
-    all_are("normal", "good Good OK ok_images NORMAL normals no_defect defect-free non_defective without_defects i.O. io")
+    all_are("normal", "good Good OK ok_images NORMAL normals no_defect defect-free non_defective without_defects i.O. io "
+                      "No1_OK no.2_ok PartNo3-good N1_OK 合格品 scratch_free ok_front")
     all_are("bad", "ng NG NOK nok_03 bad BAD Defects defect DefectImages anomaly Anomalies abnormal_dir not_ok notOK ko "
-                   "rejects Ausschuss 不良品 test_bad n.i.O. nio")
+                   "rejects Ausschuss 不良品 不合格 test_bad n.i.O. nio No1_NG ng1 N_OK NO_GOOD def_front no_1_defect")
     all_are("mask", "mask Masks MASK_dir ground_truth GroundTruth gt labels Part0_label 000_mask 17_GT bad_masks")
     all_are("test", "test Test tests val validation")
-    all_are(None, "IMG_0042 monday photos camera_2 bottle knot kong")
+    all_are("defect", "scratch Cracks hole_plate_07")
+    all_are(None, "IMG_0042 monday photos camera_2 bottle knot kong No1 piano")
+
+
+def test_whole_groups_are_chosen_by_their_names():
+    names = [f"part{i:02d}_cam{c}" for i in range(12) for c in range(5)]
+    chosen = choose_share(names, .2, 0)
+    test_eq(chosen.sum(), 12); test_eq(len({n[-1] for n, c in zip(names, chosen) if c}), 5)   # of each camera
+    back = choose_share(names[::-1], .2, 0)[::-1]
+    test_eq(chosen, back); assert (chosen != choose_share(names, .2, 1)).any()
+    parts = [n[:6] for n in names]
+    some = choose_share(parts, .2, 0)
+    test_eq(some.sum(), 15); test_eq({sum(c for p, c in zip(parts, some) if p == part) for part in parts}, {0, 5})
+    test_eq([choose_share(g, .2, 0).sum() for g in (list("ab"), list("aab"), ["a"] * 4, ["a"], [])], [1, 1, 0, 0, 0])
 
 
 def test_the_protocol_is_named():
@@ -290,7 +304,7 @@ def test_folders_that_are_no_data_set():
     for c in ("bolt", "nut"): save(d/"many"/c/"train"/"good"/"0.png", plate()[0])
     refused(d/"many", "many' is no data set but holds 2: bolt, nut")
     for c in ("good", "scratch"): save(d/"part"/c/"0.png", plate()[0])
-    refused(d/"part", "holds 'good' beside 'scratch'")
+    refused(d/"part", "holds 'scratch/0.png', by its name not a normal image")
 
 
 def test_images_that_do_not_fit_are_named():

@@ -32,13 +32,35 @@ def test_formats_read_alike():
     def nearly(f): return np.abs(read_image(f).astype(int) - a).mean() < 3
     for suffix in (".png", ".bmp", ".tif", ".tiff", ".PNG"): test_eq(read_image(save(d/f"a{suffix}", a)), a)
     for suffix in (".jpg", ".JPEG", ".webp"): assert nearly(save(d/f"a{suffix}", a, quality=95))
-    test_eq(read_image(save(d/"rgba.png", np.dstack([a, a[..., 0]]))), a)
+    white = np.full_like(a[..., 0], 255)
+    test_eq(read_image(save(d/"rgba.png", np.dstack([a, white]))), a)
     test_eq(read_image(save(d/"grey.png", a[..., 1])), np.dstack([a[..., 1]] * 3))
-    test_eq(read_image(save(d/"grey_alpha.png", a[..., :2])), np.dstack([a[..., 0]] * 3))
+    test_eq(read_image(save(d/"grey_alpha.png", np.dstack([a[..., 0], white]))), np.dstack([a[..., 0]] * 3))
     Image.fromarray(a).quantize(256).save(d/"palette.png")
     test_eq(read_image(d/"palette.png"), np.asarray(Image.open(d/"palette.png").convert("RGB")))
     assert nearly(save(d/"jpeg_inside.png", a, format="JPEG", quality=95))
     assert all(read_image(f).shape == (96, 64, 3) and read_image(f).dtype == np.uint8 for f in d.iterdir())
+
+
+def test_what_is_hidden_under_alpha_is_not_read():
+    d, (a, _) = Path(tempfile.mkdtemp()), plate()
+    shown = np.zeros(a.shape[:2], bool)
+    shown[20:70, 10:50] = True
+    want = np.where(shown[..., None], a, 0)
+    noise = np.where(shown[..., None], a, np.random.default_rng(0).integers(0, 255, a.shape)).astype(np.uint8)
+    for f in ("a.png", "a.tif"): test_eq(read_image(save(d/f, np.dstack([noise, shown * np.uint8(255)]))), want)
+    test_eq(read_image(save(d/"a.webp", np.dstack([noise, shown * np.uint8(255)]), lossless=True)), want)
+    grey = save(d/"grey.png", np.dstack([noise[..., 0], shown * np.uint8(255)]))
+    test_eq(read_image(grey)[..., 1], want[..., 0])
+    half = read_image(save(d/"half.png", np.dstack([a, np.full(a.shape[:2], 128, np.uint8)])))
+    assert np.abs(half - a * (128 / 255)).max() <= 1
+    keyed = np.where(shown, 100, 7).astype(np.uint8)   # a colour, or an entry of a palette, that stands for "transparent"
+    test_eq(read_image(save(d/"key.png", keyed, transparency=7))[..., 0], np.where(shown, 100, 0))
+    palette = Image.fromarray(keyed).convert("RGB").quantize(2)
+    palette.save(d/"palette.png", transparency=palette.getpixel((0, 0)))
+    test_eq(read_image(d/"palette.png")[..., 0], np.where(shown, 100, 0))
+    clear = save(d/"clear.png", np.dstack([a, np.zeros_like(a[..., 0])]))
+    test_fail(lambda: read_image(clear), exc=GradKitError, contains="clear.png' is wholly transparent")
 
 
 def test_sixteen_bits_use_their_full_range():
