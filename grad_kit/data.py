@@ -449,7 +449,7 @@ WORDS = {kind: set(words.split()) for kind, words in dict(   # kind -> words, in
     defect="""scratch scratched crack cracked dent dented stain stained contamination contaminated blowhole fray burr
               rust corrosion chipped bent misprint hole cut poke missing deformed crushed dirty inclusion
               pitted crazing kratzer riss""",
-    unclear="positive negative pos neg",
+    unclear="positive negative po neg",
     picture="rgb image img").items()}
 _NOT = {"not", "nicht", "no", "non", "without", "zero", "n"}
 
@@ -954,8 +954,9 @@ def _in_two(
     bad=(),   # groups that defective images are in
 ):
     "Items of normal images: a fifth for testing, and what is in a group that is `bad`; the others for training"
+    base = Path(os.path.commonpath([p.parent for p in normals])) if normals else found.root   # whatever root is named
     def place(p): return _place(found.root, p)
-    group, joined = {p: _group(p, found.root, found.group_by) or place(p) for p in normals}, {}
+    group, joined = {p: _group(p, found.root, found.group_by) or _place(base, p) for p in normals}, {}
     def whole(g): return whole(joined[g]) if g in joined else g
     for p, same in _copies(normals).items():
         if (a := whole(group[p])) != (b := whole(group[same])): joined[a] = b

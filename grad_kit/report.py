@@ -170,7 +170,8 @@ def notes(self:Evaluation):
     if masks is not None and self.truth["saturation_areas"] is None and self.dataset.layout == "mvtec_loco":
         lines.append("no sPRO: no defects_config.json names the saturation of every mask")
     if masks is None:
-        lines.append(f"no pixel metrics: '{name}' came without ground truth for every anomalous image; "
+        some = self.items.masked_text() or "none with masks"
+        lines.append(f"no pixel metrics: '{name}' came without ground truth for every anomalous image ({some}); "
                      "add ground_truth/ to have them")
     if not len(self.dataset.split("train")):
         lines.append(f"no baselines: '{name}' came without the normal training images that they compare with")

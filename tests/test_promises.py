@@ -118,7 +118,7 @@ def test_published_layouts(tmp_path):
     for i in range(10):
         put(tmp_path/"ksdd"/f"kos{i:02d}"/"Part0.jpg", part(i))
         put(tmp_path/"ksdd"/f"kos{i:02d}"/"Part0_label.bmp", bar() * np.uint8(255 * (i > 7)))
-    assert counts(read_dataset(tmp_path/"ksdd")) == [7, 1, 2]
+    assert counts(read_dataset(tmp_path/"ksdd")) == [6, 2, 2]
     for s, n in (("train", 6), ("test", 4)):
         for i in range(n):
             put(tmp_path/"ksdd2"/s/f"{i}.png", part(i))
@@ -172,12 +172,14 @@ def test_tables_that_name_images_are_labels(tmp_path, name, text):
     goods(tmp_path/"q"); (tmp_path/"q"/name).write_text(text, encoding="utf-8-sig")
     with pytest.raises(GradKitError, match="holds labels"): read_dataset(tmp_path/"q")
 
-def test_files_that_name_images_and_say_nothing_of_them(tmp_path):
+def test_a_file_that_names_no_image_is_fine_and_one_that_does_is_asked_about(tmp_path):
     root = goods(tmp_path/"q")
     (root/"camera.json").write_text('{"exposure": 3}')
-    (root/"times.csv").write_text("file,time\n" + "".join(f"{i:03d}.png,12:{i:02d}\n" for i in range(8)))
     (root/"readme.txt").write_text("photographs of line 3")
     assert len(read_dataset(root)) == 8
+    (root/"times.csv").write_text("file,time\n" + "".join(f"{i:03d}.png,12:{i:02d}\n" for i in range(8)))
+    with pytest.raises(GradKitError, match="times.csv' names images.*if all are normal, say --normal"): read_dataset(root)
+    assert len(read_folders(root)) == 8
 
 @pytest.mark.parametrize("name", ["i.O./n.i.O.", "合格/不合格", "fine/scratches", "normal/Kratzer"])
 def test_words_of_the_shop_floor(tmp_path, name):

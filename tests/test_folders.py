@@ -1,0 +1,360 @@
+"""How folders of images are read: what is normal, what is a mask, which images belong together, which are broken.
+One test for each kind of situation that people told of; inputs are drawn here."""
+import json, shutil, struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_promises import CLOSED, CONFIG, bads, bar, counts, goods, masks, mvtec, part, put, run
+
+from grad_kit import GRAD, GradKitError, read_dataset
+from grad_kit.cli import evaluate, fit
+from grad_kit.data import Dataset, choose_share, find_images, find_masks, image_size, read_folders, read_image
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*too few.*", "ignore:.*passed over.*")
+MASK = bar() * np.uint8(255)
+
+def of(ds, split): return [it.image for it in ds.split(split).items]
+
+def refused(folder, words="--normal"):
+    with pytest.raises(GradKitError, match=words) as e: read_dataset(folder)
+    assert "\n" not in str(e.value)
+    return str(e.value)
+
+
+# --- which images are for testing ---
+
+def station(root, parts=12, cameras=5):
+    for i in range(parts):
+        for c in range(cameras): put(root/"OK"/f"part{i:03d}_cam{c + 1}.png", part(1000 * c + i))
+    for i in range(4):
+        for c in range(cameras): put(root/"NG"/f"bad{i:03d}_cam{c + 1}.png", part(500 + 10 * i + c, True))
+    return root
+
+def test_five_cameras_are_all_fitted_and_tested(tmp_path):
+    ds = read_dataset(station(tmp_path/"station"))
+    assert counts(ds) == [48, 12, 20]
+    def cameras(split): return {it.name[-1] for it in ds.split(split).items if not it.label}
+    assert cameras("train") == cameras("test") == set("12345")
+    again = read_folders(tmp_path/"station"/"OK", tmp_path/"station"/"NG")   # the same for everyone
+    assert {p.name for p in of(again, "train")} == {p.name for p in of(ds, "train")}
+
+def test_masks_beside_are_divided_so_too(tmp_path):
+    for i in range(20):
+        put(tmp_path/"set"/f"part{i // 5}_cam{i % 5}.png", part(i))
+        put(tmp_path/"set"/f"part{i // 5}_cam{i % 5}_mask.png", MASK * (i < 2))
+    ds = read_dataset(tmp_path/"set")
+    assert counts(ds) == [14, 4, 2] and len({p.stem[-1] for p in of(ds, "test")}) > 2
+
+def test_shots_of_one_part_are_never_divided(tmp_path):
+    root = station(tmp_path/"station")
+    ds = read_dataset(root, group_by=r"(part|bad)(\d+)")
+    assert ds.groups[:2] == ["part/000", "part/000"]   # its groups, joined
+    parts = {split: {it.group for it in ds.split(split).items} for split in ("train", "test")}
+    assert not parts["train"] & parts["test"] and counts(ds) == [45, 15, 20]
+    ds = read_folders(root/"OK", root/"NG", group_by=r"^\w+?\d+")
+    assert ds.items[0].group == "part000" and counts(ds) == [45, 15, 20]
+    assert read_folders(root/"OK", group_by=r"cam\d").groups[:2] == ["cam1", "cam2"]
+    with pytest.raises(GradKitError, match=r"matches nothing in 'NG/bad000_cam1.png'"): read_dataset(root, group_by=r"part\d+")
+    with pytest.raises(GradKitError, match="is no regular expression"): read_dataset(root, group_by="(")
+    status, text = run(fit, root, "--group-by", r"\w+\d+(?=_cam)", "--out", tmp_path/"m", *CLOSED)
+    assert status == 0, text
+    status, text = run(fit, root, "--group-by", "x", "--out", tmp_path/"m2", *CLOSED)
+    assert status == 2 and text.count("\n") == 1 and "group_by is 'x'" in text, text
+
+def test_a_part_with_a_defect_is_for_testing(tmp_path):
+    for i in range(40): put(tmp_path/"s"/("NG" if i in (3, 17) else "OK")/f"p{i // 4}_{i % 4}.png", part(i, i in (3, 17)))
+    ds = read_dataset(tmp_path/"s", group_by=r"p\d+")
+    assert {"p0", "p4"} <= {it.group for it in ds.split("test").items}
+    assert not {it.group for it in ds.split("test").items} & {it.group for it in ds.split("train").items}
+    for i in range(4): put(tmp_path/"t"/"NG"/f"p{i}_b.png", part(i, True)); put(tmp_path/"t"/"OK"/f"p{i}_a.png", part(i))
+    with pytest.raises(GradKitError, match="none is left to fit on"): read_dataset(tmp_path/"t", group_by=r"p\d+")
+
+def test_published_splits_stay_and_note_the_group(tmp_path):
+    root = mvtec(tmp_path/"a")
+    plain, ds = read_dataset(root), read_dataset(root, group_by=r"\d+")
+    assert ds.names == plain.names and ds.items[0].group == "000" and not any(plain.groups)
+    assert read_dataset(root, "score", r"\d+").items[0].group == "000"
+
+@pytest.mark.parametrize("names", [("{}.png", "{} (1).png"), ("a/{}.png", "b/{}.png"), ("{}.png", "z_copy_{}.png")])
+def test_copies_of_a_file_go_one_way(tmp_path, names):
+    for i in range(15):
+        for name in names: put(tmp_path/"s"/"OK"/name.format(f"{i:03d}"), part(i))
+    bads(tmp_path/"s"/"NG")
+    ds = read_dataset(tmp_path/"s")
+    content = {s: {p.read_bytes() for p in of(ds, s)} for s in ("train", "test")}
+    assert not content["train"] & content["test"] and counts(ds) == [24, 6, 4]
+
+def test_shares_of_groups():
+    rng = np.random.default_rng(0)
+    for n in range(1, 60):
+        groups = [f"g{i}" for i in rng.integers(0, max(1, n // 2), n)]
+        for share in (.05, .2, .5, 1.):
+            chosen = choose_share(groups, share, n)
+            several = len(set(groups)) > 1
+            assert chosen.shape == (n,) and chosen.dtype == bool and not chosen.all() and chosen.any() == several
+            assert not {g for g, c in zip(groups, chosen) if c} & {g for g, c in zip(groups, chosen) if not c}
+
+
+# --- masks are no images ---
+
+def real_iad(root, ext="jpg", mask="png", a=MASK):
+    for i in range(4):
+        for c in range(1, 6): put(root/"OK"/f"S{i:04d}"/f"audiojack_{i:04d}_OK_C{c}_20231021.{ext}", part(10 * i + c), quality=95)
+    for i in range(2):
+        for c in range(1, 6):
+            name = f"NG/BX/S{i:04d}/audiojack_{i:04d}_NG_BX_C{c}_20231021"
+            put(root/f"{name}.{ext}", part(500 + 10 * i + c, c < 4), quality=95)
+            if c < 4: put(root/f"{name}.{mask}", a)
+    return root
+
+@pytest.mark.parametrize("kw", [{}, dict(ext="JPG", mask="PNG"), dict(mask="tif", a=bar() * np.uint16(65535)),
+                                dict(mask="tif", a=bar().astype(np.uint16)), dict(mask="bmp")])
+def test_masks_beside_some_of_the_defective_images(tmp_path, kw):
+    root = real_iad(tmp_path/"audiojack", **kw)
+    ds = read_dataset(root)
+    assert counts(ds) == [16, 4, 10] and "(10 anomalous, 6 of 10 with masks)" in repr(ds)
+    assert set(ds.split("test").defects) == {"good", "BX"} and ds.split("test").truth()["masks"] is None
+    assert len(read_dataset(root, "score")) == 30 and len(read_dataset(root/"NG", "score")) == 10
+    named = read_folders(root/"OK", root/"NG")
+    assert counts(named) == [16, 4, 10] and "6 of 10 with masks" in repr(named)
+
+def test_some_masks_are_said_when_evaluated(tmp_path):
+    root = real_iad(tmp_path/"audiojack")
+    assert run(fit, root, "--out", tmp_path/"m", *CLOSED)[0] == 0
+    status, text = run(evaluate, tmp_path/"m", root, "--out", tmp_path/"e")
+    assert status == 0 and "6 of 10 with masks" in text and "4 normal and 10 anomalous" in text, text
+
+def float_tiff(path, a):
+    "Three channels of float32, which PIL does not write"
+    h, w, _ = a.shape
+    data = a.astype("<f4").tobytes()
+    tags = [(256, 4, 1, w), (257, 4, 1, h), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 146), (277, 3, 1, 3),
+            (278, 4, 1, h), (279, 4, 1, len(data)), (339, 3, 3, 140)]
+    out = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags) + b"\0\0\0\0"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(out + struct.pack("<6H", 32, 32, 32, 3, 3, 3) + data)
+
+def test_mvtec_3d(tmp_path):
+    root = tmp_path/"bagel"
+    for split, kind, n in (("train", "good", 8), ("validation", "good", 3), ("test", "good", 4), ("test", "crack", 4)):
+        for i in range(n):
+            put(root/split/kind/"rgb"/f"{i:03d}.png", part(10 * n + i, kind == "crack"))
+            float_tiff(root/split/kind/"xyz"/f"{i:03d}.tiff", part(i).astype(float))
+            if split == "test": put(root/split/kind/"gt"/f"{i:03d}.png", MASK * (kind == "crack"))
+    ds = read_dataset(root)
+    assert counts(ds) == [8, 4, 4] and len(ds.split("validation")) == 3 and ds.layout == "mvtec_ad"
+    assert all(it.image.parent.name == "rgb" for it in ds.items) and "with masks" not in repr(ds)
+    assert [m.sum() for m in ds.split("test").masks()] == [0] * 4 + [bar().sum()] * 4
+    assert "19 images in xyz" in ds.passed_over
+    for folder, n in ((root, 19), (root/"test", 8), (root/"test"/"crack", 4)):
+        assert len(read_dataset(folder, "score")) == n
+    assert counts(read_dataset(root/"test", "evaluate")) == [0, 4, 4]
+    assert counts(read_folders(root/"train", root/"test"/"crack")) == [6, 2, 4]
+
+@pytest.mark.parametrize("image, mask", [("scratch/{}.png", "scratch/gt/{}.png"), ("scratch/{}.png", "scratch/masks/{}_mask.png"),
+                                         ("scratch/images/{}.png", "scratch/Masks/{}.PNG"), ("{}.png", "{}_mask.png"),
+                                         ("{}.png", "{}-GT.bmp"), ("a/{}.jpg", "a/{}.png"), ("{}.png", "ground_truth/{}.png")])
+def test_masks_within_folders_of_defects(tmp_path, image, mask):
+    for n in (3, 4):
+        for root in (tmp_path/f"line{n}"/"NG", tmp_path/f"mvtec{n}"/"test"/"scratch"):
+            for i in range(4):
+                put(root/image.format(i), part(200 + i, True))
+                if i < n: put(root/mask.format(i), MASK)
+        goods(tmp_path/f"line{n}"/"OK", 10)
+        goods(tmp_path/f"mvtec{n}"/"train"/"good", 8); goods(tmp_path/f"mvtec{n}"/"test"/"good", 2, first=90)
+        for root in (tmp_path/f"line{n}", tmp_path/f"mvtec{n}"):
+            ds = read_dataset(root)
+            assert counts(ds) == [8, 2, 4], (root, ds)
+            assert sum(len(it.masks) for it in ds.items) == n and ("3 of 4 with masks" in repr(ds)) == (n == 3)
+            assert len(read_dataset(root, "score")) == len(ds)
+            assert len(find_masks(root, find_images(root).images)) == n
+
+def test_two_masks_of_one_image_and_masks_of_none_are_refused(tmp_path):
+    root = goods(tmp_path/"s"/"OK", 10).parent
+    bads(root/"NG"); masks(root/"NG"); put(root/"NG"/"gt"/"000.png", MASK)
+    with pytest.raises(GradKitError, match="both masks of one image"): read_dataset(root)
+    (root/"NG"/"gt"/"000.png").unlink(); (root/"NG"/"003.png").unlink()
+    with pytest.raises(GradKitError, match="003_mask.png' belongs to no image"): read_dataset(root)
+    put(root/"NG"/"003.png", part(1, True)); put(root/"OK"/"004_mask.png", MASK * 0); (root/"OK"/"004.png").unlink()
+    with pytest.raises(GradKitError, match="004_mask.png' lies among normal images"): read_dataset(root)
+
+
+# --- the guard ---
+
+LABELS = "id,label\n" + "".join(f"{i:05d},{i % 2}\n" for i in range(8))
+
+def numbered(folder, ext="jpg"):
+    for i in range(8): put(folder/f"{i:05d}.{ext}", part(i, i % 2 == 0))
+    return folder
+
+@pytest.mark.parametrize("table", ["train_labels.csv", "train/labels.csv", "../labels.csv", "train/a/labels.csv", "meta.tsv"])
+def test_tables_of_ids_without_endings(tmp_path, table):
+    root = numbered(tmp_path/"kag"/"train")
+    path = (tmp_path/"kag"/table).resolve()
+    path.parent.mkdir(exist_ok=True); path.write_text(LABELS.replace(",", "\t" if "tsv" in table else ","))
+    assert path.name in refused(root) and refused(root).count("holds labels") == 1
+    assert len(read_dataset(root, "score")) == len(read_folders(root)) == 8   # said so, it is done so
+
+@pytest.mark.parametrize("name, text", [
+    ("labels.txt", "00003 defect\n00004 ok\n"), ("labels.txt", "train/00003.jpg 1\n"), ("ids.txt", "00003\n"),
+    ("l.csv", ",id,label\n0,00003,1\n"), ("l.csv", '"id";"label"\n"00003";"1"\n'), ("l.csv", "path,y\nC:\\data\\00003.JPG,1"),
+    ("l.jsonl", '{"id": "00003", "label": 1}\n'), ("l.json", '{"00003": "defect"}'), ("L.JSON", '[{"file": "./train/00003.jpg"}]'),
+    ("voc.xml", "<annotation><filename>00003.jpg</filename></annotation>"), ("cvat.xml", '<image id="3" name="00003.jpg">'),
+    ("windows.csv", "id,label\r\n00003,1\r\n")])
+def test_whatever_names_an_image(tmp_path, name, text):
+    root = numbered(tmp_path/"set"/"photos")
+    for folder, encoding in ((root, "utf-8"), (root.parent, "utf-8-sig"), (tmp_path, "utf-16")):
+        (folder/name).write_text(text, encoding=encoding)
+        assert name in refused(root)
+        (folder/name).unlink()
+    assert len(read_dataset(root)) == 8
+
+@pytest.mark.parametrize("images, labels", [("images/default", "annotations/instances_default.json"), ("images", "annotations/i.json"),
+                                            ("images/train", "labels/train/00002.txt"), ("JPEGImages", "Annotations/00002.xml"),
+                                            ("images", "_annotations.coco.json")])
+def test_annotations_beside_or_above(tmp_path, images, labels):
+    root = numbered(tmp_path/"set"/images)
+    coco = dict(images=[dict(id=i, file_name=f"{i:05d}.jpg") for i in range(8)], annotations=[dict(id=1, image_id=2)])
+    path = tmp_path/"set"/labels
+    path.parent.mkdir(parents=True, exist_ok=True); path.write_text(json.dumps(coco))
+    assert path.name in refused(root) and path.name in refused(tmp_path/"set")
+
+def test_files_that_name_no_image_are_harmless(tmp_path):
+    root = goods(tmp_path/"set"/"photos", 12)
+    for folder in (root, root.parent, tmp_path):
+        (folder/"README.txt").write_text("Photographs of line 3, shift 2; 12 of them.\n1. put the part in\n2. wait\n")
+        (folder/"camera.json").write_text('{"exposure": 3, "gain": "auto"}')
+        (folder/"log.csv").write_text("time,temperature\n12:00,21\n12:01,22\n")
+        (folder/"settings.xml").write_text("<camera><exposure>3</exposure></camera>")
+        (folder/"Thumbs.db").write_bytes(b"junk"); (folder/"scores.csv").write_text("name,score\nother.png,1\n")
+    assert len(read_dataset(root)) == 12
+
+def test_a_folder_called_normal_is_what_a_table_above_it_says(tmp_path):
+    root = goods(tmp_path/"set"/"good")
+    (tmp_path/"set"/"labels.csv").write_text("file,label\n000.png,good\n")
+    assert len(read_dataset(root)) == 8
+    (root/"labels.csv").write_text("file,label\n000.png,1\n")
+    refused(root)
+
+@pytest.mark.parametrize("ok, ng", [("No1_OK", "No1_NG"), ("no.2 ok", "no.2 ng"), ("PartNo3-good", "PartNo3-bad"), ("N1_OK", "N1_NG"),
+                                    ("ok1", "ng1"), ("no_defect", "defect"), ("OK", "N_OK"), ("ok_front", "def_front"),
+                                    ("良品", "不良品"), ("defect_free", "defective"), ("i.O.", "n.i.O.")])
+def test_numbers_are_no_negation(tmp_path, ok, ng):
+    goods(tmp_path/"line"/ok, 10); bads(tmp_path/"line"/ng)
+    ds = read_dataset(tmp_path/"line")
+    assert counts(ds) == [8, 2, 4] and {p.parent.name for p in of(ds, "train")} == {ok}
+    assert len(read_dataset(tmp_path/"line"/ok)) == 10
+    refused(tmp_path/"line"/ng, f"is called '{ng}'")
+
+def test_castings(tmp_path):
+    for split, n in (("train", 8), ("test", 3)):
+        for i in range(n): put(tmp_path/"cast"/split/"ok_front"/f"cast_ok_0_{i}.jpeg", part(i))
+        for i in range(n): put(tmp_path/"cast"/split/"def_front"/f"cast_def_0_{i}.jpeg", part(100 + i, True))
+    assert counts(read_dataset(tmp_path/"cast")) == [8, 3, 3]
+    refused(tmp_path/"cast"/"train"/"def_front"); refused(tmp_path/"cast"/"test"/"def_front")
+    assert len(read_dataset(tmp_path/"cast"/"train"/"ok_front")) == 8
+
+@pytest.mark.parametrize("odd", ["crack_01.png", "plate_Scratch.png", "img_003_hole.png", "dents (2).png", "17_def.png", "x_NG1.png",
+                                 "pos_1.png", "test_9.png", "img_003_mask.png", "Kratzer3.png", "不良1.png", "good_3.png"])
+def test_one_file_of_another_name_in_a_flat_folder(tmp_path, odd):
+    for i in range(8): put(tmp_path/"flat"/f"img_{i:03d}.png", part(i))
+    assert len(read_dataset(tmp_path/"flat")) == 8
+    put(tmp_path/"flat"/odd, part(9, True))
+    assert refused(tmp_path/"flat")
+
+def test_a_word_that_all_files_share_is_the_part(tmp_path):
+    for word in ("hole_plate", "label", "test", "ok", "No1_OK"):
+        for i in range(4): put(tmp_path/word.lower()[:2]/f"{word}_{i}.png", part(i))
+        assert len(read_dataset(tmp_path/word.lower()[:2])) == 4
+    for i in range(4): put(tmp_path/"two"/f"{'crack' if i % 2 else 'dent'}_{i}.png", part(i))
+    refused(tmp_path/"two", "say different things")
+
+@pytest.mark.parametrize("where", ["NG/monday", "defects/scratch_1/a", "not_ok_2/x", "masks/scratch", "test/photos", "Tests/1"])
+def test_what_the_folders_above_say(tmp_path, where):
+    root = goods(tmp_path/"set"/where)
+    if where == "defects/scratch_1/a": refused(root, "lies in 'scratch_1'")
+    else: refused(root, "lies in|is called")
+    assert len(read_folders(root)) == 8
+
+def test_names_above_that_mean_no_harm(tmp_path):
+    for where in ("anomaly_detection/photos", "label_printer/photos", "NG_scanner/monday", "test/good", "defect-inspection/x"):
+        assert len(read_dataset(goods(tmp_path/where))) == 8
+
+
+# --- pixels that nobody sees ---
+
+def matte(root, hide):
+    y, x = np.mgrid[:96, :96]
+    inside = (x - 48)**2 + (y - 48)**2 < 40**2
+    def one(i, bad=False):
+        a = part(i, h=96, w=96).astype(int)
+        if bad: a[44:48, 36:60] += 22
+        behind = np.random.default_rng(i).integers(0, 255, (96, 96, 3)) if hide else np.zeros((96, 96, 3))
+        return np.dstack([np.where(inside[..., None], a, behind).clip(0, 255), inside * 255]).astype(np.uint8)
+    for i in range(30): put(root/"fit"/f"{i}.png", one(i))
+    for i in range(10): put(root/"new"/f"ok{i}.png", one(4000 + i)); put(root/"new"/f"spot{i}.png", one(4100 + i, True))
+    return root
+
+def test_a_background_under_alpha_is_not_fitted(tmp_path):
+    labels = {}
+    for hide in (True, False):
+        root = matte(tmp_path/str(hide), hide)
+        new = read_dataset(root/"new", "score")
+        label = GRAD(CONFIG, device="cpu").fit(read_dataset(root/"fit"), progress=False).score(new).label.tolist()
+        labels[hide] = dict(zip(new.names, label))
+    assert labels[True] == labels[False] and sum(v for k, v in labels[True].items() if k.startswith("spot")) == 10
+
+def test_every_kind_of_transparency_is_read_on_black(tmp_path):
+    a, clear = part(0), np.zeros((64, 64), bool)
+    clear[:20] = True
+    for mode in ("RGBA", "LA"):
+        im = Image.fromarray(a).convert(mode[:-1])
+        im.putalpha(Image.fromarray(~clear * np.uint8(255)))
+        im.save(tmp_path/f"{mode}.png")
+    Image.fromarray(np.where(clear[..., None], 3, a).astype(np.uint8)).save(tmp_path/"key.png", transparency=(3, 3, 3))
+    p = Image.fromarray(np.where(clear, 0, 1).astype(np.uint8)); p.putpalette([200, 10, 10, 90, 90, 90] + [0] * 762)
+    p.save(tmp_path/"palette.png", transparency=0); p.save(tmp_path/"two.gif", transparency=0)
+    for f in sorted(tmp_path.iterdir()):
+        b = read_image(f)
+        assert not b[clear].any() and b[~clear].min() > 40, f
+
+    assert image_size(tmp_path/"RGBA.png") == (64, 64)
+
+
+# --- broken files ---
+
+def half(root, n=12, broken=(3, 7)):
+    for i in range(n): put(root/f"{i:02d}.jpg", part(2000 + i), quality=90)
+    for i in broken: b = (root/f"{i:02d}.jpg").read_bytes(); (root/f"{i:02d}.jpg").write_bytes(b[:len(b) // 2])
+    return root
+
+def test_all_broken_files_are_named_at_once(tmp_path):
+    root = half(tmp_path/"photos")
+    status, text = run(fit, root, "--out", tmp_path/"m", *CLOSED)
+    assert status == 2 and "2 of 12 images cannot be read" in text and "03.jpg" in text and "07.jpg" in text, text
+    assert "Traceback" not in text and not (tmp_path/"m").exists()
+    with pytest.raises(GradKitError, match="10.jpg' is broken.*"): read_dataset(half(tmp_path/"one", broken=(10,))).images(64)
+    with pytest.raises(GradKitError, match="5 of 12.*00.jpg.*01.jpg.*02.jpg.*and 2 more$"):
+        read_dataset(half(tmp_path/"many", broken=range(5))).images(64)
+
+def test_the_others_can_be_scored(tmp_path):
+    root = half(tmp_path/"photos")
+    (root/"08.jpg").write_bytes(b""); put(root/"09.jpg", part(1)[:20])
+    ds = read_dataset(root, "score")
+    whole, said = ds.without_broken(64)
+    assert whole.names == [f"{i:02d}.jpg" for i in (0, 1, 2, 4, 5, 6, 10, 11)] and len(said) == 4
+    for name, sentence in zip(("03", "07", "08", "09"), said): assert f"{name}.jpg'" in sentence
+    shutil.rmtree(root)   # decoded once
+    assert whole.images(64).shape == (8, 3, 64, 64) and whole.without_broken(64) == (whole, [])
+    fine = read_dataset(goods(tmp_path/"fine"), "score")
+    same, said = fine.without_broken(64)
+    assert same is fine and said == [] and len(same.images(64)) == 8
+    none, said = read_dataset(half(tmp_path/"none", 3, range(3)), "score").without_broken(64)
+    assert len(none) == 0 and len(said) == 3 and none.images(64).shape == (0, 3, 64, 64)
+
+def test_an_empty_dataset_is_read_as_one():
+    ds = Dataset("x", "array", ())
+    assert ds.images(64).shape == (0, 3, 64, 64) and ds.without_broken(64) == (ds, []) and ds.masks() == []
+    assert repr(ds) == "Dataset(x, array: empty)" and ds.groups == [] and ds.image_hashes(64) == []
