@@ -363,8 +363,9 @@ def headline(
 
 # %% ../nbs/09_metrics.ipynb #f4666585
 def _placements(good, bad):
-    "(u (m,), v (n,)): for each normal image the share of anomalous ones above it, for each anomalous of normal ones below"
-    def below(x, y): return (np.searchsorted(y, x, "left") + np.searchsorted(y, x, "right")) / (2 * len(y))   # tie: half
+    "(u (m,), v (n,)): the share of anomalous images above each normal one, and of normal ones below each anomalous one"
+    def below(x, y):   # a tie is half
+        return (np.searchsorted(y, x, "left") + np.searchsorted(y, x, "right")) / (2 * len(y))
     return 1 - below(good, np.sort(bad)), below(bad, np.sort(good))
 
 def _mean_and_variance(shares):
