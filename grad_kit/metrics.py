@@ -8,7 +8,9 @@ __all__ = ['KINDS', 'SPRO_LIMITS', 'BASELINES', 'as_array', 'image_auroc', 'resi
            'nearest_image', 'eigenimages', 'format_table', 'summarise']
 
 # %% ../nbs/09_metrics.ipynb #71a6a09f
+import math
 from concurrent.futures import ThreadPoolExecutor
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -360,46 +362,57 @@ def headline(
     return table["mean"] if all(k in table for k in KINDS) else table["pooled"]
 
 # %% ../nbs/09_metrics.ipynb #f4666585
-def _drawn_again(n, draws, rng):
-    "(draws, n): how often each of n images is drawn, n times with replacement"
-    return rng.multinomial(n, [1 / n] * n, draws)
+def _placements(good, bad):
+    "(u (m,), v (n,)): the share of anomalous images above each normal one, and of normal ones below each anomalous one"
+    def below(x, y):   # a tie is half
+        return (np.searchsorted(y, x, "left") + np.searchsorted(y, x, "right")) / (2 * len(y))
+    return 1 - below(good, np.sort(bad)), below(bad, np.sort(good))
+
+def _mean_and_variance(shares):
+    "(mean, variance of the mean) of shares, after a 0 and a 1 have been added"
+    x = np.append(shares, [0., 1.])
+    return x.mean(), x.var(ddof=1) / len(x)
 
 # %% ../nbs/09_metrics.ipynb #3ff81f62
-def _redrawn_aurocs(
-    bad,    # (n,) scores of anomalous images
-    good,   # (m,) scores of normal images, ascending
-    below,  # (draws, m + 1) normal images drawn among the k lowest
-    rng,
+def _wilson(
+    share,  # seen
+    n,      # independent trials behind it, not necessarily a whole number
+    z,      # standard errors
 ):
-    "(draws,) AUROCs of the images drawn again"
-    left, right = (np.searchsorted(good, bad, side) for side in ("left", "right"))   # normal images below, not above
-    drawn = _drawn_again(len(bad), len(below), rng)
-    pairs = [counts @ (lowest[left] + lowest[right]) for counts, lowest in zip(drawn, below)]   # twice: a tie is half
-    return np.array(pairs) / (2 * len(bad) * len(good))
+    "[low, high]: Wilson's interval of a share"
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + (z / (2 * n))**2)
+    return [max(0., float((middle - half) / (1 + z * z / n))), min(1., float((middle + half) / (1 + z * z / n)))]
+
+def _interval(
+    good,    # (m,) scores of normal images
+    groups,  # list of (n,) scores of anomalous images: one AUROC, or the mean over several groups
+    z,       # standard errors
+):
+    "[low, high] of the mean AUROC of the groups, each against all normal images"
+    u, v = zip(*(_placements(good, bad) for bad in groups))
+    of_good, *of_bad = map(_mean_and_variance, (np.mean(u, 0), *v))
+    variance = of_good[1] + sum(var for _, var in of_bad) / len(v)**2
+    share = (of_good[0] + np.mean([mean for mean, _ in of_bad])) / 2
+    fewest = min(len(good), len(v)**2 / sum(1 / len(bad) for bad in groups))
+    return _wilson(np.mean([x.mean() for x in v]), max(fewest, share * (1 - share) / variance), z)
 
 # %% ../nbs/09_metrics.ipynb #ea648ef0
 def auroc_intervals(
     scores,      # (N,) finite numbers
     labels,      # (N,) 0 normal, 1 anomalous
     kinds=None,  # (N,) "logical" or "structural" where known
-    level=.95,   # share of the draws between the two ends
-    draws=2000,  # of the bootstrap
-    seed=0,
+    level=.95,   # share of test sets whose interval holds the true value
 ):
-    """{"pooled": [low, high]}, percentile bootstrap by image of `auroc_table`'s numbers; {} where one class is missing.
+    """{"pooled": [low, high]}: score intervals of `auroc_table`'s numbers; {} where one class is missing.
     Also "logical", "structural" and their "mean", where there are such images"""
     labels, kinds, _ = _groups(labels, kinds, None)
-    scores, rng = _scores(scores, len(labels)), np.random.default_rng(seed)
+    scores = _scores(scores, len(labels))
     if not 0 < level < 1: raise GradKitError(f"level is {level!r}, but must be between 0 and 1; 0.95 is usual")
     if labels.all() or not labels.any(): return {}
-    good = scores[~labels]
-    drawn = _drawn_again(len(good), draws, rng)[:, np.argsort(good)]   # lowest first
-    good, below = np.sort(good), np.pad(drawn.cumsum(1), ((0, 0), (1, 0)))
-    groups = {"pooled": labels} | {k: labels & (kinds == k) for k in KINDS if (labels & (kinds == k)).any()}
-    values = {name: _redrawn_aurocs(scores[group], good, below, rng) for name, group in groups.items()}
-    if all(k in values for k in KINDS): values["mean"] = (values["logical"] + values["structural"]) / 2
-    ends = (1 - level) / 2, (1 + level) / 2
-    return {name: [float(q) for q in np.quantile(v, ends)] for name, v in values.items()}
+    groups = {"pooled": [labels]} | {k: [labels & (kinds == k)] for k in KINDS if (labels & (kinds == k)).any()}
+    if all(k in groups for k in KINDS): groups["mean"] = [*groups["logical"], *groups["structural"]]
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    return {name: _interval(scores[~labels], [scores[g] for g in some], z) for name, some in groups.items()}
 
 # %% ../nbs/09_metrics.ipynb #43be59f1
 def oracle_f1(

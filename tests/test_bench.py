@@ -73,6 +73,24 @@ def test_peers_say_what_they_need():
     else: assert len(peer_models()) == 7
 
 
+def test_ours_and_peers_get_the_same_rounds():
+    from unittest import mock
+    from grad_kit import bench as bench_module
+    calls, taken = [], dict(median_ms=60_000., p95_ms=60_000., rounds=1)   # as slow as a peer may be
+    def noted(f, device, *args, **kw):
+        calls.append((args, kw))
+        return taken
+    def nothing(*args): pass
+    with (mock.patch.object(bench_module, "peer_models", lambda: {"slow": lambda: torch.nn.Conv2d(3, 1, 1)}),
+          mock.patch.object(bench_module, "time_call", noted), mock.patch.object(bench_module, "_peer_flops", nothing),
+          mock.patch.object(bench_module, "peak_memory", nothing)):
+        bench_module.bench_peers("cpu", (1, 8, 64), {"float32": torch.float32}, 3., say=nothing)
+        of_peers, calls = calls, []
+        for batch in (1, 8, 64):
+            bench_module._engine_row("torch float32", nothing, torch.zeros(batch, 3, 8, 8), "cpu", 3., 1, {})
+    test_eq(len(calls), 3); test_eq(of_peers, calls)
+
+
 @pytest.mark.slow
 def test_every_step_of_make_gpu_runs_in_miniature():
     root, folder = Path(grad_kit.__file__).parents[1], Path(tempfile.mkdtemp())/"gpu"
