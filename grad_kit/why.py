@@ -980,6 +980,7 @@ def _more(self:Inspector):
     marks = self.marks.of(self.hashes)
     return dict(marking=True, marks=marks, note=self.report(), changed=self.lessons() != self.learned)
 
+# %% ../nbs/11a_why.ipynb #b0422a2c
 @patch
 def _mark(self:Inspector, message):
     if message["as"] not in ("good", "defect"):
