@@ -351,7 +351,7 @@ export function view(root, source, meta) {
     const learn = el(
       "button",
       {
-        title: "marked good images join the normal ones; defects only report",
+        title: "marked good images join those fitted or held out; nothing is trained on defects",
         onclick: () => {
           learn.disabled = true;
           note.textContent = "learning ...";

@@ -3,12 +3,14 @@
 from fastcore.test import *
 from grad_kit.why import *
 import base64, functools, gzip, json, re, tempfile, warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
 from grad_kit.core import Config, GradKitError
-from grad_kit.data import as_dataset
+from grad_kit.data import as_dataset, hash_images
 from grad_kit.grad import GRAD
 from grad_kit.images import spread
 from grad_kit.trays import tray_dataset
@@ -256,7 +258,7 @@ def test_marks_are_kept_taken_back_and_known_by_their_pixels():
         marks().add([said(a, "good"), said(b, "good")])
         marks().add([said(a, "defect")])
         test_eq(marks().of([b["image"], a["image"], c["image"]]), {0: "good", 1: "defect"})
-        kept, = marks().good_items()
+        kept, = marks().good_items([b["image"]])
         assert (kept.pixels() == b["item"].image).all()   # the very pixels, whatever becomes of the file
         one, other = marks(), marks()                                          # two pages at once
         other.add([said(c, "defect")])
@@ -265,6 +267,10 @@ def test_marks_are_kept_taken_back_and_known_by_their_pixels():
         for want in ({0: "defect", 1: "good"}, {0: "good", 1: "good"}, {}):
             marks().undo({a["image"], b["image"]}); test_eq(marks().of([a["image"], b["image"]]), want)
         test_eq(marks().of([c["image"]]), {0: "defect"})                       # not in sight, not taken back
+        def press(i): marks().add([(replace(a["item"], name=str(i)), f"{i:016x}", "defect")])
+        with ThreadPoolExecutor(8) as pages: [*pages.map(press, range(40))]      # pages that mark at the same moment
+        after = [m for m in marks().list if m["name"].isdigit()]
+        test_eq((len(after), len({m["image"] for m in after}), len({m["press"] for m in after})), (40, 40, 40))
         test_fail(lambda: marks(good=["x"]), exc=GradKitError, contains="made for other good images")
         test_fail(lambda: marks(size=32), exc=GradKitError, contains="made for images of 64 pixels")
         (Path(d)/"marks.json").write_text('{"marks": [{"name": "a"')
@@ -272,7 +278,7 @@ def test_marks_are_kept_taken_back_and_known_by_their_pixels():
 
 
 def test_an_inspector_learns_from_good_marks_and_never_from_defects():
-    small = dict(image_size=128, filters_size=128, detector_levels=[34], contrastive_levels=[[5]], blur=8.)
+    small = dict(image_size=128, filters_size=128, detector_levels=[34], contrastive_levels=[[5]], blur=8., window_shift=0)
     config = Config.preset("instant").replace(**small)
     def arrays(ds): return ds.images(64).permute(0, 2, 3, 1).numpy()
     good, new = arrays(tray_dataset(30, 0, 0, 0)), arrays(tray_dataset(1, 0, 2, 1, seed=4).split("test"))
@@ -293,6 +299,9 @@ def test_an_inspector_learns_from_good_marks_and_never_from_defects():
         ask(what="learn")
         assert page.result.image_score[top] < .5 * before[top] and set(page.model.seen_["held_out"]) == held
         test_eq(len(page.model.seen_["fitted"]), 30 - len(held) + 1)
+        alarms = int((before > page.first.threshold_).sum()), int(page.result.label.sum())
+        test_eq(page.report(), "1 of 1 parts marked as good raise an alarm by models fitted without them; "
+                               f"learning took the alarms from {alarms[0]} to {alarms[1]}")   # fitted, it raises none
         tomorrow = inspect(good, np.delete(new, top, 0), d, config)             # another batch: what was learned stays
         test_eq((tomorrow.model.n_normal_, tomorrow.meta["marks"]), (page.model.n_normal_, {}))
         assert torch.allclose(GRAD.load(Path(d)/"model", "cpu").score(new).image_score, page.result.image_score, atol=1e-4)
@@ -302,3 +311,73 @@ def test_an_inspector_learns_from_good_marks_and_never_from_defects():
         test_fail(lambda: inspect(good, new[:, :, :40], d, config), exc=GradKitError, contains="40 x 64 pixels")
         alone = config.replace(scorers=("detector",))
         test_fail(lambda: inspect(good, new, d, alone), exc=GradKitError, contains="keep no normal images")
+
+
+def test_a_mark_changes_one_side_only():
+    trays, fresh = tray_dataset(30, 0, 0, 0), tray_dataset(20, 0, 0, 0, seed=5)
+    tiny = dict(image_size=64, filters_size=64, detector_levels=[34], window_levels=[5], window_shift=0)
+    config = Config.preset("instant").replace(contrastive_levels=[[5]], blur=4., holdout=.3, **tiny)
+    with tempfile.TemporaryDirectory() as d, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        page = inspect(trays, replace(fresh, items=trays.items + fresh.items), d, config)
+        def sides(): return [page.model.seen_["fitted"], page.model.seen_["held_out"]]
+        def mark(which, how): return page._mark({"which": which, "as": how})
+        fitted, held = sides()
+        before, score = page.model.threshold_, page.result.image_score.clone()
+        which = [page.hashes.index(held[0]), page.hashes.index(fitted[0])]
+        more = mark(which, "good")                       # one that is held out, one that is fitted: nothing to learn
+        test_eq((more["changed"], more["note"]), (False, "2 marked parts are among the good images and are not counted"))
+        test_eq(page.learn().model.threshold_, before)
+        test_eq(mark([*range(30, 50)], "good")["changed"], True)
+        more = page._learn()
+        new, count = [set(side) for side in sides()], len(fitted) + len(held) + 20
+        assert not new[0] & new[1] and sum(map(len, sides())) == count, "each image counts once, on one side"
+        assert new[0] > set(fitted) and new[1] > set(held), "some of the marked ones join either side"
+        assert "of 20 parts marked as good raise an alarm by models fitted without them" in more["note"]
+        where = {h: h in new[1] for h in page.hashes[30:]}
+        page._undo({})
+        for i in range(30, 50): mark([i], "good")        # in another order, one by one: each on the side where it was
+        page._learn()
+        test_eq({h: h in set(sides()[1]) for h in page.hashes[30:]}, where)
+        page.marks.undo(set(page.hashes[30:50]))
+        mark([which[0]], "defect")                       # a defect among the images held out leaves them
+        page._learn()
+        assert held[0] not in {h for side in sides() for h in side} and set(held[1:]) < set(sides()[1])
+
+
+def test_marked_parts_are_kept_however_many_the_good_images_are():
+    few = dict(image_size=64, filters_size=64, detector_levels=[34], window_levels=[5], window_shift=0, reference_images=12)
+    config = Config.preset("instant").replace(contrastive_levels=[[5]], blur=4., **few)
+    with tempfile.TemporaryDirectory() as d, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        page = inspect(tray_dataset(40, 0, 0, 0), tray_dataset(8, 0, 0, 0, seed=5), d, config)
+        known = page.model.scorers_["window"].normal
+        page._mark({"which": [*range(8)], "as": "good"})
+        page._learn()
+        marked = sorted(set(page.model.seen_["fitted"]) & set(page.hashes))
+        kept = page.model.scorers_["window"].normal                  # the image is as large as the scorer's own
+        assert len(marked) > 4 and torch.equal(kept[:12], known) and len(kept) == 12 + len(marked)
+        test_eq(sorted(hash_images(kept[12:])), marked)
+        shown = page.pixels[page.hashes.index(marked[0])]
+        answer = page.why.answer(page.why.look(shown), 4, 4)
+        at = 12 + hash_images(kept[12:]).index(marked[0])
+        test_eq(page.why.names[answer.evidence[-1].nearest[0]], f"normal image {at + 1}")
+
+
+def test_a_mark_keeps_the_picture_that_was_scored():
+    tiny = dict(image_size=64, filters_size=64, detector_levels=[34], window_levels=[5], window_shift=0, bit_depth=12)
+    config = Config.preset("instant").replace(contrastive_levels=[[5]], blur=4., **tiny)
+    with tempfile.TemporaryDirectory() as d, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i in range(14):                                          # a camera of 12 bits, in files of 16
+            deep = np.random.default_rng(i).integers(900, 3000, (64, 64)).astype(np.uint16)
+            file = Path(d)/("good" if i < 10 else "new")/f"{i}.png"
+            file.parent.mkdir(exist_ok=True)
+            Image.fromarray(deep).save(file)
+        page = inspect(Path(d)/"good", Path(d)/"new", Path(d)/"out", config)
+        page._mark({"which": [0], "as": "good"})
+        kept, = replace(page.new, items=tuple(page.marks.good_items(page.hashes[:1]))).image_hashes(64)
+        test_eq(kept, page.hashes[0])
+        Image.fromarray(deep).save(Path(d)/"new/11.png")             # another picture under the old name
+        another = dict(exc=GradKitError, contains="is another picture than when it was scored")
+        test_fail(lambda: page._mark({"which": [1], "as": "good"}), **another)
