@@ -299,6 +299,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'grad_kit.data.Dataset.truth': ('data.html#dataset.truth', 'grad_kit/data.py'),
                                'grad_kit.data.Dataset.without_broken': ('data.html#dataset.without_broken', 'grad_kit/data.py'),
                                'grad_kit.data.Found': ('data.html#found', 'grad_kit/data.py'),
+                               'grad_kit.data.Found.masks': ('data.html#found.masks', 'grad_kit/data.py'),
+                               'grad_kit.data.Found.photos': ('data.html#found.photos', 'grad_kit/data.py'),
                                'grad_kit.data.Item': ('data.html#item', 'grad_kit/data.py'),
                                'grad_kit.data.Item.__repr__': ('data.html#item.__repr__', 'grad_kit/data.py'),
                                'grad_kit.data.Item._read': ('data.html#item._read', 'grad_kit/data.py'),

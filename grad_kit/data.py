@@ -532,6 +532,7 @@ class Found:
     others: int = 0     # files that are none, and folders
     tables: tuple = ()  # files that may hold labels
     group_by: str | None = None  # regular expression, as for `read_dataset`
+    _masks: dict | None = field(default=None, init=False)
 
 # %% ../nbs/01_data.ipynb #5c46803e
 # folders of NAS systems and archives, and of coordinates beside photographs (MVTec 3D AD)
@@ -713,6 +714,17 @@ def find_masks(
         if len(black) == 1: masks[black[0]] = next(p for p in pair if p != black[0])
     return masks
 
+@patch(as_prop=True)
+def masks(self:Found):
+    "`find_masks` of all that was found, looked for once"
+    if self._masks is None: self._masks = find_masks(self.root, self.images)
+    return self._masks
+
+@patch(as_prop=True)
+def photos(self:Found):
+    "The images without masks"
+    return [p for p in self.images if p not in self.masks]
+
 # %% ../nbs/01_data.ipynb #d56bf171
 READERS = Registry("reader", "register_reader")   # name, the `Dataset.layout` -> f(found, purpose) -> Dataset or None
 register_reader = READERS.register
@@ -722,8 +734,7 @@ PURPOSES = ("fit", "evaluate", "score", "either")
 # %% ../nbs/01_data.ipynb #2283178b
 def _read_all(found):
     "A `Dataset` of all pictures but masks, without labels"
-    masks = find_masks(found.root, found.images)
-    images = [p for p in found.images if p not in masks] or found.images
+    images = found.photos or found.images
     if not images: raise GradKitError(_nothing_in(found))
     items = [Item(p, "test", name=p.relative_to(found.root).as_posix()) for p in images]
     masks = Counter({"masks": len(found.images) - len(images)})
@@ -757,7 +768,8 @@ def _group(
 
 def _grouped(ds, *founds):
     "The `Dataset`, its items with their groups"
-    roots = [(f.root, f.group_by) for f in founds if f.group_by is not None]
+    if founds[0].group_by is None: return ds
+    roots = [(f.root, f.group_by) for f in founds]
     def group(p): return next((_group(p, *r) for r in roots if isinstance(p, Path) and r[0] in p.parents), "")
     return dataclasses.replace(ds, items=tuple(dataclasses.replace(it, group=group(it.image)) for it in ds.items))
 
@@ -1037,10 +1049,9 @@ def _refuse_files(
 @register_reader("labelled")
 def _read_labelled(found, purpose):
     "Folders whose names say normal, defective or mask, at any depth (OK/NG/MASK, VisA as published, Real-IAD)"
-    root, masks, kinds = found.root, find_masks(found.root, found.images), {}
+    root, masks, kinds = found.root, found.masks, {}
     tops = {p: _top(root, p) for p in found.images}
-    for p in found.images:
-        if p not in masks: kinds.setdefault(tops[p] and kind_of_name(tops[p].name), []).append(p)
+    for p in found.photos: kinds.setdefault(tops[p] and kind_of_name(tops[p].name), []).append(p)
     if not kinds.get("normal") or not kinds.get("bad") or _sets_in(found): return None
     if None in kinds:
         raise GradKitError(f"'{root}' holds folders of normal and of defective images, and "
@@ -1090,9 +1101,8 @@ def read_folders(
     for what, f in found.items():
         if not f.images: raise GradKitError(_nothing_in(f))
         if what == "masks": continue
-        of = _masks_of(find_masks(f.root, f.images))   # names of folders say nothing here
-        beside |= of
-        f.images = [p for p in f.images if (p,) not in of.values()]
+        beside |= _masks_of(f.masks)   # names of folders say nothing here
+        f.images = [p for p in f.images if not f.masks.get(p)]
     normals, bad = found["normal"], found.get("abnormal")
     if bad is None: return _warn_passed_over(_grouped(_dataset(normals, "folder", _all_normal(normals)), normals))
     triples = [(_place(bad.root, p), (*_between(bad.root, p), "defect")[0], p) for p in bad.images]
@@ -1125,8 +1135,7 @@ def _visa_split(found):
 @register_reader("masks_beside")
 def _read_beside(found, purpose):
     "Images that have each a mask beside them"
-    root, masks = found.root, find_masks(found.root, found.images)
-    pairs, images = _masks_of(masks), [p for p in found.images if p not in masks]
+    root, pairs, images = found.root, _masks_of(found.masks), found.photos
     kinds = {kind_of_name(x) for p in images for x in _between(root, p)}
     if not pairs or {"normal", "bad"} <= kinds: return None   # in the second case folders say which is which
     if lone := [p for p in images if p not in pairs]:
@@ -1144,7 +1153,7 @@ def _read_beside(found, purpose):
     if any(map(split_of, images)):
         def divided(p): return dict(split=split_of(p), name=_place(root, p)) if split_of(p) else {}
         items = [dataclasses.replace(it, **divided(it.image)) for it in items]
-    return _dataset(found, "masks_beside", items, {it.image for it in items} | masks.keys())
+    return _dataset(found, "masks_beside", items, {it.image for it in items} | found.masks.keys())
 
 # %% ../nbs/01_data.ipynb #d91a6224
 LOCO_FOLDERS = {"logical_anomalies": "logical", "structural_anomalies": "structural"}  # MVTec LOCO AD's folders
@@ -1263,12 +1272,11 @@ def _read_mvtec(found, purpose):
     "Folders train, validation and test, with good images and folders of defects in them"
     root, (splits, truth) = found.root, _parts_of(found)
     if not any(splits.values()): return None
-    found_masks, test = find_masks(root, found.images), splits["test"]
-    photos = [p for p in found.images if p not in found_masks]
+    photos, test = found.photos, splits["test"]
     goods = _good_images(photos, splits)
     _refuse_files(goods.get("train", []) + goods.get("validation", []), found)
     if not goods.get("train") and (purpose == "fit" or not any(test in p.parents for p in photos)):
-        if any(found_masks.values()): return None
+        if any(found.masks.values()): return None
         tops = [p.name for p in (*splits.values(), truth) if p and p.parent == root] or [root.resolve().name]
         raise GradKitError(f"'{root}' has {'/, '.join(tops)}/ but no images in train/good; "
                            "put the normal training images there, or name a plain folder of normal images")
@@ -1279,6 +1287,6 @@ def _read_mvtec(found, purpose):
     items = []
     for split, paths in goods.items():
         for stem, p in _by_stem(paths, splits[split]).items(): items.append(Item(p, split, name=f"{split}/good/{stem}"))
-    for defect in defects: items += _defect_items(photos, _masks_of(found_masks), test, truth, defect, loco)
+    for defect in defects: items += _defect_items(photos, _masks_of(found.masks), test, truth, defect, loco)
     if config.is_file(): items = _name_defects(items, _read_config(config))
-    return _dataset(found, "mvtec_loco" if loco else "mvtec_ad", items, {it.image for it in items} | found_masks.keys())
+    return _dataset(found, "mvtec_loco" if loco else "mvtec_ad", items, {it.image for it in items} | found.masks.keys())
