@@ -14,7 +14,7 @@ import csv, dataclasses, hashlib, json, os, re, unicodedata, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise, permutations
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -532,6 +532,7 @@ class Found:
     others: int = 0     # files that are none, and folders
     tables: tuple = ()  # files that may hold labels
     group_by: str | None = None  # regular expression, as for `read_dataset`
+    _masks: dict | None = field(default=None, init=False)
 
 # %% ../nbs/01_data.ipynb #5c46803e
 # folders of NAS systems and archives, and of coordinates beside photographs (MVTec 3D AD)
@@ -549,7 +550,7 @@ def _passed_by(folder):
 def _walk(
     found,  # `Found`, which counts what is passed over
 ):
-    "(folder, names of its files) for each folder below the root, each real one once"
+    "Each file below the root; each real folder is looked into once"
     def stop(e):
         raise GradKitError(f"'{e.filename}' cannot be looked into ({e.strerror}); allow it, or move the folder") from e
     seen = set()
@@ -566,7 +567,7 @@ def _walk(
             if n: found.passed[what] += n
         folders[:] = sorted(set(folders) - set(passed))
         found.others += len(folders)
-        yield here, names
+        yield from map(here.__truediv__, names)
 
 # %% ../nbs/01_data.ipynb #51765c04
 _PICTURES = set(""".heic .heif .hif .avif .gif .jp2 .j2k .jxl .psd .dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .raw
@@ -574,39 +575,26 @@ _PICTURES = set(""".heic .heif .hif .avif .gif .jp2 .j2k .jxl .psd .dng .cr2 .cr
 
 _TABLES = (".xml", ".json", ".jsonl", ".txt", ".csv", ".tsv")
 
-# %% ../nbs/01_data.ipynb #cc8dc39d
-def _sort_files(found):
-    "(image files, in order of path; tables) below the root; counts the others"
-    images, tables = [], []
-    for folder, names in _walk(found):
-        for name in names:
-            path = folder/name
-            if _is_image(name):
-                if path.is_file(): images.append(path)
-                else: found.passed["links that lead nowhere"] += 1
-                continue
-            found.others += 1
-            if name.startswith("."): continue
-            suffix = path.suffix.lower()
-            if name.lower().endswith(_TABLES): tables.append(path)
-            elif suffix in _PICTURES: found.passed[suffix] += 1
-    return sorted(images, key=lambda p: p.relative_to(found.root).parts), tables
-
 # %% ../nbs/01_data.ipynb #8b18111e
 def find_images(
     folder,  # to be searched in depth
     group_by=None,  # as for `read_dataset`
 ):
     "`Found` of a folder, searched in depth"
-    found = Found(Path(folder), [], Counter(), group_by=group_by)
-    files, tables = _sort_files(found)
+    found, files, tables = Found(Path(folder), [], Counter(), group_by=group_by), [], []
+    for p in _walk(found):
+        suffix, image = p.suffix.lower(), _is_image(p.name)
+        if image and p.is_file(): files.append(p)
+        elif image: found.passed["links that lead nowhere"] += 1
+        elif suffix in _TABLES and not p.name.startswith("."): tables.append(p)
+        elif suffix in _PICTURES and not p.name.startswith("."): found.passed[suffix] += 1
+        found.others += not image
     here = {os.path.realpath(p) for p in files if not p.is_symlink()}
-    for p in files:
+    for p in sorted(files, key=lambda p: p.relative_to(found.root).parts):
         real = os.path.realpath(p)
         if p.is_symlink() and real in here: found.passed["links to an image that is here already"] += 1
-        else:
-            here.add(real)
-            found.images.append(p)
+        else: found.images.append(p)
+        here.add(real)
     found.passed, found.tables = +found.passed, tuple(sorted(tables))
     return found
 
@@ -726,6 +714,17 @@ def find_masks(
         if len(black) == 1: masks[black[0]] = next(p for p in pair if p != black[0])
     return masks
 
+@patch(as_prop=True)
+def masks(self:Found):
+    "`find_masks` of all that was found, looked for once"
+    if self._masks is None: self._masks = find_masks(self.root, self.images)
+    return self._masks
+
+@patch(as_prop=True)
+def photos(self:Found):
+    "The images without masks"
+    return [p for p in self.images if p not in self.masks]
+
 # %% ../nbs/01_data.ipynb #d56bf171
 READERS = Registry("reader", "register_reader")   # name, the `Dataset.layout` -> f(found, purpose) -> Dataset or None
 register_reader = READERS.register
@@ -735,8 +734,7 @@ PURPOSES = ("fit", "evaluate", "score", "either")
 # %% ../nbs/01_data.ipynb #2283178b
 def _read_all(found):
     "A `Dataset` of all pictures but masks, without labels"
-    masks = find_masks(found.root, found.images)
-    images = [p for p in found.images if p not in masks] or found.images
+    images = found.photos or found.images
     if not images: raise GradKitError(_nothing_in(found))
     items = [Item(p, "test", name=p.relative_to(found.root).as_posix()) for p in images]
     masks = Counter({"masks": len(found.images) - len(images)})
@@ -770,7 +768,8 @@ def _group(
 
 def _grouped(ds, *founds):
     "The `Dataset`, its items with their groups"
-    roots = [(f.root, f.group_by) for f in founds if f.group_by is not None]
+    if founds[0].group_by is None: return ds
+    roots = [(f.root, f.group_by) for f in founds]
     def group(p): return next((_group(p, *r) for r in roots if isinstance(p, Path) and r[0] in p.parents), "")
     return dataclasses.replace(ds, items=tuple(dataclasses.replace(it, group=group(it.image)) for it in ds.items))
 
@@ -969,43 +968,36 @@ def _in_two(
     splits = {p: "train" if p in trained else "test" for p in normals}
     return [Item(p, splits[p], name=f"{splits[p]}/good/{place(p)}") for p in normals]
 
-# %% ../nbs/01_data.ipynb #5b6d599f
-def _masks_by_place(
-    masks,   # (mask file, folder that its place is told from) pairs
-    places,  # of the defective images
-):
-    "{place: mask files}; \"7_mask\" is the place 7, unless an image is called so"
-    by_place = {}
-    for path, top in masks:
-        place = _place(top, path)
-        if place not in places: place = _place(top, path, _MASK_ENDS)
-        by_place.setdefault(place, []).append(path)
-    return by_place
-
 # %% ../nbs/01_data.ipynb #1a801424
-def _refuse_pairs(
-    images,  # (place, file) of the defective images
-    masks,   # {place: mask files}
-    where,   # folder of the masks
+def _pair(
+    images,  # [(place, file)] of the defective images
+    masks,   # [(file, folder that its place is told from)]; "7_mask" is the place 7, unless an image is called so
+    where,   # folder of the masks, for the message
     also=(),         # places of normal images, which may have masks too
     several=False,   # whether an image may have several masks, in a folder of its own
 ):
-    "Refuse images and masks that do not pair"
-    for (place, _), (other, _) in pairwise(sorted(images)):
-        if place == other:
-            raise GradKitError(f"two defective images share the name '{place}', "
-                               f"so its mask in '{where}' could be either's; rename one")
-    images = dict(images)
-    if lone := sorted(images.keys() - masks.keys()):
+    "{image: its masks}; refuses images and masks that do not pair"
+    of, by_place = dict(images), {}
+    if len(of) < len(images):
+        twice = Counter(place for place, _ in images).most_common(1)[0][0]
+        raise GradKitError(f"two defective images share the name '{twice}', so its mask could be either's; "
+                           "rename one")
+    for path, top in masks:
+        place = unicodedata.normalize("NFC", path.parent.name) if several else _place(top, path)
+        if place not in of and not several: place = _place(top, path, _MASK_ENDS)
+        by_place.setdefault(place, []).append(path)
+    if lone := sorted(of.keys() - by_place.keys()):
         want = f"{lone[0]}/000.png" if several else f"{lone[0]}_mask.png"
-        raise GradKitError(f"image '{images[lone[0]]}' has no mask '{Path(where)/want}' (nor have {len(lone) - 1} "
+        raise GradKitError(f"image '{of[lone[0]]}' has no mask '{Path(where)/want}' (nor have {len(lone) - 1} "
                            "more); add the masks, or take all away")
-    if lone := sorted(masks.keys() - images.keys() - set(also)):
-        raise GradKitError(f"mask '{masks[lone[0]][0]}' belongs to no image '{lone[0]}'; "
+    if lone := sorted(by_place.keys() - of.keys() - set(also)):
+        raise GradKitError(f"mask '{by_place[lone[0]][0]}' belongs to no image '{lone[0]}'; "
                            "add the image or remove the mask")
-    if not several and (two := next((m for m in masks.values() if len(m) > 1), None)):
+    if not several and (two := next((m for m in by_place.values() if len(m) > 1), None)):
         raise GradKitError(f"'{two[0]}' and '{two[1]}' are both masks of one image; remove one")
+    return {p: tuple(by_place[place]) for place, p in images}
 
+# %% ../nbs/01_data.ipynb #69c75990
 def _masks_of(masks):
     "{image: (its mask,)}, of what `find_masks` gave"
     of = {}
@@ -1020,16 +1012,14 @@ def _labelled_items(
     bad_root,  # the folder that the defective ones are in
     bad,      # (place, defect, file) of those
     beside,   # {image: (mask,)}
-    masks,    # {place: mask files} of masks in a folder of their own
-    where,    # that folder
+    masks,    # of `_pair`, masks in a folder of their own
     also=(),  # places of normal images, which may have masks too
 ):
     "Items of normal and of defective images"
-    if masks: _refuse_pairs([(place, p) for place, _, p in bad if p not in beside], masks, where, also)
+    if masks: beside = beside | _pair([(place, p) for place, _, p in bad if p not in beside], masks, masks[0][1], also)
     items = _in_two(normals, normals.images, {_group(p, bad_root, normals.group_by) for _, _, p in bad} - {""})
     for place, defect, p in bad:
-        of = beside.get(p) or tuple(masks.get(place, ()))
-        items.append(Item(p, "test", "defect", defect, of, f"test/{defect}/{place}"))
+        items.append(Item(p, "test", "defect", defect, beside.get(p, ()), f"test/{defect}/{place}"))
     return items
 
 # %% ../nbs/01_data.ipynb #008f3961
@@ -1059,10 +1049,9 @@ def _refuse_files(
 @register_reader("labelled")
 def _read_labelled(found, purpose):
     "Folders whose names say normal, defective or mask, at any depth (OK/NG/MASK, VisA as published, Real-IAD)"
-    root, masks, kinds = found.root, find_masks(found.root, found.images), {}
+    root, masks, kinds = found.root, found.masks, {}
     tops = {p: _top(root, p) for p in found.images}
-    for p in found.images:
-        if p not in masks: kinds.setdefault(tops[p] and kind_of_name(tops[p].name), []).append(p)
+    for p in found.photos: kinds.setdefault(tops[p] and kind_of_name(tops[p].name), []).append(p)
     if not kinds.get("normal") or not kinds.get("bad") or _sets_in(found): return None
     if None in kinds:
         raise GradKitError(f"'{root}' holds folders of normal and of defective images, and "
@@ -1074,12 +1063,11 @@ def _read_labelled(found, purpose):
         raise GradKitError(f"mask '{lone[0]}' belongs to no image; add the image or remove the mask")
     bad = [(_place(tops[p], p), (*_between(tops[p], p), tops[p].name)[0], p) for p in kinds["bad"]]
     lying = [(m, tops[m]) for m, image in masks.items() if image is None]
-    by_place = _masks_by_place(lying, {place for place, _, _ in bad})
     visa = _child(_child(root, "data"), "images") is not None
     items = _visa_split(found) if visa else None
     if not items:
-        items = _labelled_items(normals, root, bad, _masks_of(masks), by_place, lying[0][1] if lying else None,
-                                [_place(tops[p], p) for p in normals.images])
+        also = [_place(tops[p], p) for p in normals.images]
+        items = _labelled_items(normals, root, bad, _masks_of(masks), lying, also)
     return _dataset(found, "visa" if visa else "labelled", items, {it.image for it in items} | masks.keys())
 
 # %% ../nbs/01_data.ipynb #92aed2af
@@ -1113,88 +1101,41 @@ def read_folders(
     for what, f in found.items():
         if not f.images: raise GradKitError(_nothing_in(f))
         if what == "masks": continue
-        of = _masks_of(find_masks(f.root, f.images))   # names of folders say nothing here
-        beside |= of
-        f.images = [p for p in f.images if (p,) not in of.values()]
+        beside |= _masks_of(f.masks)   # names of folders say nothing here
+        f.images = [p for p in f.images if not f.masks.get(p)]
     normals, bad = found["normal"], found.get("abnormal")
     if bad is None: return _warn_passed_over(_grouped(_dataset(normals, "folder", _all_normal(normals)), normals))
     triples = [(_place(bad.root, p), (*_between(bad.root, p), "defect")[0], p) for p in bad.images]
     mask_files = [(p, roots["masks"]) for p in found["masks"].images] if masks is not None else []
-    by_place = _masks_by_place(mask_files, {place for place, _, _ in triples})
-    items = _labelled_items(normals, bad.root, triples, beside, by_place, roots.get("masks"))
+    items = _labelled_items(normals, bad.root, triples, beside, mask_files)
     return _warn_passed_over(_grouped(_dataset(normals, "labelled", items, passed=bad.passed), normals, bad))
-
-# %% ../nbs/01_data.ipynb #ecf55d4c
-def _visa_rows(
-    table,     # VisA's split_csv/1cls.csv
-    category,  # the folder's name
-):
-    "The rows of one category, as dictionaries"
-    try:
-        rows = csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines())
-        rows = [row for row in rows if row["object"] == category]
-    except (KeyError, ValueError, OSError) as e:
-        raise GradKitError(f"'{table}' is not VisA's table of splits ({type(e).__name__}: {e}); "
-                           "fetch a whole copy, or remove it") from e
-    for row in rows:
-        if not all(row.get(k) for k in ("split", "label", "image")):
-            raise GradKitError(f"'{table}' has a row without split, label or image ({row}); "
-                               "fetch a whole copy, or remove it")
-    return rows
-
-# %% ../nbs/01_data.ipynb #fafdf05b
-def _visa_item(
-    row,    # of the table
-    path,   # its image; None where it is not there
-    table,  # for the messages, and as the masks' folder is named from beside it
-):
-    "One row's `Item`"
-    if path is None:
-        raise GradKitError(f"'{table}' names '{row['image']}', which is not there; "
-                           "fetch a whole copy, or remove the table to do without it")
-    split, bad = row["split"].lower(), row["label"].lower() != "normal"
-    if split not in SPLITS or bad and split == "train":
-        raise GradKitError(f"'{table}' puts '{row['image']}' ({row['label']}) into '{row['split']}'; "
-                           "fetch a whole copy, or remove the table")
-    masks = (table.parent.parent/row["mask"],) if bad and row.get("mask") else ()
-    kind, defect = ("defect", "anomaly") if bad else ("good", "good")
-    return Item(path, split, kind, defect, masks, f"{split}/{defect}/{path.stem}")
 
 # %% ../nbs/01_data.ipynb #52ed05ff
 def _visa_split(found):
     "Items as VisA's split_csv/1cls.csv divides them, or None where there is no such table"
     root = found.root.resolve()
-    table = root.parent/"split_csv"/"1cls.csv"
+    table, here = root.parent/"split_csv"/"1cls.csv", {p.resolve(): p for p in found.images}
+    def item(row):
+        split, bad = row["split"].lower(), row["label"].lower() != "normal"
+        if split not in SPLITS or bad and split == "train": raise ValueError(f"{row['label']} in {split}")
+        path = here.get((root.parent/row["image"]).resolve())
+        if path is None: raise ValueError(f"no file '{row['image']}'")
+        masks = (root.parent/row["mask"],) if bad and row.get("mask") else ()
+        kind, defect = ("defect", "anomaly") if bad else ("good", "good")
+        return Item(path, split, kind, defect, masks, f"{split}/{defect}/{path.stem}")
     if not table.is_file(): return None
-    rows = _visa_rows(table, root.name)
-    here = {p.resolve(): p for p in found.images}
-    return [_visa_item(row, here.get((root.parent/row["image"]).resolve()), table) for row in rows] or None
-
-# %% ../nbs/01_data.ipynb #83db64ae
-def _beside_items(
-    found,    # for the folder
-    images,   # without masks
-    pairs,    # {image: (mask,)}
-    defective,  # those whose masks are not black
-):
-    "Items as the folders train and test divide them; where there are none, a fifth of normal images is for testing"
-    def split_of(p):
-        names = [x.lower() for x in _between(found.root, p)]
-        return next((s for s in ("train", "test") if s in names), None)
-    splits, normals = {p: split_of(p) for p in images}, [p for p in images if p not in defective]
-    divided = any(splits.values())
-    def name(p): return f"{'' if divided else 'test/'}{_place(found.root, p)}"
-    items = [Item(p, splits[p], name=name(p)) for p in normals] if divided else []
-    bad = [p for p in images if p in defective and splits[p] != "train"]
-    if not divided: items = _in_two(found, normals, {_group(p, found.root, found.group_by) for p in bad} - {""})
-    return items + [Item(p, "test", "defect", "defect", pairs[p], name(p)) for p in bad]
+    try:
+        rows = csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines())
+        return [item(row) for row in rows if row["object"] == root.name] or None
+    except (KeyError, ValueError, TypeError, AttributeError, OSError) as e:
+        raise GradKitError(f"'{table}' is not VisA's table of splits of these images ({type(e).__name__}: {e}); "
+                           "fetch a whole copy, or remove the table to do without it") from e
 
 # %% ../nbs/01_data.ipynb #203b3612
 @register_reader("masks_beside")
 def _read_beside(found, purpose):
     "Images that have each a mask beside them"
-    root, masks = found.root, find_masks(found.root, found.images)
-    pairs, images = _masks_of(masks), [p for p in found.images if p not in masks]
+    root, pairs, images = found.root, _masks_of(found.masks), found.photos
     kinds = {kind_of_name(x) for p in images for x in _between(root, p)}
     if not pairs or {"normal", "bad"} <= kinds: return None   # in the second case folders say which is which
     if lone := [p for p in images if p not in pairs]:
@@ -1205,8 +1146,14 @@ def _read_beside(found, purpose):
     if len(defective) == len(images) and purpose == "fit":
         raise GradKitError(f"all {len(images)} images of '{root}' have masks that mark defects, "
                            "but normal ones are wanted; name a folder that holds some")
-    items = _beside_items(found, images, pairs, defective)
-    return _dataset(found, "masks_beside", items, {it.image for it in items} | masks.keys())
+    def split_of(p): return next((s for s in ("train", "test") if s in map(str.lower, _between(root, p))), None)
+    normals = dataclasses.replace(found, images=[p for p in images if p not in defective])
+    bad = [(_place(root, p), "defect", p) for p in images if p in defective and split_of(p) != "train"]
+    items = _labelled_items(normals, root, bad, pairs, [])
+    if any(map(split_of, images)):
+        def divided(p): return dict(split=split_of(p), name=_place(root, p)) if split_of(p) else {}
+        items = [dataclasses.replace(it, **divided(it.image)) for it in items]
+    return _dataset(found, "masks_beside", items, {it.image for it in items} | found.masks.keys())
 
 # %% ../nbs/01_data.ipynb #d91a6224
 LOCO_FOLDERS = {"logical_anomalies": "logical", "structural_anomalies": "structural"}  # MVTec LOCO AD's folders
@@ -1215,14 +1162,6 @@ LOCO_FOLDERS = {"logical_anomalies": "logical", "structural_anomalies": "structu
 def _child(folder, *names):
     "The subfolder of one of these names, in any case, or None"
     return next((p for name in names for p in _folders_in(folder) if p.name.lower() == name), None)
-
-def _below(found, folder):
-    "Images found in a folder, at any depth"
-    return [p for p in found.images if folder in p.parents]
-
-def _is_normal(folder):
-    "Whether a folder is called good, ok, normal or the like"
-    return kind_of_name(folder.name) == "normal"
 
 # %% ../nbs/01_data.ipynb #75721e08
 def _parts_of(found):
@@ -1234,7 +1173,7 @@ def _parts_of(found):
         test=_child(root, "test", "test_public"))
     truth = _child(root, "ground_truth") or splits["test"] and _child(splits["test"], "ground_truth")
     name, nothing = root.resolve().name, not any(splits.values()) and not truth
-    if nothing and kind_of_name(name) == "test" and any(map(_is_normal, _folders_in(root))):
+    if nothing and kind_of_name(name) == "test" and any(kind_of_name(p.name) == "normal" for p in _folders_in(root)):
         splits["test"], truth = root, _child(root.resolve().parent, "ground_truth")
     return splits, truth
 
@@ -1278,17 +1217,13 @@ def _defect_items(
         raise GradKitError(f"'{test or truth}' is in the layout of MVTec LOCO AD, which has no test folder '{defect}'; "
                            f"rename it to one of: {', '.join(LOCO_FOLDERS)}")
     images = _by_stem([p for p in photos if test/defect in p.parents], test) if test else {}
-    masks = {stem: beside.get(p, ()) for stem, p in images.items()}
     if truth:
         folder = _child(truth, defect.lower()) or truth/defect
         files = find_images(folder).images if folder.is_dir() else []
-        masks = {} if loco else _masks_by_place([(p, folder) for p in files], images)
-        if loco:
-            for p in files: masks.setdefault(unicodedata.normalize("NFC", p.parent.name), []).append(p)
-        _refuse_pairs([*images.items()], masks, folder, several=loco)
+        beside = _pair([*images.items()], [(p, folder) for p in files], folder, several=loco)
     kind = LOCO_FOLDERS[defect] if loco else "defect"
     name = kind if loco else defect
-    return [Item(p, "test", kind, name, tuple(masks[stem]), f"test/{defect}/{stem}") for stem, p in images.items()]
+    return [Item(p, "test", kind, name, beside.get(p, ()), f"test/{defect}/{stem}") for stem, p in images.items()]
 
 # %% ../nbs/01_data.ipynb #5dbc6291
 def _read_config(
@@ -1337,22 +1272,21 @@ def _read_mvtec(found, purpose):
     "Folders train, validation and test, with good images and folders of defects in them"
     root, (splits, truth) = found.root, _parts_of(found)
     if not any(splits.values()): return None
-    found_masks, test = find_masks(root, found.images), splits["test"]
-    photos = [p for p in found.images if p not in found_masks]
+    photos, test = found.photos, splits["test"]
     goods = _good_images(photos, splits)
     _refuse_files(goods.get("train", []) + goods.get("validation", []), found)
-    if not goods.get("train") and (purpose == "fit" or not _below(found, test or root/"test")):
-        if any(found_masks.values()): return None
+    if not goods.get("train") and (purpose == "fit" or not any(test in p.parents for p in photos)):
+        if any(found.masks.values()): return None
         tops = [p.name for p in (*splits.values(), truth) if p and p.parent == root] or [root.resolve().name]
         raise GradKitError(f"'{root}' has {'/, '.join(tops)}/ but no images in train/good; "
                            "put the normal training images there, or name a plain folder of normal images")
     folders = [p for d in (test, truth) for p in _folders_in(d)]
-    defects = sorted({p.name for p in folders if not _is_normal(p) and p != truth})
+    defects = sorted({p.name for p in folders if kind_of_name(p.name) != "normal" and p != truth})
     config = root/"defects_config.json"
     loco = config.is_file() or any(d in LOCO_FOLDERS for d in defects)
     items = []
     for split, paths in goods.items():
         for stem, p in _by_stem(paths, splits[split]).items(): items.append(Item(p, split, name=f"{split}/good/{stem}"))
-    for defect in defects: items += _defect_items(photos, _masks_of(found_masks), test, truth, defect, loco)
+    for defect in defects: items += _defect_items(photos, _masks_of(found.masks), test, truth, defect, loco)
     if config.is_file(): items = _name_defects(items, _read_config(config))
-    return _dataset(found, "mvtec_loco" if loco else "mvtec_ad", items, {it.image for it in items} | found_masks.keys())
+    return _dataset(found, "mvtec_loco" if loco else "mvtec_ad", items, {it.image for it in items} | found.masks.keys())
