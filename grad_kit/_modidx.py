@@ -950,7 +950,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'grad_kit.why._as_gradient': ('why.html#_as_gradient', 'grad_kit/why.py'),
                               'grad_kit.why._as_numbers': ('why.html#_as_numbers', 'grad_kit/why.py'),
                               'grad_kit.why._as_url': ('why.html#_as_url', 'grad_kit/why.py'),
-                              'grad_kit.why._group': ('why.html#_group', 'grad_kit/why.py'),
                               'grad_kit.why._highest': ('why.html#_highest', 'grad_kit/why.py'),
                               'grad_kit.why._known': ('why.html#_known', 'grad_kit/why.py'),
                               'grad_kit.why._loudest': ('why.html#_loudest', 'grad_kit/why.py'),

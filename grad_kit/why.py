@@ -821,10 +821,8 @@ def add(self:Marks,
         for item, image, mark in entries:
             if mark != "good" or self.picture(image).exists(): continue
             with atomic_write(self.picture(image)) as tmp: Image.fromarray(item.pixels(bits)).save(tmp, "png")
-        self._write([*self.list, *(dict(name=it.name, image=h, mark=m, press=press, group=_group(it))
+        self._write([*self.list, *(dict(name=it.name, image=h, mark=m, press=press, group=it.group)
                                  for it, h, m in entries)])
-
-def _group(item): return getattr(item, "group", "")   # of several shots of one part
 
 # %% ../nbs/11a_why.ipynb #010cf2e1
 @patch
@@ -900,7 +898,7 @@ def lessons(self:Inspector):
 def _drawn(self:Inspector, item):
     "The side of a marked part: as large a share is held out as of the good images, all of a group or none"
     share = len(self.first.seen_["held_out"]) / len(self.marks.good)
-    return "validation" if derive_seed(self.seed, "marks", _group(item) or item.name) < share * 2**56 else "train"
+    return "validation" if derive_seed(self.seed, "marks", item.group or item.name) < share * 2**56 else "train"
 
 # %% ../nbs/11a_why.ipynb #06951eaa
 @patch
@@ -915,8 +913,8 @@ def normal(self:Inspector,
     own = [replace(it, split=side[h]) for it, h in zip(first, hashes) if h in side and h not in lessons]
     fitted, held = ([it for it in own if it.split == split] for split in ("train", "validation"))
     kept = spread(torch.arange(len(fitted)), self.config.reference_images).tolist()
-    sides, marked = {_group(it): it.split for it in own if _group(it)}, [h for h, m in lessons.items() if m == "good"]
-    joining = [replace(it, split=sides.get(_group(it)) or self._drawn(it)) for it in self.marks.good_items(marked)]
+    sides, marked = {it.group: it.split for it in own if it.group}, [h for h, m in lessons.items() if m == "good"]
+    joining = [replace(it, split=sides.get(it.group) or self._drawn(it)) for it in self.marks.good_items(marked)]
     return replace(self.good, items=(*(fitted[i] for i in kept), *held, *joining))
 
 # %% ../nbs/11a_why.ipynb #2f5853cb
@@ -937,7 +935,7 @@ def unseen(self:Inspector,
     lessons,  # as `lessons` gives them
 ):
     "{image hash: whether it raises an alarm}, of the parts in sight marked as good, by models fitted without them"
-    parts = {h: _group(it) or h for it, h in zip(self.new.items, self.hashes) if lessons.get(h) == "good"}
+    parts = {h: it.group or h for it, h in zip(self.new.items, self.hashes) if lessons.get(h) == "good"}
     folds, alarms = {part: i % FOLDS for i, part in enumerate(sorted(set(parts.values())))}, {}
     for fold in set(folds.values()):
         left = [h for h, part in parts.items() if folds[part] == fold]

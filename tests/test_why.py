@@ -343,6 +343,15 @@ def test_a_mark_changes_one_side_only():
         mark([which[0]], "defect")                       # a defect among the images held out leaves them
         page._learn()
         assert held[0] not in {h for side in sides() for h in side} and set(held[1:]) < set(sides()[1])
+        def shots(ds, **split):                          # three of each part
+            return replace(ds, items=tuple(replace(it, group=f"part {i // 3}", **split) for i, it in enumerate(ds.items)))
+        of_parts = shots(trays, split="train")
+        held = tuple(replace(it, split="validation") for it in of_parts.items[:9])
+        of_parts = replace(of_parts, items=held + of_parts.items[9:])
+        page = inspect(of_parts, shots(replace(fresh, items=fresh.items[:18])), Path(d)/"parts", config)
+        mark([*range(18)], "good")
+        page._learn()
+        test_eq([h in set(sides()[1]) for h in page.hashes], [True] * 9 + [False] * 9)   # each beside the shots of its part
 
 
 def test_marked_parts_are_kept_however_many_the_good_images_are():
