@@ -361,7 +361,7 @@ def demo(
     results |= dict(seconds=round(time.time() - start, 1), peak_memory_gib=peak_memory_gib(model.device))
     write_json(out/"results.json", results)
     if not args.stages: _remove_stages(stages)  # a demo that has run starts afresh next time
-    print(f"{results['seconds']:.0f} s, {results['peak_memory_gib']} GiB on {results['device']}; "
+    print(f"{results['seconds']:.0f} s, {results['peak_memory_gib'] or 'unknown'} GiB on {results['device']}; "
           f"pictures, scores and the model in {out}")
 
 # %% ../nbs/15_cli.ipynb #0aa1f5d9

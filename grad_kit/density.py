@@ -7,11 +7,13 @@ __all__ = ['FLOOR', 'FEWEST', 'gabor_bank', 'FilterBank', 'detail_energies', 'de
            'say_if_few', 'PlaceDensity']
 
 # %% ../nbs/07a_density.ipynb #ab0de6c8
-import math, warnings
+import math
 
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
+
+from .core import guarded, warn
 
 # %% ../nbs/07a_density.ipynb #7fe45d24
 def gabor_bank(
@@ -81,6 +83,7 @@ def cell(self:FilterBank, mean_of, most_of, k):
     return torch.cat([log_energy, 10 * mean, (variance + 10 * FLOOR).log(), 10 * around], 1)
 
 # %% ../nbs/07a_density.ipynb #7c9eed95
+@guarded
 @torch.no_grad()
 def detail_energies(
     images,   # uint8 (N,3,H,W)
@@ -135,7 +138,7 @@ def say_if_few(
 ):
     "Warn where they are too few for a covariance a place"
     few = f"{n} normal images are too few for a covariance at each place ({FEWEST} are wanted): all places share one"
-    if n < FEWEST: warnings.warn(few, stacklevel=2)
+    if n < FEWEST: warn(few, stacklevel=2)
 
 # %% ../nbs/07a_density.ipynb #a055d2f1
 class PlaceDensity(torch.nn.Module):

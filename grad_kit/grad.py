@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ENGINES', 'FORMAT', 'ALGORITHMS', 'threshold_for', 'Result', 'split_columns', 'DetectorScorer', 'Scorer',
            'register_engine', 'source_of', 'paint_analytic', 'paint_patchmatch', 'paint_trained', 'sampling_batch',
-           'own_files', 'check_replaceable', 'GRAD', 'Stage', 'stages_of']
+           'own_files', 'check_replaceable', 'GRAD', 'Stage', 'stages_of', 'of_another_version']
 
 # %% ../nbs/08_grad.ipynb #ad6539dd
-import copy, hashlib, inspect, json, math, re, time, warnings
+import copy, hashlib, inspect, json, math, re, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,8 +24,9 @@ from .augment import colour_axes, keep_colours
 from .core import (OUTPUT_MARK, PATCH, AugmentationSettings, AveragingSettings, Config, CopySettings,
                            DecaySettings, DetectorSettings, GradKitError, MemorySettings, PatchDiffSettings,
                            PrecisionSettings, Registry, ReweightingSettings, SamplingSettings, ScheduleSettings,
-                           StepNoiseSettings, atomic_write, coord_map, derive_seed, device_name, fields_of, load_state,
-                           pick_device, pick_dtype, put_back, run_lock, save_state, threads, user_path)
+                           StepNoiseSettings, atomic_write, coord_map, derive_seed, device_name, fields_of, guarded,
+                           is_a, load_state, pick_device, pick_dtype, put_back, run_lock, save_state, threads,
+                           user_path, warn)
 from .data import as_dataset, hash_images, resize_images, to_device, to_float
 from .density import detail_kept
 from .detector import align_map, dense_features, fit_detector, level_detectors, network_for, score_map
@@ -40,7 +41,7 @@ from .scorers import (FUSIONS, SCORERS, MapScorer, plant_changes, register_score
 def threshold_for(
     scores,            # (n,) image scores of held-out normal images
     false_alarm_rate,  # in (0,1)
-    best_effort=False,  # True: where n is too small for the rate, warn and take the largest score
+    best_effort=False,  # True: where n is too small for the rate, warn and take the largest score; "quietly": only take it
 ):
     """The ceil((n+1)(1-rate))-th smallest score: split conformal prediction.
     By it a fresh normal image exceeds the threshold with at most that probability.
@@ -57,7 +58,7 @@ def threshold_for(
         if not best_effort:
             raise GradKitError(f"{few}; ask for {1 / (len(scores) + 1):.3g} or more, "
                                "or fit with more images or a larger holdout")
-        warnings.warn(f"{few}; the largest of their scores serves as the threshold", stacklevel=2)
+        if best_effort != "quietly": warn(f"{few}; the largest of their scores serves as the threshold", stacklevel=2)
         k = len(scores)
     return float(scores[k - 1])
 
@@ -91,8 +92,9 @@ def _folded_first(
 ):
     "(the convolution of bytes, (C,h,w) of what coordinates, bias and the -1 add)"
     weight = conv.weight
-    of_bytes = torch.nn.Conv2d(3, len(weight), weight.shape[-1], conv.stride, bias=False)
-    of_bytes.weight.data = weight[:, :3] / 127.5
+    with torch.device("meta"):   # a layer of its own would draw random weights
+        of_bytes = torch.nn.Conv2d(3, len(weight), weight.shape[-1], conv.stride, bias=False)
+    of_bytes.weight = torch.nn.Parameter(weight[:, :3] / 127.5, requires_grad=False)
     of_coordinates = F.conv2d(coord_map(side, side, weight.device)[None], weight[:, 3:], conv.bias, conv.stride)
     return of_bytes, of_coordinates - weight[:, :3].sum((1, 2, 3))[:, None, None]
 
@@ -178,6 +180,7 @@ class Scorer(torch.nn.Module):
     """A fitted `GRAD` as one function of bytes: uint8 (B,3,S,S) -> map, image score and scores of the `columns`.
     float32 anomaly map (B,S,S), image score (B,), and the scores (B,k): of each scorer, then of each detector level.
     It holds copies: what happens to the model later does not reach it"""
+    @guarded
     def __init__(self,
         model,                # a fitted GRAD
         dtype=torch.float32,  # of the detectors' convolutions; bfloat16 halves their time where the device has it
@@ -193,6 +196,7 @@ class Scorer(torch.nn.Module):
         self.register_buffer("finish", _blur_matrix(c.image_size, c.blur))
         self.to(model.device).eval().requires_grad_(False)
 
+    @guarded
     def forward(self,
         images,  # (B,3,S,S) uint8, or the same values as floats
     ):
@@ -318,8 +322,8 @@ def paint_trained(model, normal, level, n, bar):
             if batch == 1: raise
             batch //= 2
             bar.reset()
-            warnings.warn(f"out of memory on {device_name(model.device)}: painting {batch} images at a time, "
-                          "which are other images of the same kind than larger batches of this seed give", stacklevel=2)
+            warn(f"out of memory on {device_name(model.device)}: painting {batch} images at a time, "
+                 "which are other images of the same kind than larger batches of this seed give", stacklevel=2)
 
 # %% ../nbs/08_grad.ipynb #a551a31e
 def sampling_batch(
@@ -400,7 +404,7 @@ class GRAD:
         device="auto",  # "auto", "cpu", "cuda", ...
     ):
         self.config = Config.preset("auto") if config is None else config
-        if not isinstance(self.config, Config):
+        if not is_a(self.config, Config):
             raise GradKitError(f"config is a {type(config).__name__}, but must be a Config; "
                                "say GRAD(Config.preset('demo'))")
         self.seed, self.device = int(seed), pick_device(device)
@@ -411,6 +415,7 @@ class GRAD:
 
 # %% ../nbs/08_grad.ipynb #c19b2d49
 @patch
+@guarded
 def fit(self:GRAD,
     # a Dataset, a folder, or uint8 (N,H,W,3); only its normal training and validation images are used
     images,
@@ -430,7 +435,7 @@ def fit(self:GRAD,
     with run_lock(stages), threads.minded() as used:
         new._fit(as_dataset(images), stages, checkpoint_every, progress)
         new.threads_ = sorted(used.used)
-    self.__dict__.update(new.__dict__)
+    self.__dict__ = self.__dict__ | new.__dict__   # at once, for those who score meanwhile (`as_it_stands`)
     return self
 
 # %% ../nbs/08_grad.ipynb #4a16016f
@@ -479,6 +484,7 @@ def detector_groups(self:GRAD):
 
 # %% ../nbs/08_grad.ipynb #c0acc3fb
 @patch
+@guarded
 def begin(self:GRAD,
     ds,                # Dataset
     stages,            # folder that keeps finished stages and checkpoints; None: keep nothing
@@ -531,10 +537,10 @@ def _kept_state(path):
     "The state of a finished stage; None where there is none, or, with a warning, where it cannot be used"
     if not path.exists(): return None
     try: state = load_state(path)
-    except GradKitError as e: warnings.warn(f"{e}; this stage is made again", stacklevel=2)
+    except GradKitError as e: warn(f"{e}; this stage is made again", stacklevel=2)
     else:
         if not (broken := _not_finite(state)): return state
-        warnings.warn(f"'{path}' holds NaN or infinity in '{broken}'; this stage is made again", stacklevel=2)
+        warn(f"'{path}' holds NaN or infinity in '{broken}'; this stage is made again", stacklevel=2)
 
 # %% ../nbs/08_grad.ipynb #ae376f26
 @patch
@@ -564,6 +570,7 @@ def _stage(self:GRAD,
 
 # %% ../nbs/08_grad.ipynb #b28eb665
 @patch
+@guarded
 def paint(self:GRAD,
     normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
     n,       # PatchDiff level
@@ -582,6 +589,7 @@ def paint(self:GRAD,
     return self._painted[n, size]
 
 @patch
+@guarded
 def contrastive_of(self:GRAD,
     normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
     level,   # detector level
@@ -618,6 +626,7 @@ def _run_engine(self:GRAD, engine, normal, n, m):
 
 # %% ../nbs/08_grad.ipynb #0cffe8fd
 @patch
+@guarded
 def patchdiff(self:GRAD,
     normal,  # (N,3,size,size) uint8 normal images
     n,       # PatchDiff level
@@ -672,6 +681,7 @@ def _beta(self:GRAD, levels):
 
 # %% ../nbs/08_grad.ipynb #06d40c36
 @patch
+@guarded
 def train_detector(self:GRAD,
     normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
     levels,  # detector levels that the network serves: one of `detector_groups()`
@@ -738,6 +748,7 @@ def _take_network(self:GRAD, levels, state):
 
 # %% ../nbs/08_grad.ipynb #2324d2bd
 @patch
+@guarded
 @torch.no_grad()
 def fit_scorers(self:GRAD,
     normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
@@ -753,6 +764,7 @@ def fit_scorers(self:GRAD,
 
 # %% ../nbs/08_grad.ipynb #690dce50
 @patch
+@guarded
 def calibrate(self:GRAD,
     held,         # (M,3,S,S) uint8 held-out normal images, as `begin` gives them
     normal=None,  # (N,3,S,S) uint8 images fitted on; several scorers want them, for planted changes
@@ -789,8 +801,8 @@ def _find_units(self:GRAD, held, normal):
     s, = self._in_batches(image_scores, held)
     zeros = s.mean(0).tolist()
     if len(held) < 3:
-        warnings.warn(f"{len(held)} held-out normal images are too few to weigh scorers by: each counts the same, "
-                      "in units of a tenth of its score", stacklevel=3)
+        warn(f"{len(held)} held-out normal images are too few to weigh scorers by: each counts the same, "
+             "in units of a tenth of its score", stacklevel=3)
         return {name: (zero, max(abs(zero) / 10, 1e-3), 1.) for name, zero in zip(names, zeros)}
     practised = torch.tensor([SCORERS[name].wants_contrastive for name in names])
     planted, = self._in_batches(image_scores, plant_changes(torch.cat([held, held]), normal, self.seed))
@@ -877,6 +889,14 @@ def threshold_at(self:GRAD,
 
 # %% ../nbs/08_grad.ipynb #e269a674
 @patch
+def as_it_stands(self:GRAD):
+    "The fitted model as it is now, whatever another thread fits into it meanwhile; raises as `check_fitted` does"
+    self.check_fitted()
+    now = object.__new__(type(self))
+    now.__dict__ = self.__dict__   # `fit` puts another in its place
+    return now
+
+@patch
 def check_fitted(self:GRAD):
     "Raises `GradKitError` where nothing was fitted yet"
     if not hasattr(self, "stats_"):
@@ -884,14 +904,15 @@ def check_fitted(self:GRAD):
 
 # %% ../nbs/08_grad.ipynb #43a58c0e
 @patch
+@guarded
 def scorer(self:GRAD,
     precision="float32",  # of the convolutions: "float32", "bfloat16" or "auto"
 ):
     "The `Scorer` of this model as it stands, made once for each precision"
     self.check_fitted()
     dtype = pick_dtype(precision, self.device)
-    if dtype not in self._scorers: self._scorers[dtype] = Scorer(self, dtype)
-    return self._scorers[dtype]
+    known = self._scorers   # two threads may both make it: it is the same
+    return known[dtype] if dtype in known else known.setdefault(dtype, Scorer(self, dtype))
 
 # %% ../nbs/08_grad.ipynb #53e3a462
 @patch
@@ -904,23 +925,23 @@ def _in_batches(self:GRAD,
 ):
     """What `f` gives for all images, and for the rows of tensors along with them, on the CPU.
     One batch is on the device at a time, and smaller ones where memory runs out"""
-    def one(rows):
-        threads.look()
-        return [out.cpu() for out in f(*(x.to(self.device, non_blocking=True) for x in rows))]
+    def one(rows): return [out.cpu() for out in f(*(x.to(self.device, non_blocking=True) for x in rows))]
+    if not len(images): return [out[:0] for out in one([images.new_zeros(1, *images.shape[1:])])]
     while True:
         batches = zip(*(t.split(batch) for t in (images, *along)))
         try:
-            with threads.minded(): return [torch.cat(outs) for outs in zip(*(one(rows) for rows in batches))]
+            with threads.minded(follow=False): return [torch.cat(outs) for outs in zip(*(one(rows) for rows in batches))]
         except torch.OutOfMemoryError as e:
             if batch == 1:
                 raise GradKitError(f"the memory of {device_name(self.device)} does not hold one image of "
                                    f"{self.config.image_size} pixels; free some, or say device='cpu'") from e
             batch = max(1, min(batch, len(images)) // 2)
-            warnings.warn(f"out of memory on {device_name(self.device)}: going on with {batch} images at a time",
-                          stacklevel=3)   # past torch's decorator
+            warn(f"out of memory on {device_name(self.device)}: going on with {batch} images at a time",
+                 stacklevel=3)   # past torch's decorator
 
 # %% ../nbs/08_grad.ipynb #cac33cd0
 @patch
+@guarded
 def score(self:GRAD,
     images,    # a Dataset, a folder, or uint8 (N,H,W,3)
     batch=64,  # images on the device at a time
@@ -931,7 +952,7 @@ def score(self:GRAD,
 ):
     """A `Result` for the images, in their order.
     Raises `GradKitError` where they are of another size than the images that the model was fitted on"""
-    self.check_fitted()
+    self = self.as_it_stands()
     ds = as_dataset(images, "score").read_as(self.config)
     if len(ds): self.check_size(ds.items[0])
     pixels = ds.images(self.config.image_size)
@@ -953,18 +974,21 @@ def check_size(self:GRAD,
 
 # %% ../nbs/08_grad.ipynb #9bf522e3
 @patch
+@guarded
 def score_pixels(self:GRAD,
     images,    # uint8 (N,3,S,S), S = image_size
     batch=64,  # images on the device at a time
     precision="float32",  # as in `score`
 ):
     "A `Result` for images that are read and resized already"
+    self = self.as_it_stands()
     scorer = self.scorer(precision)
     maps, scores, columns = self._in_batches(scorer, images, batch)
     return Result(scores, maps, *split_columns(scorer.columns, columns, getattr(self, "threshold_", math.nan)))
 
 # %% ../nbs/08_grad.ipynb #2bed83c8
 @patch
+@guarded
 @torch.no_grad()
 def score_each(self:GRAD,
     images,    # uint8 (N,3,S,S), S = image_size
@@ -987,12 +1011,14 @@ def score_each(self:GRAD,
 
 # %% ../nbs/08_grad.ipynb #dd903928
 @patch
+@guarded
 def predict(self:GRAD,
     images,                 # a Dataset, a folder, or uint8 (N,H,W,3)
     false_alarm_rate=None,  # another rate than the config's
 ):
     """(B,) bool: which images are anomalous at the threshold for the false-alarm rate.
     Too few normal images held out for it: raises `GradKitError` for a rate asked here, warns for the config's"""
+    self = self.as_it_stands()
     threshold = self.threshold_at(false_alarm_rate, best_effort=false_alarm_rate is None)
     return self.score(images).image_score > threshold
 
@@ -1009,13 +1035,14 @@ def seen(self:GRAD,
 
 # %% ../nbs/08_grad.ipynb #8ee9a5de
 @patch
+@guarded
 def weight_maps(self:GRAD,
     images,  # uint8 (N,3,H,W)
     level,   # detector level
 ):
     """(noisy, tail), each (N,S,S): log2 of each window's weight by Eq. 1 and by Eq. 2 over the uniform one.
     Aligned to the images (Fig. 5). With `beta_` of the level, or with 1 where that is 0 and all weights were equal"""
-    self.check_fitted()
+    self = self.as_it_stands()
     if not self.detectors_:
         raise GradKitError("this model has no trained detector, whose patches would have weights; "
                            "fit one with 'detector' among Config.scorers")
@@ -1071,13 +1098,14 @@ def _manifest(self:GRAD):
 
 # %% ../nbs/08_grad.ipynb #5d89dacc
 @patch
+@guarded
 def save(self:GRAD,
     folder,  # made, or replaced whole
 ):
     """Write the fitted model; whole or not at all.
     manifest.json and one safetensors file a network (detectors with their banks, PatchDiffs) and a scorer.
     Raises `GradKitError` where the folder holds anything that is not a model's own"""
-    self.check_fitted()
+    self = self.as_it_stands()
     folder = user_path(folder)
     put_back(folder)
     check_replaceable(folder)
@@ -1089,6 +1117,17 @@ def save(self:GRAD,
         (tmp/"manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 # %% ../nbs/08_grad.ipynb #7dfd69d7
+def of_another_version(
+    path,     # of the file or folder
+    d,        # what it says of itself
+    problem,  # the GradKitError that reading it came to
+):
+    "The error to raise instead: where another version made the file, that version reads it"
+    if d.get("version") == __version__: return problem
+    version = str(d.get("version"))[:40]
+    return GradKitError(f"'{path}' was made by grad_kit {version} and cannot be read by this version, {__version__} "
+                        f"({str(problem)[:200]}); install grad_kit {version}, or make it again with this one")
+
 def _read_manifest(folder):
     "The manifest of a model's folder; raises `GradKitError` where there is none, or none that this version reads"
     manifest = folder/"manifest.json"
@@ -1182,6 +1221,7 @@ def _take_scorer(self:GRAD, name, state):
 
 # %% ../nbs/08_grad.ipynb #b4ccdcdc
 @patch(cls_method=True)
+@guarded
 def load(cls:GRAD,
     folder,         # what `save` wrote
     device="auto",
@@ -1198,14 +1238,13 @@ def load(cls:GRAD,
         listed, patchdiffs = d.get("files", {}), [(int(n), int(size)) for n, size in d["patchdiffs"]]
         if not isinstance(listed, dict): raise KeyError("files")
         model.scorers_, model._scorers = {name: SCORERS[name](model.config) for name in model.config.scorers}, {}
-    except GradKitError: raise
+    except GradKitError as e: raise of_another_version(folder, d, e) from None
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e:
-        raise GradKitError(f"'{folder/'manifest.json'}' lacks or garbles a field ({str(e)[:200]}); "
-                           "fetch a whole copy of the model") from e
+        broken = GradKitError(f"'{folder/'manifest.json'}' lacks or garbles a field ({str(e)[:200]}); "
+                              "fetch a whole copy of the model")
+        raise of_another_version(folder, d, broken) from e
     model.networks_, model.detectors_, model.banks_, model.history_ = {}, {}, {}, {}
     model.patchdiffs_, model.contrastive_ = {}, {}
     model._take_files(folder, listed, patchdiffs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a small holdout was warned of when the model was fitted
-        model.threshold_ = model.threshold_at(best_effort=True)
+    model.threshold_ = model.threshold_at(best_effort="quietly")   # it was warned of when the model was fitted
     return model
