@@ -407,6 +407,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'grad_kit.density.detail_kept': ('density.html#detail_kept', 'grad_kit/density.py'),
                                   'grad_kit.density.detail_lost': ('density.html#detail_lost', 'grad_kit/density.py'),
                                   'grad_kit.density.gabor_bank': ('density.html#gabor_bank', 'grad_kit/density.py'),
+                                  'grad_kit.density.mean_and_variance': ('density.html#mean_and_variance', 'grad_kit/density.py'),
                                   'grad_kit.density.place_covariances': ('density.html#place_covariances', 'grad_kit/density.py'),
                                   'grad_kit.density.say_if_few': ('density.html#say_if_few', 'grad_kit/density.py')},
             'grad_kit.detector': { 'grad_kit.detector.DetectorState': ('detector.html#detectorstate', 'grad_kit/detector.py'),

@@ -41,7 +41,8 @@ from .scorers import (FUSIONS, SCORERS, MapScorer, plant_changes, register_score
 def threshold_for(
     scores,            # (n,) image scores of held-out normal images
     false_alarm_rate,  # in (0,1)
-    best_effort=False,  # True: where n is too small for the rate, warn and take the largest score; "quietly": only take it
+    best_effort=False,  # True: where n is too small for the rate, warn and take the largest score;
+                        # "quietly": take it without a warning
 ):
     """The ceil((n+1)(1-rate))-th smallest score: split conformal prediction.
     By it a fresh normal image exceeds the threshold with at most that probability.
@@ -930,7 +931,8 @@ def _in_batches(self:GRAD,
     while True:
         batches = zip(*(t.split(batch) for t in (images, *along)))
         try:
-            with threads.minded(follow=False): return [torch.cat(outs) for outs in zip(*(one(rows) for rows in batches))]
+            with threads.minded(follow=False):
+                return [torch.cat(outs) for outs in zip(*(one(rows) for rows in batches))]
         except torch.OutOfMemoryError as e:
             if batch == 1:
                 raise GradKitError(f"the memory of {device_name(self.device)} does not hold one image of "
