@@ -635,7 +635,7 @@ def _parse_export(argv):
     p.add_argument("out", metavar="FILE", help=f"file to write: {', '.join(f'{s} ({n})' for s, n in FORMATS.items())}")
     p.add_argument("--int8", metavar="NORMALS",
                    help="eight-bit convolutions, their ranges taken from this folder of normal images")
-    p.add_argument("--check", metavar="DATA",
+    p.add_argument("--check", "--validate", metavar="DATA",
                    help="images to compare the file with the model on, a folder or one image; "
                         "where both kinds are labelled, by image AUROC too")
     p.add_argument("--max-drop", type=float, default=.005,
@@ -683,7 +683,7 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export.") as tmp:
         trial = Path(tmp)/out.name
-        export_model(model, trial, normals)
+        export_model(model, trial, normals, images)
         if images is not None:
             found = _compare_file(model, trial, images)
             if normals is not None: _refuse_drop(found, args.max_drop, out)

@@ -637,12 +637,15 @@ def own_state():
         yield
         return
     autocast = {d: torch.is_autocast_enabled(d) for d in ("cpu", "cuda")}
+    blocks = torch.autocast_increment_nesting()   # of the caller, and one; only the outermost forgets cast weights
     on_cpu = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
     _thread.own = True
     try:
         for d in autocast: torch.set_autocast_enabled(d, False)
+        for _ in range(blocks): torch.autocast_decrement_nesting()
         with _switches, on_cpu, torch.inference_mode(False), np.errstate(all="warn", under="ignore"): yield
     finally:
+        for _ in range(blocks - 1): torch.autocast_increment_nesting()
         for d, on in autocast.items(): torch.set_autocast_enabled(d, on)
         _thread.own = False
 

@@ -378,7 +378,7 @@ def with_coords(
 ):
     "(B,5,H,W) float: the images with their coordinate map"
     x = to_float(images) if images.dtype == torch.uint8 else images
-    coords = coord_map(*x.shape[-2:], x.device).expand(len(x), -1, -1, -1)
+    coords = coord_map(*x.shape[-2:], x.device).expand(x.shape[0], -1, -1, -1)
     return torch.cat([x, coords], 1).contiguous(memory_format=torch.channels_last)
 
 # %% ../nbs/07_detector.ipynb #00419837

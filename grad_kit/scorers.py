@@ -208,8 +208,9 @@ class FeatureScorer(MapScorer):
     layers, directions = 6, 32
     def __init__(self, config):
         super().__init__(config)
-        with torch.device("meta"):   # weights of its own would be drawn at random; `fit` and `restore` bring others
-            self.encoder = PatchDetector(config.detector_width).encoder[:self.layers].requires_grad_(False)
+        with torch.device("meta"): encoder = PatchDetector(config.detector_width).encoder[:self.layers]
+        # no weights are drawn at random: `fit` and `restore` bring some
+        self.encoder = encoder.to_empty(device="cpu").requires_grad_(False)
         self.density = PlaceDensity()
 
     def fit(self, normal, model):
