@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .core import GradKitError, derive_seed, is_level
+from .core import GradKitError, derive_seed, guarded, is_level
 from .images import to_float
 from .patchdiff import sample
 
@@ -98,6 +98,7 @@ def _mean(self:AnalyticPatchDiff, x, parts, a):
     return num / den
 
 # %% ../nbs/04_analytic.ipynb #33d45c6f
+@guarded
 def sample_analytic(
     images,           # (N,3,H,W) uint8, or float in [-1,1]: normal images, on the device to work on
     level,            # n

@@ -172,7 +172,7 @@ def _torch_engines(model, compiled, graphs):
     "{name: function that makes it} of the engines that torch brings"
     device = model.device
     able = pick_dtype("auto", device) is torch.bfloat16
-    def plain(tf32=False): return with_tf32(Scorer(model), tf32)
+    def plain(tf32=False): return with_tf32(partial(Scorer.forward.__wrapped__, Scorer(model)), tf32)
     def half(): return Scorer(model, torch.bfloat16)
     def graph(make): return lambda: recorded(make(), device)
     def compile_it(dtype):

@@ -365,7 +365,7 @@ def demo(
     results |= dict(seconds=round(time.time() - start, 1), peak_memory_gib=peak_memory_gib(model.device))
     write_json(out/"results.json", results)
     if not args.stages: _remove_stages(stages)  # a demo that has run starts afresh next time
-    print(f"{results['seconds']:.0f} s, {results['peak_memory_gib']} GiB on {results['device']}; "
+    print(f"{results['seconds']:.0f} s, {results['peak_memory_gib'] or 'unknown'} GiB on {results['device']}; "
           f"pictures, scores and the model in {out}")
 
 # %% ../nbs/15_cli.ipynb #0aa1f5d9
@@ -639,7 +639,7 @@ def _parse_export(argv):
     p.add_argument("out", metavar="FILE", help=f"file to write: {', '.join(f'{s} ({n})' for s, n in FORMATS.items())}")
     p.add_argument("--int8", metavar="NORMALS",
                    help="eight-bit convolutions, their ranges taken from this folder of normal images")
-    p.add_argument("--check", metavar="DATA",
+    p.add_argument("--check", "--validate", metavar="DATA",
                    help="images to compare the file with the model on, a folder or one image; "
                         "where both kinds are labelled, by image AUROC too")
     p.add_argument("--max-drop", type=float, default=.005,
@@ -687,7 +687,7 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export.") as tmp:
         trial = Path(tmp)/out.name
-        export_model(model, trial, normals)
+        export_model(model, trial, normals, images)
         if images is not None:
             found = _compare_file(model, trial, images)
             if normals is not None: _refuse_drop(found, args.max_drop, out)

@@ -10,7 +10,7 @@ __all__ = ['SPLITS', 'FRAMES', 'WORDS', 'READERS', 'register_reader', 'PURPOSES'
            'to_uint8']
 
 # %% ../nbs/01_data.ipynb #dffd3541
-import csv, dataclasses, hashlib, json, os, re, unicodedata, warnings
+import csv, dataclasses, hashlib, json, os, re, unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from .core import OUTPUT_MARK, PATCH, GradKitError, Registry, is_output, user_path
+from .core import OUTPUT_MARK, PATCH, GradKitError, Registry, guarded, is_a, is_output, user_path, warn
 from .images import (IMAGE_SUFFIXES, image_size, open_picture, read_image, read_mask, read_mask_saying,
                              read_pixels, resize_images)
 from .images import to_device, to_float, to_uint8   # noqa: F401  for those who come in by this room
@@ -242,9 +242,9 @@ def _warn_of_depth(
     if not tops or max(tops) >= 2**15: return
     top = max(tops)
     bits = max(top.bit_length(), 8)
-    warnings.warn(f"the {len(tops)} 16-bit images of '{name}' hold values up to {top} only, of 65535: "
-                  f"they look like {bits} bits and keep {top // 257 + 1} of 256 grey levels; set bit_depth={bits}",
-                  stacklevel=4)
+    warn(f"the {len(tops)} 16-bit images of '{name}' hold values up to {top} only, of 65535: "
+         f"they look like {bits} bits and keep {top // 257 + 1} of 256 grey levels; set bit_depth={bits}",
+         stacklevel=4)
 
 # %% ../nbs/01_data.ipynb #49fd4820
 def _refuse_broken(n, broken):
@@ -254,6 +254,7 @@ def _refuse_broken(n, broken):
     raise GradKitError(f"{len(broken)} of {n} images cannot be read: {'; '.join(map(str, broken[:3]))}{rest}")
 
 @patch
+@guarded
 def _decoded(self:Dataset, size, workers=None, progress=False, skip=False):
     "(images made anew, positions of those that can be read, errors of the others where these are to be skipped)"
     def load(it):
@@ -359,7 +360,7 @@ def _warn_of_masks(self:Dataset):
     remarks = self._cache.get("remarks", {})
     for kind, words in _ODD_MASKS.items():
         odd = sorted(where for where, remark in remarks.items() if remark == kind)
-        if odd: warnings.warn(f"{len(odd)} masks of '{self.name}' are {words} (first '{odd[0]}')", stacklevel=3)
+        if odd: warn(f"{len(odd)} masks of '{self.name}' are {words} (first '{odd[0]}')", stacklevel=3)
 
 # %% ../nbs/01_data.ipynb #de2535b1
 @patch
@@ -666,7 +667,7 @@ def _dataset(
 # %% ../nbs/01_data.ipynb #8e3369c5
 def _warn_passed_over(ds):
     "The `Dataset`, and a warning of what it passed over"
-    if ds.passed_over: warnings.warn(f"'{ds.root}': passed over: {ds.passed_over}", stacklevel=3)
+    if ds.passed_over: warn(f"'{ds.root}': passed over: {ds.passed_over}", stacklevel=3)
     return ds
 
 def _nothing_in(found):
@@ -848,7 +849,7 @@ def as_dataset(
 ):
     """A `Dataset` of any of these, an array's images being all for training.
     Raises `GradKitError` as `read_dataset` does, and for anything else"""
-    if isinstance(images, Dataset): return images
+    if is_a(images, Dataset): return images
     if isinstance(images, (str, Path)): return read_dataset(images, purpose)
     if isinstance(images, torch.Tensor): images = images.detach().cpu().numpy()
     items = [Item(a, "train", name=f"train/{i:06d}") for i, a in enumerate(_checked_array(images))]

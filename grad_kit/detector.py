@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .augment import make_augment
-from .core import GradKitError, PATCH, Replay, coord_map, seeded
+from .core import GradKitError, PATCH, Replay, coord_map, guarded, seeded
 from .data import to_float
 from .reweight import MemoryBank, effective_sample_size, patch_weights
 from .run import Run, one_cycle
@@ -341,6 +341,7 @@ def check_trainable(
                            "choose a larger image_size or a lower detector level")
 
 # %% ../nbs/07_detector.ipynb #302522e5
+@guarded
 def fit_detector(
     normal,           # (N,3,S,S) uint8 normal images; for one network of many levels a list of them, each of its size
     contrastive,      # list of (M,3,S,S) uint8, one for each PatchDiff level; for one network a list of such lists
@@ -377,10 +378,11 @@ def with_coords(
 ):
     "(B,5,H,W) float: the images with their coordinate map"
     x = to_float(images) if images.dtype == torch.uint8 else images
-    coords = coord_map(*x.shape[-2:], x.device).expand(len(x), -1, -1, -1)
+    coords = coord_map(*x.shape[-2:], x.device).expand(x.shape[0], -1, -1, -1)
     return torch.cat([x, coords], 1).contiguous(memory_format=torch.channels_last)
 
 # %% ../nbs/07_detector.ipynb #00419837
+@guarded
 @torch.no_grad()
 def over_batches(
     f,         # takes (b,5,H,W)

@@ -6,7 +6,7 @@
 __all__ = ['FORMATS', 'check_free', 'export_model', 'Exported', 'compare']
 
 # %% ../nbs/12_export.ipynb #ffdb451d
-import json, logging, os, tempfile, warnings
+import hashlib, json, logging, math, os, tempfile, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,9 +15,10 @@ import torch
 from fastcore.basics import patch
 
 from . import __version__
-from .core import Config, GradKitError, atomic_write, user_path
+from .core import Config, GradKitError, atomic_write, guarded, user_path
 from .data import as_dataset
-from .grad import Result, Scorer, split_columns
+from .grad import GRAD, Result, Scorer, finite_scores, of_another_version, split_columns
+from .images import spread
 from .metrics import auroc_table, headline
 
 # %% ../nbs/12_export.ipynb #5c2f08e0
@@ -66,12 +67,15 @@ def check_free(
 # %% ../nbs/12_export.ipynb #70241889
 def _about(model, precision):
     "What a file says of itself"
+    pixel_threshold = getattr(model, "pixel_threshold_", math.nan)
     return json.dumps(dict(
         what="grad_kit export",
         version=__version__,
         precision=precision,
         columns=model.scorer().columns,
         threshold=model.threshold_,
+        pixel_threshold=pixel_threshold if math.isfinite(pixel_threshold) else None,   # JSON has no NaN
+        native_size=getattr(model, "native_size_", None),
         seed=model.seed,
         n_normal=model.n_normal_,
         holdout_scores=model.holdout_scores_,
@@ -139,25 +143,64 @@ def _save_openvino(file, out, about):
     try: ov.save_model(graph, out, compress_to_fp16=False)
     except RuntimeError as e: raise OSError(f"OpenVINO says {e}, as it does on a full disk") from e
 
+# %% ../nbs/12_export.ipynb #455b96e3
+def _proof_images(model, check):
+    "uint8 (N,3,S,S), N at most 32: of `check`, or random ones of every contrast where that is None"
+    size = model.config.image_size
+    if check is not None:
+        ds = as_dataset(check, "either").read_as(model.config)
+        for item in ds.items[:1]: model.check_size(item)
+        return spread(ds.images(size), 32)
+    noise = np.random.default_rng(0).normal(0, 1, (8, 3, size, size)) * np.linspace(0, 60, 8)[:, None, None, None]
+    return torch.from_numpy((127.5 + noise).clip(0, 255).astype(np.uint8))
+
+def _prove(
+    model,
+    file,    # export just written
+    images,  # uint8 (N,3,S,S)
+    exact,   # whether the scores must be the model's: not so in eight bits
+):
+    """Raises `GradKitError` where the file does not take 1, 3 and 8 images at a time, or scores otherwise than the
+    model: by more than `tolerance` and 1e-5 of the score, as 32-bit floats have seven digits"""
+    exported = Exported(file)
+    want = model.score_pixels(images).image_score.numpy() if exact else exported(images.numpy()[:1].repeat(8, 0))[1][:1]
+    images = images if exact else images[:1]
+    for n in (1, 3, 8):
+        try: batches = [exported(x.numpy()) for x in images.repeat(-(-n // len(images)), 1, 1, 1).split(n)]
+        except Exception as e:   # each runtime has its own
+            raise GradKitError(f"the exported file does not take {n} images at a time ({str(e)[:200]}); "
+                               "it was not written; export in the other format") from e
+        got = np.concatenate([scores for _, scores, _ in batches])[:len(want)]
+        off = np.abs(got - want)
+        if (off <= model.tolerance() + 1e-5 * np.abs(want)).all(): continue   # NaN is not
+        raise GradKitError(f"the exported file's scores, {n} images at a time, differ from the model's by up to "
+                           f"{off.max():.3g}, but may by {model.tolerance():.3g}; it was not written; export in the "
+                           "other format, or report this with the versions of torch, onnxscript and the runtime")
+
 # %% ../nbs/12_export.ipynb #421ed832
+@guarded
 def export_model(
     model,       # a fitted GRAD
     path,        # file to write: .onnx (any number of images at a time),
                  # or .xml (OpenVINO; its weights go to .bin beside it)
     int8=None,   # normal images (a Dataset, a folder, uint8 (N,H,W,3)): eight-bit convolutions, their ranges
                  # taken from these images; None: float32
+    check=None,  # images (as for `score`) on which the file must score as the model does; None: those of `int8`, or
+                 # random ones, as a model keeps no images
 ):
-    """Write the model's `Scorer` with config and threshold inside; whole or not at all.
+    """Write the model's `Scorer` with config and thresholds inside; whole or not at all, and once it has scored
+    as the model does (`compare` says how near, in eight bits too).
     Raises `GradKitError` for another suffix, for eight bits where nothing is convolved by them,
     for a file that is not an exported model, and where the extra `export` is missing"""
-    model.check_fitted()
+    model = model.as_it_stands()
     path = user_path(path)
     openvino = _format(path) == ".xml"
     check_free(path)
     if int8 is not None and not model.detector_groups():
         raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) hold no convolutions "
                            "that eight bits would speed up; export it as it is, without int8")
-    _need("onnx", "onnxscript", *(["openvino"] if openvino else []))
+    _need("onnx", "onnxscript", *(["openvino"] if openvino else ["onnxruntime"]))
+    images = _proof_images(model, int8 if check is None else check)
     with atomic_write(path) as out, tempfile.TemporaryDirectory(dir=out.parent) as tmp:
         file = Path(tmp)/"model.onnx"
         with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "root"):
@@ -166,47 +209,34 @@ def export_model(
             if int8 is not None:
                 file = _quantise(file, as_dataset(int8).read_as(model.config).images(model.config.image_size))
         (_save_openvino if openvino else _save_onnx)(file, out, _about(model, "float32" if int8 is None else "int8"))
+        _prove(model, out, images, exact=int8 is None)
         if openvino: os.replace(out.with_suffix(".bin"), path.with_suffix(".bin"))
 
 # %% ../nbs/12_export.ipynb #01a5d600
 class Exported:
-    """An exported model, run by ONNX Runtime or OpenVINO on the CPU.
+    """An exported model, run by ONNX Runtime or OpenVINO on the CPU, from any number of threads at once. It can be
+    pickled: what is unpickled opens the file again.
     Raises `GradKitError` for a file that is missing, broken or not from `export_model`"""
+    check_size = GRAD.check_size
     def __init__(self,
         path,                 # what `export_model` wrote
         precision="float32",  # of an OpenVINO model: "float32", or "auto" for bfloat16 where the processor has it.
                               # ONNX Runtime computes as the file says
         threads=None,         # None: as many as torch uses
     ):
-        self.path, threads = Path(path), threads or torch.get_num_threads()
+        self.path, self._asked = user_path(path), (precision, threads)
         suffix = _format(path)
         if not self.path.is_file():
             raise GradKitError(f"'{path}' is missing; write it with export_model or grad_export")
         if precision not in ("float32", "auto"):
             raise GradKitError(f"precision is {precision!r}, but must be 'float32' or 'auto'; choose one")
-        try: text = getattr(self, "_open_" + suffix[1:])(precision, threads)
+        try: text = getattr(self, "_open_" + suffix[1:])(precision, threads or torch.get_num_threads())
         except RuntimeError as e:
             reason = str(e).strip().splitlines()[-1]
             raise GradKitError(f"'{path}' is truncated, lacks its .bin, or cannot be run here ({reason}); "
                                "export the model again") from e
-        self.about = about = _read_about(text, path)
-        self.config, self.threshold = Config.from_dict(about["config"]), about["threshold"]
-        self.precision = about["precision"]
-        # files from before there were several scorers name no columns
-        self.columns = about.get("columns", list(self.config.detector_levels))
-
-    def __call__(self,
-        images,  # (B,3,S,S) uint8 array
-    ):
-        """(anomaly map (B,S,S), image score (B,), scores of the `columns` (B,k)) as float32 arrays.
-        The columns are each scorer, then each detector level"""
-        S = self.config.image_size
-        array = isinstance(images, np.ndarray)
-        if not array or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (3, S, S):
-            kind, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", "")
-            raise GradKitError(f"the images are {kind} {shape}, but must be a uint8 array (B,3,{S},{S}); "
-                               "`score` takes others")
-        return self._run(images)
+        self._take(_read_about(text, path))
+        self._content = _content(self.path)
 
 # %% ../nbs/12_export.ipynb #53fd652c
 def _read_about(text, path):
@@ -215,6 +245,49 @@ def _read_about(text, path):
     except (TypeError, json.JSONDecodeError): about = None
     if isinstance(about, dict) and about.get("what") == "grad_kit export": return about
     raise GradKitError(f"'{path}' was not written by grad_kit; write it with export_model or grad_export")
+
+# %% ../nbs/12_export.ipynb #b6815634
+@patch
+def _take(self:Exported, about):
+    "What a file says of itself"
+    self.about, self.precision, self.threshold = about, about["precision"], about["threshold"]
+    try: self.config = Config.from_dict(about["config"])
+    except GradKitError as e: raise of_another_version(self.path, about, e) from None
+    # files from before there were several scorers name no columns, older ones no size and no threshold of pixels
+    self.columns = about.get("columns", list(self.config.detector_levels))
+    self.native_size_ = tuple(about["native_size"]) if about.get("native_size") else None
+    self.pixel_threshold = math.nan if about.get("pixel_threshold") is None else about["pixel_threshold"]
+
+@patch
+def __call__(self:Exported,
+    images,  # (B,3,S,S) uint8 array
+):
+    """(anomaly map (B,S,S), image score (B,), scores of the `columns` (B,k)) as float32 arrays.
+    The columns are each scorer, then each detector level"""
+    S = self.config.image_size
+    array = isinstance(images, np.ndarray)
+    if not array or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (3, S, S):
+        kind, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", "")
+        raise GradKitError(f"the images are {kind} {shape}, but must be a uint8 array (B,3,{S},{S}); "
+                           "`score` takes others")
+    if not len(images): return [out[:0] for out in self._run(np.zeros((1, 3, S, S), np.uint8))]
+    return self._run(images)
+
+# %% ../nbs/12_export.ipynb #86f41f1b
+def _content(path):
+    "A hash of an export's file or files"
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+
+def _reopened(path, precision, threads, content):
+    "The `Exported` that was pickled; raises `GradKitError` where another file has taken its file's place"
+    exported = Exported(path, precision, threads)
+    if exported._content == content: return exported
+    raise GradKitError(f"'{path}' is another file than when the Exported was pickled; "
+                       "open it anew with Exported, or bring the old file back")
+
+@patch
+def __reduce__(self:Exported): return _reopened, (self.path.absolute(), *self._asked, self._content)
 
 # %% ../nbs/12_export.ipynb #37031c3b
 @patch
@@ -235,10 +308,14 @@ def _open_xml(self:Exported, precision, threads):
     graph = core.read_model(self.path)
     options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     if precision == "float32" or _is_int8(graph): options["INFERENCE_PRECISION_HINT"] = "f32"
-    request = core.compile_model(graph, "CPU", options).create_infer_request()
+    model, idle = core.compile_model(graph, "CPU", options), []
     def run(x):
-        out = request.infer({"images": x})
-        return [out[i].copy() for i in range(3)]
+        try: request = idle.pop()
+        except IndexError: request = model.create_infer_request()   # all are at work for other threads
+        try:
+            out = request.infer({"images": x})
+            return [out[i].copy() for i in range(3)]
+        finally: idle.append(request)
     self._run = run
     return graph.get_rt_info(["grad_kit"]).astype(str) if graph.has_rt_info(["grad_kit"]) else None
 
@@ -246,17 +323,23 @@ def _is_int8(graph): return any(op.get_type_name() == "FakeQuantize" for op in g
 
 # %% ../nbs/12_export.ipynb #4efa488d
 @patch
+@guarded
 def score(self:Exported,
     images,    # a Dataset, a folder, or uint8 (N,H,W,3)
     batch=8,   # images at a time
 ):
-    "A `Result`, as `GRAD.score` gives"
-    x = as_dataset(images, "score").read_as(self.config).images(self.config.image_size).numpy()
-    batches = [self(x[i:i + batch]) for i in range(0, len(x), batch)]
+    """A `Result`, as `GRAD.score` gives.
+    Raises `GradKitError` where images are of another size than those fitted on, and for a score that is not finite"""
+    ds = as_dataset(images, "score").read_as(self.config)
+    for item in ds.items[:1]: self.check_size(item)
+    x = ds.images(self.config.image_size).numpy()
+    batches = [self(x[i:i + batch]) for i in range(0, max(len(x), 1), batch)]
     maps, scores, columns = (torch.from_numpy(np.concatenate(a)) for a in zip(*batches))
-    return Result(scores, maps, *split_columns(self.columns, columns, self.threshold))
+    named = split_columns(self.columns, columns, self.threshold)
+    return Result(finite_scores(ds.names, scores), maps, *named, pixel_threshold=self.pixel_threshold)
 
 # %% ../nbs/12_export.ipynb #9feb6585
+@guarded
 def compare(
     model,     # GRAD
     exported,  # Exported

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError, features
 
-from .core import GradKitError
+from .core import GradKitError, own_state
 
 # %% ../nbs/00a_images.ipynb #e0c2e9de
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp")  # in either case
@@ -35,7 +35,8 @@ def open_picture(
 ):
     "The PIL image in a file, or in its bytes; whatever is wrong with it becomes a `GradKitError` that names the file"
     try:   # an open file, not its name: by name Pillow maps grey TIFFs into memory and scrambles those that are turned
-        with open(path, "rb") if data is None else io.BytesIO(data) as f, Image.open(f) as im: yield im
+        with own_state(), open(path, "rb") if data is None else io.BytesIO(data) as f, \
+            Image.open(f) as im: yield im
     except GradKitError: raise
     except FileNotFoundError as e: raise GradKitError(f"there is no file '{path}'; check the path") from e
     except UnidentifiedImageError as e:
@@ -296,7 +297,7 @@ def spread(
 ):
     "At most `most` of the images, evenly spaced"
     if len(images) <= most: return images
-    return images[torch.linspace(0, len(images) - 1, most).round().long()]
+    return images[torch.linspace(0, len(images) - 1, most, dtype=torch.float32).round().long()]
 
 # %% ../nbs/00a_images.ipynb #8963ced1
 def to_device(

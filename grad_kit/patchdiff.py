@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .core import GradKitError, Replay, coord_map, is_level, seeded, threads
+from .core import GradKitError, Replay, coord_map, guarded, is_level, seeded, threads
 from .data import to_float, to_uint8
 from .run import Run, one_cycle
 
@@ -257,6 +257,7 @@ def compiled(
     return call
 
 # %% ../nbs/03_patchdiff.ipynb #58a5e417
+@guarded
 def fit_patchdiff(
     images,           # (N,3,H,W) uint8, on the device to train on
     level,            # n
@@ -354,6 +355,7 @@ def reverse_process(
     return x
 
 # %% ../nbs/03_patchdiff.ipynb #5a33b4b9
+@guarded
 @torch.no_grad()
 def sample(
     model,     # model(x_t, t) -> eps

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from .core import GradKitError, derive_seed, is_level
+from .core import GradKitError, derive_seed, guarded, is_level
 
 # %% ../nbs/04a_patchmatch.ipynb #da5bd709
 BLOCK = 2  # side in pixels of what is copied at once
@@ -115,6 +115,7 @@ def _reach_in_pixels(images, level, reach):
     return r
 
 # %% ../nbs/04a_patchmatch.ipynb #3ea67e8f
+@guarded
 def sample_patchmatch(
     images,      # (N,3,H,W) uint8 normal images, on the device to work on
     level,       # n

@@ -10,7 +10,7 @@ __all__ = ['machine', 'peak_memory_gib', 'write_csv', 'scores_of', 'scorers_text
            'write_ablation', 'reproduction_text', 'comparison_text', 'exported_text']
 
 # %% ../nbs/14a_report.ipynb #773b233a
-import csv, hashlib, os, platform, sys, time, warnings
+import csv, hashlib, os, platform, sys, time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from PIL import Image
 
 from . import __version__, metrics, plots
 from .ablate import ablation_table, ablation_values, beside, beside_table, difference_table
-from .core import GradKitError, atomic_write, device_name, mark_output, write_json
+from .core import GradKitError, atomic_write, device_name, guarded, mark_output, warn, write_json
 from .data import resize_images, evaluation_items, unframe_map
 from .grad import threshold_for
 
@@ -39,8 +39,9 @@ def machine(
 def peak_memory_gib(
     device,  # torch.device that the work ran on
 ):
-    "Peak resident memory of this process, and of the GPU where one is used"
-    import resource
+    "Peak resident memory of this process, and of the GPU where one is used; None where the system does not tell"
+    try: import resource   # which Windows has not
+    except ImportError: return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     on_gpu = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0
     return round(peak + on_gpu, 2)
@@ -113,7 +114,7 @@ def fitted_text(
     "In words: where the model is, its threshold and where that came from, what the fit took"
     n, rate = len(model.holdout_scores_), model.config.false_alarm_rate
     return (f"model in {out}: threshold {model.threshold_:.3f} from {n} held-out normal images for a false-alarm rate "
-            f"of {rate:g}; {seconds:.0f} s, {peak_memory_gib(model.device)} GiB")
+            f"of {rate:g}; {seconds:.0f} s, {peak_memory_gib(model.device) or 'unknown'} GiB")
 
 # %% ../nbs/14a_report.ipynb #5c29a0a8
 @dataclass
@@ -139,11 +140,12 @@ def seen_images(
     seen = {k: [items.names[i] for i in found] for k, found in model.seen(items).items() if found}
     for k, names in seen.items():
         part = "fitting" if k == "fitted" else "calibration"
-        warnings.warn(f"{len(names)} of the {len(items)} images (first '{names[0]}') took part in {part} "
-                      "of this model, by their pixels: figures flatter it", stacklevel=2)
+        warn(f"{len(names)} of the {len(items)} images (first '{names[0]}') took part in {part} "
+             "of this model, by their pixels: figures flatter it", stacklevel=2)
     return seen
 
 # %% ../nbs/14a_report.ipynb #8bc339f7
+@guarded
 def evaluate_model(
     model,       # fitted GRAD
     dataset,     # Dataset with labelled test images
@@ -421,6 +423,7 @@ class Scoring:
     rate: float        # false-alarm rate that was asked for
     start: float       # `time.time()` before the first image was scored
 
+@guarded
 def score_images(
     model,    # fitted GRAD
     dataset,  # Dataset

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 
 from .analytic import NearestWindow
-from .core import PATCH
+from .core import PATCH, guarded
 from .images import resize_images, spread, to_float
 
 # %% ../nbs/06_reweight.ipynb #ce19fb2f
@@ -74,6 +74,7 @@ def effective_sample_size(
     return 1 / (len(w) * w.square().sum())
 
 # %% ../nbs/06_reweight.ipynb #04a514e5
+@guarded
 @torch.no_grad()
 def weight_map(
     features,      # (B,dim,h,w) dense features of images
@@ -88,6 +89,7 @@ def weight_map(
     return log_w.reshape(b, h, w) / math.log(2)
 
 # %% ../nbs/06_reweight.ipynb #eb14d6c4
+@guarded
 @torch.no_grad()
 def fake_shares(
     normal,    # uint8 (N,3,S,S) normal images, N at least 2, S at least 34: the detector's input

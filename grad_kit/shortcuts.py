@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from .augment import make_augment
-from .core import seeded
+from .core import guarded, seeded
 from .data import to_float
 
 # %% ../nbs/10b_shortcuts.ipynb #b811f9f9
@@ -41,6 +41,7 @@ def _jpeg_blocks(x):
     return step[:, border].mean(1) - step[:, ~border].mean(1)
 
 # %% ../nbs/10b_shortcuts.ipynb #3daa4b8c
+@guarded
 def low_level_traces(
     patches,  # (N,3,P,P) float in [-1,1], P a multiple of 8, cut on the image's 8-pixel grid
 ):
@@ -66,6 +67,7 @@ def _patches(images, is_generated, config):
     return patches + config.patch_noise * torch.randn_like(patches) if config else patches
 
 # %% ../nbs/10b_shortcuts.ipynb #4a5ab8e5
+@guarded
 def probe_traces(
     normal,     # (N,3,S,S) uint8 normal images
     generated,  # (M,3,S,S) uint8 contrastive images

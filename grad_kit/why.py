@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from .analytic import moved_copies
-from .core import PATCH, Config, GradKitError, atomic_write, derive_seed, user_path, write_json
+from .core import PATCH, Config, GradKitError, atomic_write, derive_seed, guarded, user_path, write_json
 from .data import Item, as_dataset, resize_images
 from .detector import with_coords
 from .grad import GRAD, check_replaceable
@@ -300,6 +300,7 @@ def witnesses_of(
 class Why:
     """Answers about images, by a fitted `GRAD`.
     Raises `GradKitError` where the model keeps no normal images to compare with"""
+    @guarded
     def __init__(self,
         model,        # fitted GRAD
         normal=None,  # the images it was fitted on, for their names and full pictures; None: as the model keeps them
@@ -322,6 +323,7 @@ class Why:
 
 # %% ../nbs/11a_why.ipynb #77ce05e1
 @patch
+@guarded
 @torch.no_grad()
 def units(self:Why,
     images,  # (B,3,S,S), floats of 0 to 255
@@ -358,6 +360,7 @@ def _normal_pictures(model, known):
 
 # %% ../nbs/11a_why.ipynb #81b7e7ea
 @patch
+@guarded
 @torch.no_grad()
 def held_out(self:Why,
     known,  # what `_known` gave, or None
@@ -382,6 +385,7 @@ def _against_held_out(self:Why, name, units, row, column):
 
 # %% ../nbs/11a_why.ipynb #99c8ce7b
 @patch
+@guarded
 @torch.no_grad()
 def look(self:Why,
     image,  # uint8 (3,S,S), S = image_size
@@ -513,6 +517,7 @@ def _highest(anomaly_map):
     return [at // GRID, at % GRID]
 
 @patch
+@guarded
 @torch.no_grad()
 def pack(self:Why,
     image,  # uint8 (3,S,S), S = image_size
@@ -555,6 +560,7 @@ def meta(self:Why,
 
 # %% ../nbs/11a_why.ipynb #e420b90c
 @patch
+@guarded
 def gradient(self:Why,
     image,   # uint8 (3,S,S), S = image_size
     row,     # of the grid
@@ -693,6 +699,7 @@ def _to_explain(model, images, scores=None):
     if len(scores) != len(ds): raise GradKitError(f"{len(scores)} scores are given for {len(ds)} images; give one each")
     return ds, ds.images(model.config.image_size), scores
 
+@guarded
 def explore_why(
     model,        # fitted GRAD
     images,       # what to explain: a Dataset (its test images), a folder, or uint8 (N,H,W,3)
@@ -729,6 +736,7 @@ def _near_pictures(why, packs):
     return {k: _as_url(x, 80) for k, x in zip(near, small)}
 
 # %% ../nbs/11a_why.ipynb #60c30d48
+@guarded
 def write_why(
     model,           # fitted GRAD, or a `Why` of one
     images,          # as for `explore_why`
@@ -945,6 +953,7 @@ def unseen(self:Inspector,
     return alarms
 
 @patch
+@guarded
 def learn(self:Inspector):
     "Fit again with what is marked, score, and save the model beside the marks"
     with self.marks.alone(): lessons = self.lessons()
@@ -1003,6 +1012,7 @@ def _learn(self:Inspector):
     return self._more()
 
 # %% ../nbs/11a_why.ipynb #1e9cb5d4
+@guarded
 def inspect(
     good,       # normal images to fit on: a folder, a Dataset, or uint8 (N,H,W,3)
     new,        # images to inspect, likewise
