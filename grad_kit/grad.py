@@ -29,7 +29,7 @@ from .core import (OUTPUT_MARK, PATCH, AugmentationSettings, AveragingSettings, 
 from .data import as_dataset, hash_images, resize_images, to_device, to_float
 from .density import detail_kept
 from .detector import align_map, dense_features, fit_detector, level_detectors, network_for, score_map
-from .images import spread
+from .images import spread, statistic_ranges
 from .patchdiff import PatchDiff, compiled, fit_patchdiff, noise_schedule, sample
 from .patchmatch import sample_patchmatch
 from .reweight import MemoryBank, choose_beta, fake_shares, weight_map
@@ -761,6 +761,7 @@ def calibrate(self:GRAD,
     Levels in units of their maps' spread, scorers in units of their image scores' spread, and the image scores"""
     c, self._scorers = self.config, {}
     self.stats_ = self._find_stats(held)
+    self.statistics_ = statistic_ranges(held, normal)
     self.units_ = {name: (0., 1., 1.) for name in c.scorers}
     if len(c.scorers) > 1: self.units_, self._scorers = self._find_units(held, normal), {}
     by_others = len(held) > 2 and (len(c.scorers) > 1 or len(self.stats_) > 1)
@@ -1065,6 +1066,7 @@ def _manifest(self:GRAD):
         n_normal=self.n_normal_,
         rounding=getattr(self, "rounding_", 0.),
         seen=getattr(self, "seen_", {}),
+        statistics=getattr(self, "statistics_", {}),
         source=getattr(self, "source_", None),
         patchdiffs=[list(k) for k in self.patchdiffs_],
     )
@@ -1078,7 +1080,7 @@ def save(self:GRAD,
     manifest.json and one safetensors file a network (detectors with their banks, PatchDiffs) and a scorer.
     Raises `GradKitError` where the folder holds anything that is not a model's own"""
     self.check_fitted()
-    folder = user_path(folder)
+    folder = user_path(folder).resolve()   # a link stays, and what it leads to is replaced
     put_back(folder)
     check_replaceable(folder)
     with atomic_write(folder) as tmp:
@@ -1139,6 +1141,8 @@ def _take_notes(self:GRAD, d):
         raise KeyError("beta")
     self.seen_ = {k: list(map(str, d.get("seen", {}).get(k, ()))) for k in ("fitted", "held_out")}
     self.source_ = str(d["source"]) if d.get("source") else None
+    self.statistics_ = {k: list(map(float, v)) for k, v in d.get("statistics", {}).items()}   # none before 2026-11-29
+    if any(len(v) != 3 for v in self.statistics_.values()): raise KeyError("statistics")
 
 # %% ../nbs/08_grad.ipynb #16805fd9
 def _take_file(
@@ -1188,7 +1192,7 @@ def load(cls:GRAD,
 ):
     """Read a model back; it scores exactly as before.
     Raises `GradKitError` naming the file that is missing, truncated or of another version"""
-    folder = user_path(folder)
+    folder = user_path(folder).resolve()
     put_back(folder)
     d = _read_manifest(folder)
     try:
