@@ -1133,6 +1133,8 @@ def _take_notes(self:GRAD, d):
     self.scorer_seconds_, self.seconds_ = dict(d.get("scorer_seconds", {})), d.get("fit_seconds")
     self.native_size_ = tuple(map(int, d["native_size"])) if d.get("native_size") else None
     if self.native_size_ and (len(self.native_size_) != 2 or min(self.native_size_) < 1): raise KeyError("native_size")
+    self.statistics_ = {k: list(map(float, v)) for k, v in d.get("statistics", {}).items()}   # none before 2026-11-29
+    if any(len(v) != 3 for v in self.statistics_.values()): raise KeyError("statistics")
     fakes = d.get("fakes", {})   # none before 2026-11-27
     self.fakes_ = {int(n): {int(k): float(s) for k, s in v.items()} for n, v in fakes.items()}
     beta = d.get("beta", dict.fromkeys(self.stats_, max(self.config.beta_density, 0.)))
@@ -1141,8 +1143,6 @@ def _take_notes(self:GRAD, d):
         raise KeyError("beta")
     self.seen_ = {k: list(map(str, d.get("seen", {}).get(k, ()))) for k in ("fitted", "held_out")}
     self.source_ = str(d["source"]) if d.get("source") else None
-    self.statistics_ = {k: list(map(float, v)) for k, v in d.get("statistics", {}).items()}   # none before 2026-11-29
-    if any(len(v) != 3 for v in self.statistics_.values()): raise KeyError("statistics")
 
 # %% ../nbs/08_grad.ipynb #16805fd9
 def _take_file(
