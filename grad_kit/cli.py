@@ -8,12 +8,13 @@ __all__ = ['fit', 'score', 'evaluate', 'demo', 'ablate', 'reproduce', 'sweep', '
 # %% ../nbs/15_cli.ipynb #46adb0a4
 import sys
 try:   # PyTorch takes seconds to come in, and Ctrl-C may come in them
-    import argparse, functools, hashlib, json, os, re, shlex, subprocess, sysconfig, tempfile, time, warnings
+    import argparse, contextlib, functools, hashlib, json, math, os, re, shlex
+    import subprocess, sysconfig, tempfile, time, warnings
     from pathlib import Path
 
     from grad_kit import __version__
     from grad_kit.core import FLIPS, PRESETS, Config, GradKitError, atomic_write, device_name
-    from grad_kit.core import is_output, pick_device, read_json, user_path, write_json
+    from grad_kit.core import is_output, pick_device, read_json, run_lock, try_place, user_path, write_json
 except KeyboardInterrupt: raise SystemExit("interrupted; nothing was begun") from None
 
 # %% ../nbs/15_cli.ipynb #fad97e63
@@ -137,9 +138,11 @@ def _run_name(folder):
 
 # %% ../nbs/15_cli.ipynb #9b3c9f69
 def _default_out(folder, prefix=""):
-    "runs/ and the folder's name; where results of another folder lie there, a mark of the path is added"
-    folder = Path(folder).resolve()
-    out = Path("runs")/f"{prefix}{_run_name(folder)}"
+    "runs/ and the folder's name"
+    return _own_place(Path("runs")/f"{prefix}{_run_name(Path(folder).resolve())}", folder)
+
+def _own_place(out, folder):
+    "`out`, or, where results of another folder lie there, `out` with a mark of the folder's path"
     there = [f for f in ("manifest.json", "results.json") if _read_results(out/f) is not None]
     if not there or _mark_in(out/there[0]) == _folder_mark(folder): return out
     return out.with_name(f"{out.name}_{_folder_mark(folder)[:6]}")
@@ -156,16 +159,32 @@ def _results_folder(out, data=None):
         if out.resolve() in (data, *data.parents):
             raise GradKitError(f"--out '{out}' is the folder of the images, or holds it; "
                                "name another, so that results and photographs do not mix")
-    others = [f for f in ("results.json", "scores.csv", "maps", "top.png", "why.html") if (out/f).exists()]
+    ours = ("results.json", "scores.csv", "maps", "masks", "anomaly_maps", "top.png", "why.html")
+    others = [f for f in ours if (out/f).exists()]
     if others and not is_output(out):
         raise GradKitError(f"--out '{out}' holds {', '.join(others)}, which grad_kit did not write; name a new folder")
     return out
 
 # %% ../nbs/15_cli.ipynb #b454a54e
-def _beside(model, what):
-    "A folder beside a model's"
-    model = user_path(model)
-    return model.with_name(f"{model.name or model.resolve().name}_{what}")
+def _beside(model, what, folder):
+    "A place beside a model's folder for what it makes of the images in a folder"
+    model, folder = user_path(model), user_path(folder).resolve()
+    name = folder.stem if folder.is_file() else _run_name(folder)
+    return _own_place(model.with_name(f"{model.name or model.resolve().name}_{what}_{name}"), folder)
+
+# %% ../nbs/15_cli.ipynb #ae09ae7e
+@contextlib.contextmanager
+def _held(
+    out,          # folder of results
+    folder=None,  # of the images that they are of
+    *places,      # names of the folders in it that are replaced whole
+):
+    "Hold a folder of results from before the work until they are written; whether they can be is tried now"
+    if folder is not None and _mark_in(out/"results.json") not in (None, _folder_mark(folder)):
+        print(f"note: the results in {out}, of other images, will be replaced")
+    with run_lock(out):
+        for name in places: try_place(out/name)
+        yield
 
 # %% ../nbs/15_cli.ipynb #6b3878d5
 def _fit(config, ds, args, out):
@@ -211,6 +230,7 @@ def fit(
     config = Config.preset(args.preset, category, ds.layout, **_parse_set(args.set))
     out = user_path(args.out) if args.out is not None else _default_out(folder)
     check_replaceable(out)
+    try_place(out)
     if _mark_in(out/"manifest.json") not in (None, mark):
         print(f"note: the model in {out}, fitted on another folder, will be replaced at the end; Ctrl-C keeps it")
     if category:
@@ -235,14 +255,19 @@ def _parse_score(argv):
         "  grad_score runs/photos part_0017.png --out runs/part\n\n"
         "Every picture below IMAGES counts, whatever its folders are called; only masks are passed over.\n"
         "Images whose score is above the threshold are marked as alarms. The threshold follows from the\n"
-        "false-alarm rate and the normal images that were held out when the model was fitted.")
+        "false-alarm rate and the normal images that were held out when the model was fitted.\n"
+        "Images whose files are broken are left out, listed, and make the exit status 1.")
     _model_arg(p)
     p.add_argument("images", metavar="IMAGES", help="folder of images to score, or one image")
     p.add_argument("--out", metavar="FOLDER",
-                   help="where the results go; maps of an earlier run there are replaced (default: MODEL_scores)")
+                   help="where the results go; those of an earlier run there are replaced "
+                        "(default: MODEL_scores_ and the name of IMAGES)")
     p.add_argument("--false-alarm-rate", type=float, help="another rate than the model's")
     p.add_argument("--top", type=int, default=12,
                    help="images in the overview picture, highest scores first (default: 12)")
+    p.add_argument("--masks", action="store_true",
+                   help="also write a mask of each image, as a PNG of its own size: white where the map is above "
+                        "the threshold for pixels")
     p.add_argument("--explain", nargs="?", const=True, metavar="GOOD",
                    help="also write why.html, a page to mail: the 100 highest scores, and at a click why a place is "
                         "anomalous. GOOD, the normal images that the model was fitted on, gives it their names and "
@@ -258,6 +283,26 @@ def _why(model, asked):
     from grad_kit.why import Why
     return Why(model, None if asked is True else read_dataset(asked))
 
+def _check_pixels(model, folder):
+    "Raise `GradKitError` where a model has no threshold for pixels"
+    if math.isfinite(getattr(model, "pixel_threshold_", math.nan)): return
+    raise GradKitError(f"--masks wants a threshold for pixels, but the model in '{folder}' has none; fit it again")
+
+def _write_scores(scoring, why, out, args):
+    "Write and tell the results in a folder that is held; whether all images were scored"
+    from grad_kit.why import write_why
+    results = scoring.write(out, args.top, args.masks, lock=False, model=str(args.model), images=str(args.images),
+                            source=_folder_mark(args.images))
+    print(scoring.text(args.top))
+    print(f"{results['alarms']} of {results['n']} images raise an alarm (threshold {scoring.threshold:.3f}); "
+          f"all scores in {out/'scores.csv'}, maps in {out/'maps'}")
+    if args.masks: print(f"masks in {out/'masks'} (threshold for pixels {scoring.result.pixel_threshold:.3f})")
+    if why:
+        known = dict(threshold=scoring.threshold, scores=scoring.result.image_score)
+        print(f"why: {write_why(why, scoring.items, out/'why.html', **known)}")
+    return not scoring.broken
+
+# %% ../nbs/15_cli.ipynb #32b40bd9
 @_command
 def score(
     argv,  # words behind `grad_score`
@@ -267,19 +312,14 @@ def score(
     from grad_kit.data import read_dataset
     from grad_kit.grad import GRAD
     from grad_kit.report import score_images
-    from grad_kit.why import write_why
-    model = GRAD.load(args.model, args.device)
+    model, images = GRAD.load(args.model, args.device), user_path(args.images)
     why = _why(model, args.explain)
-    out = _results_folder(_beside(args.model, "scores") if args.out is None else args.out, user_path(args.images))
-    scoring = score_images(model, read_dataset(args.images, "score"), args.false_alarm_rate)
-    results = scoring.write(out, args.top, model=str(args.model), images=str(args.images))
-    print(scoring.text(args.top))
-    print(f"{results['alarms']} of {results['n']} images raise an alarm (threshold {scoring.threshold:.3f}); "
-          f"all scores in {out/'scores.csv'}, maps in {out/'maps'}")
-    (out/"why.html").unlink(missing_ok=True)   # of an earlier run
-    if why:
-        known = dict(threshold=scoring.threshold, scores=scoring.result.image_score)
-        print(f"why: {write_why(why, scoring.items, out/'why.html', **known)}")
+    if args.masks: _check_pixels(model, args.model)
+    out = _results_folder(args.out if args.out is not None else _beside(args.model, "scores", images), images)
+    dataset = read_dataset(images, "score")
+    with _held(out, images, "maps", "masks"):
+        whole = _write_scores(score_images(model, dataset, args.false_alarm_rate), why, out, args)
+    return 0 if whole else 1
 
 # %% ../nbs/15_cli.ipynb #0d135971
 def _parse_evaluate(argv):
@@ -292,7 +332,7 @@ def _parse_evaluate(argv):
         "  grad_eval runs/line3 --normal line3/passed --abnormal line3/sorted_out --out runs/line3_eval")
     _model_arg(p)
     _folder_args(p)
-    p.add_argument("--out", metavar="FOLDER", help="where the results go (default: MODEL_eval)")
+    p.add_argument("--out", metavar="FOLDER", help="where the results go (default: MODEL_eval_ and the name of DATA)")
     p.add_argument("--tiff", action="store_true",
                    help="also write each map as a float32 TIFF of its image's size, in the folders that MVTec "
                         "LOCO AD's own evaluation reads (OUT/anomaly_maps). That evaluation takes an image's score "
@@ -318,9 +358,10 @@ def evaluate(
     from grad_kit.report import evaluate_model
     start = time.time()
     model, (ds, folder) = GRAD.load(args.model, args.device), _read_folders(args, "evaluate")
-    out = _results_folder(_beside(args.model, "eval") if args.out is None else args.out, folder)
-    evaluation = evaluate_model(model, ds, start)
-    evaluation.write(out, args.tiff, model=str(args.model))
+    out = _results_folder(_beside(args.model, "eval", folder) if args.out is None else args.out, folder)
+    with _held(out, folder, "anomaly_maps"):
+        evaluation = evaluate_model(model, ds, start)
+        evaluation.write(out, args.tiff, lock=False, model=str(args.model), source=_folder_mark(folder))
     _say_evaluation(evaluation)
     print(f"everything in {out}")
 
@@ -344,27 +385,35 @@ def _parse_demo(argv):
     return p.parse_args(argv)
 
 # %% ../nbs/15_cli.ipynb #89a1db60
+def _run_demo(args, out):
+    "grad_demo in a folder that is held; the results"
+    from grad_kit.report import evaluate_model, fit_pictures, peak_memory_gib
+    from grad_kit.trays import tray_dataset
+    start, config = time.time(), Config.preset(args.preset, **_parse_set(args.set))
+    ds = tray_dataset(size=config.image_size, seed=args.seed)
+    model, stages = _fit(config, ds, args, out)
+    fit_pictures(model, ds, out)
+    changes = f" --set {' '.join(args.set)}" if args.set else ""
+    evaluation = evaluate_model(model, ds)
+    command = f"grad_demo --preset {args.preset} --seed {args.seed}{changes}"
+    results = evaluation.write(out, lock=False, command=command)
+    _say_evaluation(evaluation)
+    model.save(out/"model")
+    results |= dict(seconds=round(time.time() - start, 1), peak_memory_gib=peak_memory_gib(model.device))
+    write_json(out/"results.json", results)
+    if not args.stages: _remove_stages(stages)  # a demo that has run starts afresh next time
+    return results
+
 @_command
 def demo(
     argv,  # words behind `grad_demo`
 ):
     "grad_demo: fit and evaluate the embedded set"
     args = _parse_demo(argv)
-    from grad_kit.report import evaluate_model, fit_pictures, peak_memory_gib
-    from grad_kit.trays import tray_dataset
-    start, out = time.time(), _results_folder(args.out)
-    config = Config.preset(args.preset, **_parse_set(args.set))
-    ds = tray_dataset(size=config.image_size, seed=args.seed)
-    model, stages = _fit(config, ds, args, out)
-    fit_pictures(model, ds, out)
-    changes = f" --set {' '.join(args.set)}" if args.set else ""
-    evaluation = evaluate_model(model, ds)
-    results = evaluation.write(out, command=f"grad_demo --preset {args.preset} --seed {args.seed}{changes}")
-    _say_evaluation(evaluation)
-    model.save(out/"model")
-    results |= dict(seconds=round(time.time() - start, 1), peak_memory_gib=peak_memory_gib(model.device))
-    write_json(out/"results.json", results)
-    if not args.stages: _remove_stages(stages)  # a demo that has run starts afresh next time
+    from grad_kit.grad import check_replaceable
+    out = _results_folder(args.out)
+    check_replaceable(out/"model")
+    with _held(out, None, "model"): results = _run_demo(args, out)
     print(f"{results['seconds']:.0f} s, {results['peak_memory_gib'] or 'unknown'} GiB on {results['device']}; "
           f"pictures, scores and the model in {out}")
 
@@ -500,12 +549,15 @@ def _parse_reproduce(argv):
 def _root_out(args):
     return user_path(args.out) if args.out is not None else _default_out(user_path(args.root), "reproduce_")
 
-def _write_categories(cells, layout, root, out, command):
-    "results.json of cells by category"
+def _write_categories(cells, layout, root, out, command, table=None):
+    "results.json of cells by category, and table.txt of a table"
     from grad_kit.report import without_configs
-    write_json(out/"results.json", dict(
-        command=shlex.join(command), source=_folder_mark(user_path(root)), layout=layout,
-        cells={name: without_configs(found) for name, found in cells.items()}))
+    with run_lock(out):
+        if table is not None:
+            with atomic_write(out/"table.txt") as tmp: tmp.write_text(table + "\n")
+        write_json(out/"results.json", dict(
+            command=shlex.join(command), source=_folder_mark(user_path(root)), layout=layout,
+            cells={name: without_configs(found) for name, found in cells.items()}))
 
 # %% ../nbs/15_cli.ipynb #050b47c6
 @_command
@@ -520,8 +572,7 @@ def reproduce(
     cells, layout = run(
         args.root, args.preset, args.seeds, out, args.categories, args.device, _say, **_parse_set(args.set))
     table = paper_tables(cells, layout, not args.preset and not args.set)
-    _write_categories(cells, layout, args.root, out, ["grad_reproduce", *argv])
-    with atomic_write(out/"table.txt") as tmp: tmp.write_text(table + "\n")
+    _write_categories(cells, layout, args.root, out, ["grad_reproduce", *argv], table)
     print(f"\n{reproduction_text(cells, layout, args.seeds, table)}")
     print(f"everything in {out} (the folders stages/ in it can be deleted when nothing is to be added)")
 
@@ -587,7 +638,8 @@ def _parse_score_many(argv):
         "grad_score_many",
         "Score any number of images with workers on Ray; Parquet of path, score and alarm, in parts.",
         "IMAGES is a folder, or a text file with a file or URI (s3://..., gs://...) a line. "
-        "Images that OUT has scores of already are not scored again.\n\n"
+        "Images that OUT has scores of already are not scored again, unless their content has changed. "
+        "Where an image cannot be read or scored, the exit status is 1.\n\n"
         "  grad_score_many runs/photos archive --out runs/archive\n"
         "  grad_score_many models/parts list.txt --out scores --address auto --gpu-share 0.25 --precision auto")
     _model_arg(p)
@@ -622,7 +674,8 @@ def score_many(
     r = run(str(user_path(args.model).resolve()), images, user_path(args.out), args.address, args.workers,
             args.gpu_share, args.batch, args.device, args.precision, args.maps, say=_say)
     print(f"{r['scored']:,} images scored in {r['seconds']:.0f} s, {r['kept']:,} had their scores already, "
-          f"{r['failed']:,} could not be read (column error; the same command tries them again); Parquet in {args.out}")
+          f"{r['failed']:,} have none (column error; the same command tries them again); Parquet in {args.out}")
+    return 1 if r["failed"] else 0
 
 # %% ../nbs/15_cli.ipynb #62df5fdd
 def _parse_export(argv):
@@ -679,7 +732,9 @@ def export(
     from grad_kit.grad import GRAD
     from grad_kit.report import exported_text
     out, model = user_path(args.out), GRAD.load(args.model, "cpu")
+    if out.is_symlink(): out = out.resolve()   # the link stays
     check_free(out)
+    try_place(out)
     normals = read_dataset(args.int8) if args.int8 else None
     images = read_dataset(args.check, "either") if args.check else None
     if normals is not None and normals.labels.any(): normals = normals.split("train")   # of a whole data set
@@ -742,14 +797,16 @@ def bench(
     args = _parse_bench(argv)
     from grad_kit.bench import against_reference, bench as run, bench_tables, peer_models
     _check_bench(args)
+    out = _results_folder(args.out)
+    with run_lock(out): pass   # whether it can be written is known before anything is measured
     reference = read_json(args.reference) if args.reference else None
     if args.peers: peer_models()   # what is missing is said before anything is measured
     config = Config.preset(args.preset, **_parse_set(args.set))
     results = run(config, None, args.device, sorted(set(args.batches)), args.quick, args.peers, args.compile,
                   args.only, args.budget, say=_say)
     results = dict(command=shlex.join(["grad_bench", *argv])) | results
-    write_json(user_path(args.out)/"results.json", results)
-    print(f"\n{bench_tables(results)}\n\n{results['seconds']:.0f} s; everything in {Path(args.out)/'results.json'}")
+    with run_lock(out): write_json(out/"results.json", results)
+    print(f"\n{bench_tables(results)}\n\n{results['seconds']:.0f} s; everything in {out/'results.json'}")
     if reference is None: return
     table, slower = against_reference(results, reference)
     print(f"\nagainst {args.reference}\n{table}")

@@ -10,7 +10,7 @@ __all__ = ['PATCH', 'WITHOUT_DETECTOR', 'PRESETS', 'FLIPS', 'threads', 'OUTPUT_M
            'FusionSettings', 'ThresholdSettings', 'ReadingSettings', 'PrecisionSettings', 'Config', 'fields_of',
            'is_level', 'pick_device', 'pick_dtype', 'device_name', 'own_state', 'guarded', 'warn', 'free_threads',
            'Threads', 'Replay', 'derive_seed', 'seeded', 'coord_map', 'user_path', 'atomic_write', 'put_back',
-           'write_json', 'read_json', 'mark_output', 'is_output', 'run_lock', 'check_finite', 'save_state',
+           'try_place', 'write_json', 'read_json', 'mark_output', 'is_output', 'run_lock', 'check_finite', 'save_state',
            'load_state', 'restore']
 
 # %% ../nbs/00_core.ipynb #b140d51e
@@ -898,6 +898,40 @@ def put_back(
     for old in path.parent.glob(f".{glob.escape(_stem_for_temp(path))}.????????/old"):
         os.rename(old, path)
         return
+
+# %% ../nbs/00_core.ipynb #72521fb4
+def try_place(
+    path,  # of a file or folder that `atomic_write` will make, or replace, later
+):
+    """Do at once what `atomic_write` does at the end, and undo it; links are followed.
+    Raises `GradKitError` where nothing can be made beside `path`, or where what is there cannot be moved aside"""
+    path = user_path(path).resolve()
+    new = [p for p in path.parents if not p.exists()]   # nearest first
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tmp = Path(tempfile.mkdtemp(prefix=f".{_stem_for_temp(path)}.", dir=path.parent))
+        try: _there_and_back(path, tmp/"old")
+        finally: tmp.rmdir()
+    except OSError as e: raise _cannot_write(path, e) from e
+    finally:
+        for p in new:
+            if p.exists() and not any(p.iterdir()): p.rmdir()
+
+def _there_and_back(path, aside):
+    "Move what is at `path` aside and back; where nothing is there, a folder to `path` and away again"
+    if path.exists():
+        try: os.rename(path, aside)
+        except OSError as e:
+            raise GradKitError(f"'{path}' cannot be replaced ({e.strerror or e}): it is a mount point, or read-only; "
+                               "name a folder in it, or another place") from e
+        os.rename(aside, path)
+        return
+    aside.mkdir()
+    try: os.rename(aside, path)
+    except OSError:
+        aside.rmdir()
+        raise
+    path.rmdir()
 
 # %% ../nbs/00_core.ipynb #0495dda4
 def write_json(

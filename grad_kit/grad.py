@@ -30,7 +30,7 @@ from .core import (OUTPUT_MARK, PATCH, AugmentationSettings, AveragingSettings, 
 from .data import as_dataset, hash_images, resize_images, to_device, to_float
 from .density import detail_kept
 from .detector import align_map, dense_features, fit_detector, level_detectors, network_for, score_map
-from .images import spread
+from .images import spread, statistic_ranges
 from .patchdiff import PatchDiff, compiled, fit_patchdiff, noise_schedule, sample
 from .patchmatch import sample_patchmatch
 from .reweight import MemoryBank, choose_beta, fake_shares, weight_map
@@ -803,6 +803,7 @@ def calibrate(self:GRAD,
     Levels in units of their maps' spread, scorers in units of their image scores' spread, and the image scores"""
     c, self._scorers = self.config, {}
     self.stats_ = self._find_stats(held)
+    self.statistics_ = statistic_ranges(held, normal)
     self.units_ = {name: (0., 1., 1.) for name in c.scorers}
     if len(c.scorers) > 1: self.units_, self._scorers = self._find_units(held, normal), {}
     by_others = len(held) > 2 and (len(c.scorers) > 1 or len(self.stats_) > 1)
@@ -1123,6 +1124,7 @@ def _manifest(self:GRAD):
         n_normal=self.n_normal_,
         rounding=getattr(self, "rounding_", 0.),
         seen=getattr(self, "seen_", {}),
+        statistics=getattr(self, "statistics_", {}),
         source=getattr(self, "source_", None),
         patchdiffs=[list(k) for k in self.patchdiffs_],
     )
@@ -1137,7 +1139,7 @@ def save(self:GRAD,
     manifest.json and one safetensors file a network (detectors with their banks, PatchDiffs) and a scorer.
     Raises `GradKitError` where the folder holds anything that is not a model's own"""
     self = self.as_it_stands()
-    folder = user_path(folder)
+    folder = user_path(folder).resolve()   # a link stays, and what it leads to is replaced
     put_back(folder)
     check_replaceable(folder)
     with atomic_write(folder) as tmp:
@@ -1201,6 +1203,8 @@ def _take_notes(self:GRAD, d):
     self.scorer_seconds_, self.seconds_ = dict(d.get("scorer_seconds", {})), d.get("fit_seconds")
     self.native_size_ = tuple(map(int, d["native_size"])) if d.get("native_size") else None
     if self.native_size_ and (len(self.native_size_) != 2 or min(self.native_size_) < 1): raise KeyError("native_size")
+    self.statistics_ = {k: list(map(float, v)) for k, v in d.get("statistics", {}).items()}   # none before 2026-11-29
+    if any(len(v) != 3 for v in self.statistics_.values()): raise KeyError("statistics")
     fakes = d.get("fakes", {})   # none before 2026-11-27
     self.fakes_ = {int(n): {int(k): float(s) for k, s in v.items()} for n, v in fakes.items()}
     beta = d.get("beta", dict.fromkeys(self.stats_, max(self.config.beta_density, 0.)))
@@ -1259,7 +1263,7 @@ def load(cls:GRAD,
 ):
     """Read a model back; it scores exactly as before.
     Raises `GradKitError` naming the file that is missing, truncated or of another version"""
-    folder = user_path(folder)
+    folder = user_path(folder).resolve()
     put_back(folder)
     d = _read_manifest(folder)
     try:

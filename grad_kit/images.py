@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'BEHIND', 'open_picture', 'image_size', 'read_pixels', 'read_image', 'read_mask_saying', 'read_mask',
-           'to_float', 'to_uint8', 'resize_images', 'spread', 'to_device']
+           'to_float', 'to_uint8', 'resize_images', 'spread', 'to_device', 'image_statistics', 'statistic_ranges']
 
 # %% ../nbs/00a_images.ipynb #e4b69cbb
 import io
@@ -310,3 +310,44 @@ def to_device(
     if device.type != "cuda": return u8.to(device)
     free, _ = torch.cuda.mem_get_info(device)
     return u8.to(device) if u8.nbytes <= free / 2 else u8.cpu().pin_memory()
+
+# %% ../nbs/00a_images.ipynb #e03219d7
+def image_statistics(
+    u8,  # uint8 (N,3,S,S)
+):
+    """{name: float (N,)} in grey levels: brightness, contrast (mean distance from it), `red` (over blue), `green` (over
+    both), `tint` (red over blue in brighter pixels less that in darker ones), `detail` and `colour_detail` (median
+    distance from the 3 x 3 mean), `rim` (brightness of the outer eighth), `top` and `left` (over the other half)"""
+    parts = [_statistics(x.float()) for x in u8.split(64)]
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+
+def _statistics(x):
+    "`image_statistics` of a few images (N,3,S,S) float"
+    red, grey, s = x[:, 0] - x[:, 2], x.mean(1), x.shape[-1]
+    def mean(m): return m.flatten(1).mean(1)
+    def rough(m):   # of some 4,000 pixels: a median of all takes longer than the rest
+        away = (m - F.avg_pool2d(m, 3, 1, 1, count_include_pad=False)).abs().flatten(1)
+        return away[:, ::away.shape[1] // 4096 | 1].median(1).values
+    def over(m, where): return (m * where).sum((1, 2)) / where.sum((1, 2)).clamp(min=1)
+    away = grey - mean(grey)[:, None, None]
+    edge = torch.ones(s, s, dtype=torch.bool, device=x.device)
+    edge[s // 8:s - s // 8, s // 8:s - s // 8] = False
+    half, bright = s // 2, (away > 0).float()
+    return dict(
+        brightness=mean(grey), contrast=mean(away.abs()), red=mean(red), green=mean(x[:, 1] - x[:, [0, 2]].mean(1)),
+        tint=over(red, bright) - over(red, 1 - bright), detail=rough(grey),
+        colour_detail=(rough(x[:, 0] - x[:, 1]) + rough(x[:, 2] - x[:, 1])) / 2, rim=grey[:, edge].mean(1),
+        top=mean(grey[:, :half]) - mean(grey[:, -half:]), left=mean(grey[..., :half]) - mean(grey[..., -half:]))
+
+# %% ../nbs/00a_images.ipynb #e3ca29e4
+def statistic_ranges(
+    *images,  # uint8 (N,3,S,S) each, or None
+):
+    """{name of a statistic: [least, median, greatest]} over N images, the ends moved out by 10/N of what lies between.
+    {} for fewer than 10 images"""
+    parts = [image_statistics(x) for x in images if x is not None and len(x)]
+    values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    def ends(v):
+        low, high, n = float(v.min()), float(v.max()), len(v)
+        return [low - 10 / n * (high - low), float(v.median()), high + 10 / n * (high - low)]
+    return {name: ends(v) for name, v in values.items() if len(v) >= 10}

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['machine', 'peak_memory_gib', 'write_csv', 'scores_of', 'scorers_text', 'fitting_text', 'painted_lines', 'fitted_text',
-           'Evaluation', 'seen_images', 'evaluate_model', 'map_scale', 'examples', 'write_tiffs', 'engines_text',
-           'plot_painted', 'plot_painted_weights', 'plot_training', 'fit_pictures', 'map_names', 'write_colour_maps',
-           'short_name', 'Scoring', 'score_images', 'without_configs', 'cells_beside', 'ablation_text',
-           'write_ablation', 'reproduction_text', 'comparison_text', 'exported_text']
+           'Evaluation', 'seen_images', 'evaluate_model', 'map_scale', 'examples', 'write_tiffs', 'start_results',
+           'engines_text', 'plot_painted', 'plot_painted_weights', 'plot_training', 'fit_pictures', 'map_names',
+           'write_colour_maps', 'write_masks', 'short_name', 'series_note', 'Scoring', 'score_images',
+           'without_configs', 'cells_beside', 'ablation_text', 'write_ablation', 'reproduction_text', 'comparison_text',
+           'exported_text']
 
 # %% ../nbs/14a_report.ipynb #773b233a
-import csv, hashlib, os, platform, sys, time
+import csv, hashlib, math, os, platform, shutil, sys, time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib as mpl
@@ -23,9 +24,11 @@ from PIL import Image
 
 from . import __version__, metrics, plots
 from .ablate import ablation_table, ablation_values, beside, beside_table, difference_table
-from .core import GradKitError, atomic_write, device_name, guarded, mark_output, warn, write_json
+from .core import (GradKitError, atomic_write, device_name, guarded, mark_output, run_lock, warn,
+                           write_json)
 from .data import resize_images, evaluation_items, unframe_map
-from .grad import threshold_for
+from .grad import finite_scores
+from .images import image_statistics
 
 # %% ../nbs/14a_report.ipynb #61bd9c4a
 def machine(
@@ -113,8 +116,15 @@ def fitted_text(
 ):
     "In words: where the model is, its threshold and where that came from, what the fit took"
     n, rate = len(model.holdout_scores_), model.config.false_alarm_rate
-    return (f"model in {out}: threshold {model.threshold_:.3f} from {n} held-out normal images for a false-alarm rate "
+    said = (f"model in {out}: threshold {model.threshold_:.3f} from {n} held-out normal images for a false-alarm rate "
             f"of {rate:g}; {seconds:.0f} s, {peak_memory_gib(model.device) or 'unknown'} GiB")
+    return "\n".join([said, *_no_promise(model)])
+
+# %% ../nbs/14a_report.ipynb #308fd7b3
+def _no_promise(model, rate=None):
+    "[a line that says why no false-alarm rate is promised], or []"
+    why = model.no_promise(rate)
+    return [f"no promise for the alarms: {why}"] if why else []
 
 # %% ../nbs/14a_report.ipynb #5c29a0a8
 @dataclass
@@ -130,6 +140,8 @@ class Evaluation:
     beside: dict     # the figures of each scorer by itself and of the baselines, as `ablate.beside` gives them
     seen: dict       # {"fitted" or "held_out": how many of the images took part in it}
     seconds: float   # since the work began
+    note: str = ""   # `series_note` of the images
+    def __post_init__(self): finite_scores(self.items.names, self.result.image_score)
 
 # %% ../nbs/14a_report.ipynb #be443f8c
 def seen_images(
@@ -162,7 +174,8 @@ def evaluate_model(
     figures["image_auroc"] = metrics.flat_auroc(figures["image_auroc"])
     seconds = round(time.time() - start, 1)
     return Evaluation(model, ds, items, protocol, result, truth, figures, beside(model, ds, items, truth["masks"]),
-                      {k: len(names) for k, names in seen.items()}, seconds)
+                      {k: len(names) for k, names in seen.items()}, seconds,
+                      series_note(model, items.images(model.config.image_size)))
 
 # %% ../nbs/14a_report.ipynb #cf0b22de
 @patch
@@ -177,7 +190,7 @@ def notes(self:Evaluation):
                      "add ground_truth/ to have them")
     if not len(self.dataset.split("train")):
         lines.append(f"no baselines: '{name}' came without the normal training images that they compare with")
-    return lines
+    return lines + ([self.note] if self.note else [])
 
 # %% ../nbs/14a_report.ipynb #6d19c51d
 @patch
@@ -205,7 +218,7 @@ def text(self:Evaluation):
               f"of the anomalous images {m['detection_rate']:.3f} raise an alarm")
     table = metrics.format_table(self.rows(), ["image AUROC", "", "95 %"])
     simpler = beside_table(self.beside, (metrics.headline(auroc), m["pixel_auroc"]))
-    return f"{head}\n{table}\n\n{simpler}\n\n{alarms}"
+    return "\n".join([head, table, "", simpler, "", alarms, *_no_promise(model)])
 
 # %% ../nbs/14a_report.ipynb #07563b30
 @patch
@@ -218,7 +231,7 @@ def results(
     return dict(
         data=self.dataset.name, protocol=self.protocol, **self.figures,
         scorers=list(model.config.scorers), weights={name: unit[2] for name, unit in model.units_.items()},
-        beside=self.beside, seen=self.seen, seed=model.seed, generator=model.config.generator,
+        beside=self.beside, seen=self.seen, note=self.note, seed=model.seed, generator=model.config.generator,
         **machine(model), config=model.config.to_dict(), **more, seconds=self.seconds)
 
 # %% ../nbs/14a_report.ipynb #de1b1778
@@ -284,22 +297,37 @@ def write_tiffs(
         image = Image.fromarray(unframe_map(amap, item.native_size(), items.frame))
         with atomic_write(folder/f"{item.name}.tiff") as tmp: image.save(tmp, "TIFF")
 
+# %% ../nbs/14a_report.ipynb #a9b20bfe
+def start_results(
+    out,       # folder, made if it is not there
+    *optional,  # names of what not every run writes: an earlier run's is removed
+):
+    "Make ready for new results. `results.json` goes first and comes last: where it is, everything is there"
+    mark_output(out)
+    (out/"results.json").unlink(missing_ok=True)
+    for name in optional:
+        if (out/name).is_dir(): shutil.rmtree(out/name)
+        else: (out/name).unlink(missing_ok=True)
+
 # %% ../nbs/14a_report.ipynb #7a0fcabc
 @patch
 def write(
     self:Evaluation,
     out,         # folder, made if it is not there
     tiff=False,  # also each map as a TIFF
+    lock=True,   # False: the caller holds `run_lock(out)` already
     **more,      # what else results.json should say
 ):
-    "Write results.json, scores.csv, maps.png and scores.png; what results.json says"
+    """Write scores.csv, maps.png, scores.png and, last, results.json; what results.json says.
+    Raises `GradKitError` where another process or thread writes into `out`"""
     out, results = Path(out), self.results(**more)
-    write_json(out/"results.json", results)
-    mark_output(out)
-    write_csv(out/"scores.csv", self.image_rows())
-    plots.save_figure(self.plot_maps(), out/"maps.png")
-    plots.save_figure(self.plot_scores(), out/"scores.png")
-    if tiff: write_tiffs(self.items, self.result.anomaly_map.numpy(), out/"anomaly_maps"/self.dataset.name)
+    with run_lock(out if lock else None):
+        start_results(out, "anomaly_maps")
+        write_csv(out/"scores.csv", self.image_rows())
+        plots.save_figure(self.plot_maps(), out/"maps.png")
+        plots.save_figure(self.plot_scores(), out/"scores.png")
+        if tiff: write_tiffs(self.items, self.result.anomaly_map.numpy(), out/"anomaly_maps"/self.dataset.name)
+        write_json(out/"results.json", results)
     return results
 
 # %% ../nbs/14a_report.ipynb #f902339d
@@ -398,11 +426,26 @@ def write_colour_maps(
     low = float(np.median(maps)) if vmin is None else vmin
     high = float(maps.max()) if vmax is None else vmax
     colours = mpl.colormaps["inferno"]
-    with atomic_write(folder) as tmp:
+    with atomic_write(Path(folder).resolve()) as tmp:
         for amap, image, file in zip(maps, images, files):
             heat = colours((amap - low).clip(0) / max(high - low, 1e-6))[..., :3] * 255
             (tmp/file).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray((.45 * image.transpose(1, 2, 0) + .55 * heat).astype(np.uint8)).save(tmp/file, "PNG")
+
+# %% ../nbs/14a_report.ipynb #bd4b31b8
+def write_masks(
+    items,      # Dataset of N images
+    maps,       # (N,S,S) float
+    threshold,  # of pixels
+    folder,     # takes the place of an earlier run's, all at once
+    files,      # a path below the folder for each mask, from `map_names`
+):
+    "One PNG of the image's own size for each image: 255 where its map is above the threshold, else 0"
+    with atomic_write(Path(folder).resolve()) as tmp:
+        for item, amap, file in zip(items.items, maps, files):
+            marked = unframe_map(amap, item.native_size(), items.frame) > threshold
+            (tmp/file).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(marked.astype(np.uint8) * 255).save(tmp/file, "PNG")
 
 # %% ../nbs/14a_report.ipynb #e61db9ca
 def short_name(
@@ -411,6 +454,33 @@ def short_name(
 ):
     "The name, with … for its middle where it is longer than `most`"
     return name if len(name) <= most else f"{name[:most // 2 - 1]}…{name[-(most // 2):]}"
+
+# %% ../nbs/14a_report.ipynb #d5d64b32
+_CHANGES = dict(   # statistic -> (what it is called below the range, above it, grey levels and share beyond that count)
+    brightness=("darker", "brighter", 1, .04), contrast=("less contrast", "more contrast", 1, .1),
+    red=("red and blue changed",) * 2 + (3, 0), green=("less green", "more green", 3, 0),
+    tint=("red and blue changed",) * 2 + (3, 0), detail=("less detail", "more detail or noise", .05, .05),
+    colour_detail=("less colour detail", "more colour detail", .05, .05),
+    rim=("darker background", "brighter background", 1, .04), top=("upper and lower half changed",) * 2 + (10, 0),
+    left=("left and right half changed",) * 2 + (10, 0))
+
+def series_note(
+    model,   # fitted GRAD
+    pixels,  # uint8 (N,3,S,S), S = image_size, that were scored
+):
+    "A sentence where the images as a whole are unlike the normal ones; \"\" where not, or for fewer than 3 images"
+    found, alike, ranges = {}, False, getattr(model, "statistics_", {})
+    if len(pixels) < 3 or not ranges: return ""
+    for name, v in image_statistics(pixels).items():
+        (low, usual, high), (below, above, levels, share) = ranges[name], _CHANGES[name]
+        margin, middle = levels + share * abs(usual), float(v.quantile(.5))
+        if low - margin <= middle <= high + margin: continue
+        by = f" by {abs(middle / usual - 1):.0%}" if name == "brightness" and usual > 1 else ""
+        found[(above if middle > high else below) + by] = None
+        alike |= bool(((v < low - margin) | (v > high + margin)).all())
+    if not found: return ""
+    return (f"{'all' if alike else 'most of the'} {len(pixels)} images differ alike from the normal ones of the fit "
+            f"({', '.join(found)}): light, camera, file format or colour order?")
 
 # %% ../nbs/14a_report.ipynb #1bac484f
 @dataclass
@@ -422,6 +492,9 @@ class Scoring:
     threshold: float   # above it an image raises an alarm
     rate: float        # false-alarm rate that was asked for
     start: float       # `time.time()` before the first image was scored
+    note: str = ""     # `series_note` of the images
+    broken: dict = field(default_factory=dict)  # name of an image that cannot be read -> why
+    def __post_init__(self): finite_scores(self.items.names, self.result.image_score)
 
 @guarded
 def score_images(
@@ -429,11 +502,16 @@ def score_images(
     dataset,  # Dataset
     false_alarm_rate=None,  # None: the config's
 ):
-    "Score: a `Scoring`. Raises `GradKitError` where too few images were held out for a rate that is asked for"
-    ds = dataset.read_as(model.config)
+    """Score: a `Scoring`; images whose files are broken are left out and told.
+    Raises `GradKitError` where none can be read, and where too few were held out for a rate that is asked for"""
     threshold = model.threshold_ if false_alarm_rate is None else model.threshold_at(false_alarm_rate)
-    start = time.time()
-    return Scoring(model, ds, model.score(ds), threshold, false_alarm_rate or model.config.false_alarm_rate, start)
+    start, whole, size = time.time(), dataset.read_as(model.config), model.config.image_size
+    ds, why = whole.without_broken(size)
+    if why and not len(ds): raise GradKitError(why[0] if len(why) == 1 else f"no image can be read, first {why[0]}")
+    kept = set(ds.names)
+    broken = dict(zip([name for name in whole.names if name not in kept], why, strict=True))
+    return Scoring(model, ds, model.score(ds), threshold, false_alarm_rate or model.config.false_alarm_rate, start,
+                   series_note(model, ds.images(size)), broken)
 
 # %% ../nbs/14a_report.ipynb #1bc8777e
 @patch
@@ -448,12 +526,18 @@ def alarms(self:Scoring):
 
 @patch
 def image_rows(self:Scoring):
-    "A row of `scores.csv` for each image, highest score first"
+    "A row of `scores.csv` for each image that was scored, highest score first"
     scores, files, rows = self.result.image_score.numpy(), map_names(self.items.names), []
     for i in self.order():
         row = dict(name=self.items.names[i], image_score=f"{scores[i]:.6g}", alarm=bool(scores[i] > self.threshold))
-        rows.append(row | scores_of(self.result, i) | dict(map=f"maps/{files[i]}"))
+        rows.append(row | scores_of(self.result, i) | dict(map=f"maps/{files[i]}", error=""))
     return rows
+
+@patch
+def broken_rows(self:Scoring):
+    "A row of `scores.csv` for each image that cannot be read: without a score, and why"
+    columns = dict.fromkeys(self.image_rows()[0], "")
+    return [columns | dict(name=name, error=why) for name, why in self.broken.items()]
 
 # %% ../nbs/14a_report.ipynb #078b2c58
 @patch
@@ -461,12 +545,11 @@ def text(
     self:Scoring,
     top=12,  # images in the table
 ):
-    "The highest scores as text, and a line where too few images were held out for the false-alarm rate"
+    "The highest scores, and a line each where no rate is promised, for the whole series, and for each broken image"
     rows = [[r["name"], float(r["image_score"]), "alarm" if r["alarm"] else ""] for r in self.image_rows()[:top]]
     table = metrics.format_table(rows, ["highest scores", "score", ""])
-    try: threshold_for(self.model.holdout_scores_, self.rate)
-    except GradKitError as e: return f"{table}\nno promise for the alarms: {e}"
-    return table
+    broken = [f"not scored: {why}" for why in self.broken.values()]
+    return "\n".join([table, *_no_promise(self.model, self.rate), *([self.note] if self.note else []), *broken])
 
 # %% ../nbs/14a_report.ipynb #0d10f4a2
 @patch
@@ -480,25 +563,43 @@ def plot_top(
     images = self.items.images(self.model.config.image_size).numpy()[shown]
     return plots.plot_maps(images, self.result.anomaly_map.numpy()[shown], None, titles, **map_scale(self.threshold))
 
+# %% ../nbs/14a_report.ipynb #bd3864a1
+@patch
+def results(
+    self:Scoring,
+    **names,  # what the file should say of the model and the images
+):
+    "A dict for `results.json`; of `pixel_false_alarm_rate` of normal images or fewer any pixel is marked"
+    threshold = self.result.pixel_threshold
+    pixels = dict(pixel_threshold=threshold, pixel_false_alarm_rate=self.model.config.false_alarm_rate)
+    return dict(
+        **names, n=len(self.items), passed_over=self.items.passed_over, alarms=self.alarms(), threshold=self.threshold,
+        false_alarm_rate_asked=self.rate, **(pixels if math.isfinite(threshold) else {}), note=self.note,
+        broken=list(self.broken.values()), seconds=round(time.time() - self.start, 2), **machine(self.model))
+
 # %% ../nbs/14a_report.ipynb #1356138f
 @patch
 def write(
     self:Scoring,
-    out,     # folder, made if it is not there; maps of an earlier run in it are replaced
+    out,     # folder, made if it is not there; results of an earlier run in it are replaced
     top=12,  # images in top.png
+    masks=False,  # also masks/
+    lock=True,    # False: the caller holds `run_lock(out)` already
     **names, # what results.json should say of the model and the images
 ):
-    "Write scores.csv, a map an image below maps/, top.png and results.json; what results.json says"
-    out, items, scores = Path(out), self.items, self.result.image_score
-    write_csv(out/"scores.csv", self.image_rows())
-    mark_output(out)
-    images, maps = items.images(self.model.config.image_size).numpy(), self.result.anomaly_map.numpy()
-    write_colour_maps(maps, images, out/"maps", map_names(items.names), **map_scale(self.threshold))
-    plots.save_figure(self.plot_top(top), out/"top.png")
-    results = dict(
-        **names, n=len(scores), passed_over=items.passed_over, alarms=self.alarms(), threshold=self.threshold,
-        false_alarm_rate_asked=self.rate, seconds=round(time.time() - self.start, 2), **machine(self.model))
-    write_json(out/"results.json", results)
+    """Write scores.csv, a map an image below maps/, top.png, if asked a mask an image below masks/, and last
+    results.json; what that says. Raises `GradKitError` where another process or thread writes into `out`"""
+    out, size = Path(out), self.model.config.image_size
+    files, maps = map_names(self.items.names), self.result.anomaly_map.numpy()
+    with run_lock(out if lock else None):
+        start_results(out, "masks", "why.html")
+        write_csv(out/"scores.csv", self.image_rows() + self.broken_rows())
+        images = self.items.images(size).numpy()
+        write_colour_maps(maps, images, out/"maps", files, **map_scale(self.threshold))
+        if masks: write_masks(self.items, maps, self.result.pixel_threshold, out/"masks", files)
+        plots.save_figure(self.plot_top(top), out/"top.png")
+        results = self.results(**names)
+        write_json(out/"results.json", results)
     return results
 
 # %% ../nbs/14a_report.ipynb #3a419a4c
@@ -543,14 +644,16 @@ def write_ablation(
 ):
     "Write results.json, cells.csv (a row a variant and seed) and ablation.png"
     out, values, rows = Path(out), ablation_values(cells), []
-    write_json(out/"results.json", dict(**more, cells=without_configs(cells)))
     for variant, columns in values.items():
         for i, seed in enumerate(seeds):
             rows.append(dict(variant=variant, seed=seed, **{name: column[i] for name, column in columns.items()}))
-    write_csv(out/"cells.csv", rows)
     def drawn(column): return "AUROC" in column or column.startswith(("level", "logical", "structural"))
     figures = {variant: {name: v for name, v in columns.items() if drawn(name)} for variant, columns in values.items()}
-    plots.save_figure(plots.plot_ablation(figures), out/"ablation.png")
+    with run_lock(out):
+        start_results(out)
+        write_csv(out/"cells.csv", rows)
+        plots.save_figure(plots.plot_ablation(figures), out/"ablation.png")
+        write_json(out/"results.json", dict(**more, cells=without_configs(cells)))
 
 # %% ../nbs/14a_report.ipynb #428172f1
 def reproduction_text(

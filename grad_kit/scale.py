@@ -7,7 +7,7 @@ __all__ = ['cluster', 'plan', 'sweep', 'score_many']
 
 # %% ../nbs/14_scale.ipynb #1a974cff
 import hashlib, json, os, time, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -218,12 +218,17 @@ def sweep(
     return {category: [finished(category, seed) for seed in seeds] for category in folders}
 
 # %% ../nbs/14_scale.ipynb #f1bbb19f
-def _fetch(uri):
-    "The bytes of a URI"
+def _store(uri):
+    "(Arrow's file system of a URI, the path in it); (None, uri) for a scheme that is left to fsspec (http, https, ...)"
     from pyarrow import ArrowInvalid
     from pyarrow.fs import FileSystem
-    try: system, inside = FileSystem.from_uri(uri)
-    except ArrowInvalid:   # a scheme that Arrow does not know: fsspec's (http, https, ...)
+    try: return FileSystem.from_uri(uri)
+    except ArrowInvalid: return None, uri
+
+def _fetch(uri):
+    "The bytes of a URI"
+    system, inside = _store(uri)
+    if system is None:
         import fsspec
         with fsspec.open(uri, "rb") as f: return f.read()
     with system.open_input_stream(inside) as f: return f.read()
@@ -246,45 +251,44 @@ class _Score:
         self.model, self.precision, self.maps = GRAD.load(model, device), precision, maps
 
     def __call__(self, batch):
-        paths, pixels, good = list(batch["path"]), [], []
-        errors = [""] * len(paths)
-        for i, loaded in enumerate(on_threads(self.load, paths)):
-            if isinstance(loaded, str): errors[i] = loaded
-            else:
-                pixels.append(loaded)
-                good.append(i)
-        return self.table(paths, errors, good, pixels)
+        import pyarrow as pa
+        columns, types = self.columns(list(batch["path"])), dict(alarm=pa.bool_(), anomaly_map=pa.binary())
+        scores = columns["image_score"]
+        columns["image_score"] = pa.array(scores, mask=np.isnan(scores))   # null
+        return pa.table({k: pa.array(v, types.get(k)) for k, v in columns.items()})
 
 # %% ../nbs/14_scale.ipynb #01e2986e
 @patch
 def load(self:_Score, path):
-    "The pixels of an image as the model takes them, or why there are none"
-    config = self.model.config
+    "(pixels of an image as the model takes them or None, why there are none or \"\", stamp, hash of the bytes)"
+    config, stamp, sha256 = self.model.config, "", ""
     try:
-        item = Item(read_image(path, _read(path), config.bit_depth), "test", name=path)
+        with suppress(OSError, ValueError, ImportError): stamp = _stamp(path)   # `_read` says why
+        data = _read(path)
+        sha256 = hashlib.sha256(data).hexdigest()
+        item = Item(read_image(path, data, config.bit_depth), "test", name=path)
         self.model.check_size(item)
         pixels = torch.from_numpy(frame_image(item.pixels(), config.frame).copy()).permute(2, 0, 1)
-        return resize_images(pixels[None], config.image_size)
-    except GradKitError as e: return str(e)
+        return resize_images(pixels[None], config.image_size), "", stamp, sha256
+    except GradKitError as e: return None, str(e), stamp, sha256
 
 # %% ../nbs/14_scale.ipynb #3b6e8f1a
 @patch
-def table(self:_Score, paths, errors, good, pixels):
-    "The Arrow table of a batch; `good` says which of the paths the pixels are of"
-    import pyarrow as pa
-    n = len(paths)
-    scores, alarms, maps = np.full(n, np.nan, np.float32), np.full(n, None, object), [b""] * n
+def columns(self:_Score, paths):
+    "{column: a value for each path} of a batch"
+    pixels, errors, stamps, hashes = map(list, zip(*on_threads(self.load, paths)))
+    n, good = len(paths), [i for i, x in enumerate(pixels) if x is not None]
+    scores, alarms, maps = np.full(n, np.nan, np.float32), [None] * n, [None] * n
     others = {_column(k): np.full(n, np.nan, np.float32) for k in self.model.scorer(self.precision).columns}
     if good:
-        result = self.model.score_pixels(torch.cat(pixels), len(pixels), self.precision)
-        scores[good], alarms[good] = result.image_score.numpy(), result.label.numpy()
+        result = self.model.score_pixels(torch.cat([pixels[i] for i in good]), len(good), self.precision)
+        found = result.image_score.numpy()
         for k, v in (result.scorer_score | result.level_score).items(): others[_column(k)][good] = v.numpy()
-        if self.maps:
-            for i, m in zip(good, result.anomaly_map.numpy().astype(np.float16)): maps[i] = m.tobytes()
-    alarms = pa.array([None if alarm is None else bool(alarm) for alarm in alarms], pa.bool_())
-    columns = {"path": paths, "image_score": scores, "alarm": alarms, "error": errors}
-    if self.maps: columns["anomaly_map"] = pa.array(maps, pa.binary())
-    return pa.table(columns | others)
+        for i, score, amap in zip(good, found, result.anomaly_map.numpy().astype(np.float16)):
+            if not np.isfinite(score): errors[i] = f"the score of '{paths[i]}' is {score}; score it in float32"
+            else: scores[i], alarms[i], maps[i] = score, bool(score > result.threshold), amap.tobytes()
+    columns = dict(path=paths, image_score=scores, alarm=alarms, error=errors, stamp=stamps, sha256=hashes)
+    return columns | (dict(anomaly_map=maps) if self.maps else {}) | others
 
 # %% ../nbs/14_scale.ipynb #c49a42f7
 def _image_list(images, say):
@@ -305,15 +309,13 @@ def _image_list(images, say):
 # %% ../nbs/14_scale.ipynb #6678dbc5
 def _checked(model, images, say, **counts):
     "`_image_list`, once the model could be read and each of the counts is None or at least 1"
-    from grad_kit.grad import GRAD, threshold_for
+    from grad_kit.grad import GRAD
     whole = GRAD.load(model, "cpu")
     images = _image_list(images, say)
     for name, value in counts.items():
         if value is not None and value < 1:
             raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
-    try: threshold_for(whole.holdout_scores_, whole.config.false_alarm_rate)
-    except GradKitError as e:
-        if say: say(f"no promise for alarm: {e}")
+    if say and (why := whole.no_promise()): say(f"no promise for alarm: {why}")
     return images
 
 # %% ../nbs/14_scale.ipynb #55c47b24
@@ -321,6 +323,44 @@ def _worker_count(ray, gpu_share):
     "As many workers as the GPUs hold, or one a core but one"
     resources = ray.cluster_resources()
     return max(1, int(resources.get("GPU", 0) / gpu_share if gpu_share else resources.get("CPU", 2) - 1))
+
+# %% ../nbs/14_scale.ipynb #460cf86a
+def _stamp(path):
+    """What tells without reading whether a file or URI may have changed, as text; "" where nothing does.
+    A file's times are those of its content and of its entry, which no copying tool sets back"""
+    if "://" not in path:
+        s = os.stat(path)
+        return f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}"
+    system, inside = _store(path)
+    if system is None:
+        import fsspec
+        found, _ = fsspec.core.url_to_fs(path)
+        info = found.info(inside)
+        return next((str(info[k]) for k in ("ETag", "etag", "md5Hash", "generation") if info.get(k)), "")
+    info = system.get_file_info(inside)
+    return f"{info.size} {info.mtime_ns}" if info.mtime_ns is not None else ""
+
+# %% ../nbs/14_scale.ipynb #b43493f8
+def _changed(
+    path,    # file or URI
+    stamp,   # `_stamp` of it when it was scored
+    sha256,  # and hex digits of its bytes
+):
+    "Whether the image is another than the one that was scored, or cannot be read any more"
+    try:
+        if stamp and _stamp(path) == stamp: return False
+        return hashlib.sha256(_read(path)).hexdigest() != sha256
+    except (OSError, ValueError, ImportError): return True   # the worker will say why
+
+def _keep(
+    rows,    # [(path, error, stamp, sha256)] of a part
+    wanted,  # paths that are asked for now
+):
+    "[whether each row stays]: it has a score, of the image that is there now where that is asked for"
+    def stays(row):
+        path, error, stamp, sha256 = row
+        return not error and not (path in wanted and _changed(path, stamp, sha256))
+    return on_threads(stays, rows)
 
 # %% ../nbs/14_scale.ipynb #894a92e7
 def _model_hash(folder):
@@ -331,25 +371,32 @@ def _model_hash(folder):
     return hashlib.sha256(content).hexdigest()[:12]
 
 # %% ../nbs/14_scale.ipynb #7dee13a2
-def _scored(file, about):
-    """Paths that a part holds scores of. Rows without one are taken out of it: their images are tried again.
+def _scored(file, about, wanted):
+    """Paths that a part holds scores of. Other rows are taken out of it: their images are tried again (`_keep`).
     Raises `GradKitError` for a part that is broken, or another model's"""
-    import pyarrow as pa, pyarrow.compute as pc, pyarrow.parquet as pq
+    import pyarrow as pa, pyarrow.parquet as pq
     try:
         part = pq.ParquetFile(file)
         made_by = json.loads((part.schema_arrow.metadata or {}).get(b"grad_kit", b"null"))
-        table = part.read(["path", "error"])
+        if made_by == about: rows = part.read(names := ["path", "error", "stamp", "sha256"])
     except (pa.ArrowInvalid, OSError, KeyError, ValueError) as e:
         raise GradKitError(f"'{file}' is broken or no part of scores ({_last_line(e)}); "
                            "remove it, or name another folder") from e
     if made_by != about:
         raise GradKitError(f"'{file}' holds scores {made_by or 'of unknown origin'}, but {about} are asked for; "
                            "name another folder, or remove what is in this one")
-    good = pc.equal(table["error"], "")
-    if not pc.all(good).as_py():
-        with atomic_write(file) as tmp, pq.ParquetWriter(tmp, part.schema_arrow) as rows:
-            for batch in part.iter_batches(): rows.write_batch(batch.filter(pc.equal(batch["error"], "")))
-    return table["path"].filter(good).to_pylist()
+    stays = pa.array(_keep(list(zip(*(rows[name].to_pylist() for name in names))), wanted), pa.bool_())
+    if len(rows) != (kept := rows.filter(stays)).num_rows: _take_out(part, stays, file)
+    return kept["path"].to_pylist()
+
+def _take_out(part, stays, file):
+    "Write a part again with the rows that stay"
+    import pyarrow.parquet as pq
+    first = 0
+    with atomic_write(file) as tmp, pq.ParquetWriter(tmp, part.schema_arrow) as rows:
+        for batch in part.iter_batches():
+            rows.write_batch(batch.filter(stays[first:first + len(batch)]))
+            first += len(batch)
 
 # %% ../nbs/14_scale.ipynb #076fb1a7
 def _batches(scored, name):
@@ -382,8 +429,8 @@ def _write_part(scored, wanted, path, about):
 # %% ../nbs/14_scale.ipynb #3707b370
 def _left_to_score(images, out, about):
     "(images without a score in `out`, number of the next part)"
-    parts = sorted(out.glob("scores-*.parquet"))
-    have = {path for file in parts for path in _scored(file, about)}
+    parts, wanted = sorted(out.glob("scores-*.parquet")), set(images)
+    have = {path for file in parts for path in _scored(file, about, wanted)}
     return [p for p in images if p not in have], 1 + max((int(file.stem.split("-")[1]) for file in parts), default=-1)
 
 # %% ../nbs/14_scale.ipynb #8200d025
@@ -405,7 +452,7 @@ def _score_part(ray, paths, batch, n_workers, gpu_share, worker):
 def score_many(
     model,         # folder that `GRAD.save` or grad_fit wrote, seen alike by every worker
     images,        # a folder, searched in depth; or a list of files or URIs (s3://..., gs://...)
-    out,           # folder of Parquet files; images whose scores are in it already are not scored again
+    out,           # folder of Parquet files; images that it has scores of, and that are still the same, are left out
     address=None,  # as for `cluster`
     workers=None,  # scoring processes; None: as many as the GPUs hold, or one a core but one
     gpu_share=0.,  # of a GPU a worker takes
@@ -416,15 +463,16 @@ def score_many(
     part=20_000,   # images a Parquet part: what an interrupted run loses at most
     say=print,     # told of progress
 ):
-    """Score any number of images: Parquet rows of path, image_score, alarm (null where there is no image),
-    a score for each scorer and detector level, `error` (empty, or why an image could not be read;
-    the same call tries it again) and, if asked, the map. Memory does not grow with their number.
+    """Score any number of images: Parquet rows of path, image_score, alarm (null where there is no score),
+    a score for each scorer and detector level, `error` (empty, or why an image could not be read or scored;
+    the same call tries it again), `stamp` and `sha256` (an image that has changed since is scored again)
+    and, if asked, the map. Memory does not grow with their number.
     Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model,
     and where `out` holds scores of another model, precision or choice of maps"""
     images, out = _checked(model, images, say, batch=batch, part=part, workers=workers), user_path(out)
     start, failed = time.time(), 0
     worker = str(model), _device(device, gpu_share), precision, maps
-    about = dict(model=_model_hash(model), precision=precision, maps=maps)
+    about = dict(model=_model_hash(model), precision=precision, maps=maps, rows=2)   # 2: with stamp and sha256
     with run_lock(out), cluster(address) as ray:
         import ray.data
         ray.data.DataContext.get_current().enable_progress_bars = False

@@ -246,3 +246,18 @@ def test_to_device_on_the_cpu_is_nothing():
 def test_to_device_on_a_gpu():
     u8 = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     if torch.cuda.is_available(): assert to_device(u8, "cuda").is_cuda
+
+
+def test_a_whole_image_in_numbers():
+    x = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    x[:, :, :8] = 100
+    x[:, 0] += 50
+    s = {k: float(v) for k, v in image_statistics(x).items()}
+    test_close([s[k] for k in ("red", "green", "top", "left")], [50., -25., 100., 0.], 1e-3)
+    test_close([s["brightness"], s["rim"]], [50 + 50 / 3] * 2, 1e-3)
+    back = {k: float(v) for k, v in image_statistics(x.flip(1)).items()}     # BGR
+    test_close((back["red"], back["brightness"]), (-50., s["brightness"]), 1e-3)
+    noise = torch.randint(0, 256, (70, 3, 16, 16), dtype=torch.uint8)
+    assert image_statistics(noise)["colour_detail"].min() > 10 and s["colour_detail"] == 0
+    test_eq(statistic_ranges(x.repeat(9, 1, 1, 1), None), {})
+    test_close(statistic_ranges(x.repeat(9, 1, 1, 1), x)["top"], [100.] * 3, 1e-3)

@@ -36,6 +36,22 @@ def fitted(folder, config=TINY, seed=0, validation=19):
     return model
 
 
+def test_a_file_name_that_comes_again_is_another_image():
+    import hashlib
+    from grad_kit.scale import _changed, _keep, _stamp
+    file = Path(tempfile.mkdtemp())/"cam1.bmp"
+    def row(error=""): return str(file), error, _stamp(str(file)), hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(b"first"); first = row()
+    test_eq(_keep([first, ("s3://not/asked", "", "", "")], {str(file)}), [True, True])
+    test_eq(_keep([row("broken")], {str(file)}), [False])
+    times = os.stat(file).st_atime_ns, os.stat(file).st_mtime_ns
+    file.write_bytes(b"other"); os.utime(file, ns=times)       # as long, and as old by its own account
+    test_eq(_keep([first], {str(file)}), [False]); test_eq(_keep([first], {"else"}), [True])
+    file.write_bytes(b"first"); assert _stamp(str(file)) != first[2] and not _changed(*first[:1], *first[2:])
+    assert not _changed(str(file), "", first[3]) and _changed(str(file), "", "0")   # no stamp: the hash alone
+    file.unlink(); assert _changed(*first[:1], *first[2:])
+
+
 def test_the_plan_honours_what_depends_on_what():
     root = Path(tempfile.mkdtemp())
     write_trays(root/"a", tray_dataset(5, 4, 2, 1))
@@ -213,7 +229,7 @@ def test_bulk_scoring_agrees_with_grad_score():
     paths = [*(str(it.image) for it in ds.items), str(root/"broken.png")]
     rows = _Score(str(root/"model"), "cpu", "float32", True)({"path": np.array(paths, object)}).to_pylist()
     test_eq(len(rows), 5); test_eq(rows[-1]["alarm"], None)
-    assert "broken.png" in rows[-1]["error"] and np.isnan(rows[-1]["image_score"])
+    assert "broken.png" in rows[-1]["error"] and rows[-1]["image_score"] is None
     want, scores = GRAD.load(root/"model", "cpu").score(ds), np.array([r["image_score"] for r in rows[:4]])
     test_eq([r["alarm"] for r in rows[:4]], want.label.tolist())
     assert np.abs(scores - want.image_score.numpy()).max() < 1e-4
