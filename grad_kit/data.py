@@ -14,6 +14,7 @@ import csv, dataclasses, hashlib, json, os, re, unicodedata
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import permutations
 from pathlib import Path
 
@@ -533,7 +534,12 @@ class Found:
     others: int = 0     # files that are none, and folders
     tables: tuple = ()  # files that may hold labels
     group_by: str | None = None  # regular expression, as for `read_dataset`
-    _masks: dict | None = field(default=None, init=False)
+
+    @cached_property
+    def masks(self): return find_masks(self.root, self.images)
+
+    @property
+    def photos(self): return [p for p in self.images if p not in self.masks]
 
 # %% ../nbs/01_data.ipynb #5c46803e
 # folders of NAS systems and archives, and of coordinates beside photographs (MVTec 3D AD)
@@ -610,7 +616,8 @@ def _names_image(
     stems,  # the same without their endings
 ):
     "Whether a file names an image: in its own name, a cell, the head of a line, or, with its ending, in any word"
-    if path.stem.lower() in stems or _is_for_labels(path.parent): return True
+    own = {path.stem.lower(), _stem(path, (), _MASK_ENDS).lower()}
+    if own & (stems | names) or _is_for_labels(path.parent): return True
     try: text = path.read_text(encoding="utf-8-sig", errors="ignore")[:2_000_000].replace("\0", "").lower()
     except OSError: return False
     cells, words = re.findall("[\"'>]([^\"'<>]*)[\"'<]", text), text.split()
@@ -714,17 +721,6 @@ def find_masks(
         black = [p for p in lossless if p not in masks and _looks_like_mask(p)]
         if len(black) == 1: masks[black[0]] = next(p for p in pair if p != black[0])
     return masks
-
-@patch(as_prop=True)
-def masks(self:Found):
-    "`find_masks` of all that was found, looked for once"
-    if self._masks is None: self._masks = find_masks(self.root, self.images)
-    return self._masks
-
-@patch(as_prop=True)
-def photos(self:Found):
-    "The images without masks"
-    return [p for p in self.images if p not in self.masks]
 
 # %% ../nbs/01_data.ipynb #d56bf171
 READERS = Registry("reader", "register_reader")   # name, the `Dataset.layout` -> f(found, purpose) -> Dataset or None

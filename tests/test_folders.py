@@ -1,7 +1,6 @@
 """How folders of images are read: what is normal, what is a mask, which images belong together, which are broken.
 One test for each kind of situation that people told of; inputs are drawn here."""
 import json, shutil, struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,7 +201,7 @@ def test_tables_of_ids_without_endings(tmp_path, table):
     ("l.csv", ",id,label\n0,00003,1\n"), ("l.csv", '"id";"label"\n"00003";"1"\n'), ("l.csv", "path,y\nC:\\data\\00003.JPG,1"),
     ("l.jsonl", '{"id": "00003", "label": 1}\n'), ("l.json", '{"00003": "defect"}'), ("L.JSON", '[{"file": "./train/00003.jpg"}]'),
     ("voc.xml", "<annotation><filename>00003.jpg</filename></annotation>"), ("cvat.xml", '<image id="3" name="00003.jpg">'),
-    ("windows.csv", "id,label\r\n00003,1\r\n")])
+    ("windows.csv", "id,label\r\n00003,1\r\n"), ("00003_label.txt", "x"), ("00003.jpg.json", "{}"), ("00003.TXT", "")])
 def test_whatever_names_an_image(tmp_path, name, text):
     root = numbered(tmp_path/"set"/"photos")
     for folder, encoding in ((root, "utf-8"), (root.parent, "utf-8-sig"), (tmp_path, "utf-16")):
@@ -230,6 +229,17 @@ def test_files_that_name_no_image_are_harmless(tmp_path):
         (folder/"settings.xml").write_text("<camera><exposure>3</exposure></camera>")
         (folder/"Thumbs.db").write_bytes(b"junk"); (folder/"scores.csv").write_text("name,score\nother.png,1\n")
     assert len(read_dataset(root)) == 12
+
+def test_visas_table_must_fit_its_images(tmp_path):
+    root, table = tmp_path/"candle", tmp_path/"split_csv"/"1cls.csv"
+    goods(root/"Data"/"Images"/"Normal", 10, "JPG"); bads(root/"Data"/"Images"/"Anomaly", 4, "JPG")
+    table.parent.mkdir()
+    row = "candle,{},{},candle/Data/Images/{}.JPG,\n"
+    for rows in ("train,normal,Normal/099", "train,anomaly,Anomaly/000", "night,normal,Normal/000", ",,"):
+        table.write_text("object,split,label,image,mask\n" + row.format(*rows.split(",")))
+        with pytest.raises(GradKitError, match="is not VisA's table of splits of these images"): read_dataset(root)
+    table.write_text("split,label\n")   # of other sets
+    assert counts(read_dataset(root)) == [8, 2, 4]
 
 def test_a_folder_called_normal_is_what_a_table_above_it_says(tmp_path):
     root = goods(tmp_path/"set"/"good")
