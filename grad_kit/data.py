@@ -6,8 +6,8 @@
 __all__ = ['SPLITS', 'FRAMES', 'NORMAL', 'BAD', 'MASK', 'TEST', 'DEFECTS', 'UNCLEAR', 'READERS', 'register_reader', 'PURPOSES',
            'LOCO_FOLDERS', 'Item', 'frame_image', 'unframe_map', 'on_threads', 'Dataset', 'hash_images', 'name_words',
            'kind_of_name', 'kind_of_folder', 'Found', 'find_images', 'read_dataset', 'as_dataset', 'evaluation_items',
-           'read_folders', 'IMAGE_SUFFIXES', 'image_size', 'read_image', 'read_mask', 'resize_images', 'to_device',
-           'to_float', 'to_uint8']
+           'choose_share', 'read_folders', 'IMAGE_SUFFIXES', 'image_size', 'read_image', 'read_mask', 'resize_images',
+           'to_device', 'to_float', 'to_uint8']
 
 # %% ../nbs/01_data.ipynb #dffd3541
 import csv, dataclasses, hashlib, json, os, re, unicodedata, warnings
@@ -43,6 +43,7 @@ class Item:
     masks: tuple = ()          # one a defect, at the image's native size: files or bool arrays (H,W)
     name: str = ""             # stable name such as "test/scratch/000"
     saturation: tuple = ()     # (threshold, relative) for each mask, if LOCO's defects_config.json knows them
+    group: str = ""            # images of one group show one part, and are never divided; "": in none
 
     @property
     def label(self):
@@ -948,6 +949,22 @@ def _in_two(
         split = "test" if i % 5 == 4 else "train"
         items.append(Item(p, split, name=f"{split}/{name(p)}"))
     return items
+
+# %% ../nbs/01_data.ipynb #a4d461f4
+def choose_share(
+    groups,  # N names; images of one group show one part
+    share,   # of the images, at least
+    seed,    # of the order
+):
+    """bool (N,): whole groups in a random order that depends on their names alone,
+    until round(share * N) images are chosen, at least 1, but never all (none where there is one group)"""
+    def order(g): return hashlib.sha256(f"{seed}/{g}".encode("utf-8", "surrogateescape")).digest()
+    counts, chosen, have = Counter(groups), set(), 0
+    for g in sorted(counts, key=order)[:-1]:
+        if have >= max(1, round(share * len(groups))): break
+        chosen.add(g)
+        have += counts[g]
+    return np.array([g in chosen for g in groups], bool)
 
 # %% ../nbs/01_data.ipynb #5b6d599f
 def _masks_by_place(

@@ -277,11 +277,14 @@ def table(self:_Score, paths, errors, good, pixels):
     others = {_column(k): np.full(n, np.nan, np.float32) for k in self.model.scorer(self.precision).columns}
     if good:
         result = self.model.score_pixels(torch.cat(pixels), len(pixels), self.precision)
-        scores[good], alarms[good] = result.image_score.numpy(), result.label.numpy()
+        for i, score in zip(good, result.image_score.tolist()):
+            if not np.isfinite(score): errors[i] = f"its score is {score}; score it in float32, or fit the model again"
+            else: scores[i], alarms[i] = score, score > result.threshold
         for k, v in (result.scorer_score | result.level_score).items(): others[_column(k)][good] = v.numpy()
         if self.maps:
             for i, m in zip(good, result.anomaly_map.numpy().astype(np.float16)): maps[i] = m.tobytes()
     alarms = pa.array([None if alarm is None else bool(alarm) for alarm in alarms], pa.bool_())
+    scores = pa.array(scores, mask=np.isnan(scores))
     columns = {"path": paths, "image_score": scores, "alarm": alarms, "error": errors}
     if self.maps: columns["anomaly_map"] = pa.array(maps, pa.binary())
     return pa.table(columns | others)

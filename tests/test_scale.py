@@ -213,7 +213,7 @@ def test_bulk_scoring_agrees_with_grad_score():
     paths = [*(str(it.image) for it in ds.items), str(root/"broken.png")]
     rows = _Score(str(root/"model"), "cpu", "float32", True)({"path": np.array(paths, object)}).to_pylist()
     test_eq(len(rows), 5); test_eq(rows[-1]["alarm"], None)
-    assert "broken.png" in rows[-1]["error"] and np.isnan(rows[-1]["image_score"])
+    assert "broken.png" in rows[-1]["error"] and rows[-1]["image_score"] is None
     want, scores = GRAD.load(root/"model", "cpu").score(ds), np.array([r["image_score"] for r in rows[:4]])
     test_eq([r["alarm"] for r in rows[:4]], want.label.tolist())
     assert np.abs(scores - want.image_score.numpy()).max() < 1e-4
