@@ -85,7 +85,7 @@ class Result:
 
     @property
     def mask(self):
-        """(B,S,S) bool: which pixels are anomalous, above the pixel threshold and half-way to the image's highest value.
+        """(B,S,S) bool: which pixels are anomalous, above the pixel threshold and half-way to the highest of the image.
         Raises `GradKitError` as `label` does"""
         above = self._above(self.anomaly_map, self.pixel_threshold, "pixel threshold")
         peak = self.anomaly_map.amax((1, 2), keepdim=True)
@@ -591,8 +591,8 @@ def _not_independent(name, detail, groups, held, large):
     "Why held-out images may be like those fitted on, and no fresh image so; \"\" where nothing says it"
     say = "say which images show one part (groups=, --group-by), or give each a group of its own where all parts differ"
     if large:
-        return (f"{large} of the {len(groups)} normal images of '{name}' are in groups of more than a tenth of them that "
-                f"look like shots of one part, so that held-out images may show parts that were fitted on; {say}")
+        return (f"{large} of the {len(groups)} normal images of '{name}' are in groups of more than a tenth of them "
+                f"that look like shots of one part, so that held-out images may show parts that were fitted on; {say}")
     if (near := nearness(detail, groups, held)) < NEAR:
         return (f"the held-out images of '{name}' are {near:.2f} times as far from those fitted on as these are from "
                 f"each other ({NEAR:g} or more is wanted), as if they showed the same parts; {say}")
@@ -1008,7 +1008,8 @@ def threshold_at(self:GRAD,
         if not best_effort: raise GradKitError(why)
         warnings.warn(why, stacklevel=2)
     rate = self.config.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-    scores, images = self.holdout_peaks_ if pixels else self.holdout_scores_, len(getattr(self, "seen_", {}).get("held_out", ()))
+    scores = self.holdout_peaks_ if pixels else self.holdout_scores_
+    images = len(getattr(self, "seen_", {}).get("held_out", ()))
     what = "held-out normal images" if images <= len(scores) else f"parts in {images} held-out normal images"
     return threshold_for(scores, rate, best_effort, what) + self.tolerance()
 

@@ -99,7 +99,8 @@ def test_a_score_that_is_not_finite_is_neither_good_nor_bad():
     test_eq(good.label.tolist(), [False, True])
     test_fail(lambda: good.mask, exc=GradKitError, contains="pixel threshold")   # of a model from before it had one
     test_eq(int(Result(good.image_score, good.anomaly_map, {}, 1., pixel_threshold=1.).mask.sum()), 8)
-    test_fail(lambda: Result(good.image_score, good.anomaly_map, {}, math.nan).label, exc=GradKitError, contains="threshold")
+    broken = Result(good.image_score, good.anomaly_map, {}, math.nan)
+    test_fail(lambda: broken.label, exc=GradKitError, contains="threshold")
 
 
 def test_the_scorer_is_the_method_step_by_step():

@@ -12,7 +12,8 @@ from grad_kit.trays import tray_dataset
 def part(i, size=96):
     "A grey plate with a dark disc and noise of its own; all parts look alike but for the noise. uint8 (size,size,3)"
     y, x = np.mgrid[:size, :size]
-    a = 150 + 20 * np.sin(x / size * 6)[..., None] * [1, .8, .6] + np.random.default_rng(i).normal(0, 3, (size, size, 1))
+    noise = np.random.default_rng(i).normal(0, 3, (size, size, 1))
+    a = 150 + 20 * np.sin(x / size * 6)[..., None] * [1, .8, .6] + noise
     a[(x - size / 2)**2 + (y - size / 2)**2 < (size / 4)**2] -= 70
     return a.clip(0, 255).astype(np.uint8)
 
