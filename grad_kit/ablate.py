@@ -175,7 +175,7 @@ def run_cell(
     "Fit, score and measure once; a dict ready for JSON"
     dataset = dataset.read_as(config)
     items, protocol = evaluation_items(dataset)
-    model = GRAD(config, seed, device).fit(dataset, stages, progress=progress, **options)
+    model = GRAD(config, seed, device).fit(dataset, stages=stages, progress=progress, **options)
     result, truth = model.score(items), items.truth()
     measured = evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), items.labels, items.kinds,
                         items.defects, **truth, threshold=model.threshold_)

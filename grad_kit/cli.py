@@ -194,7 +194,7 @@ def _fit(config, ds, args, out):
     model = GRAD(config, args.seed, args.device)
     stages = user_path(args.stages or f"{out}.stages")
     _say(fitting_text(model, ds, stages))
-    return model.fit(ds, stages, compile=getattr(args, "compile", False)), stages
+    return model.fit(ds, stages=stages, compile=getattr(args, "compile", False)), stages
 
 # %% ../nbs/15_cli.ipynb #32487d5b
 def _parse_fit(argv):

@@ -27,9 +27,10 @@ from .core import (OUTPUT_MARK, PATCH, AugmentationSettings, AveragingSettings, 
                            StepNoiseSettings, atomic_write, coord_map, derive_seed, device_name, fields_of, guarded,
                            is_a, load_state, pick_device, pick_dtype, put_back, run_lock, save_state, threads,
                            user_path, warn)
-from .data import as_dataset, hash_images, resize_images, to_device, to_float
+from .data import as_dataset, choose_share, hash_images, resize_images, to_device, to_float
 from .density import detail_kept
 from .detector import align_map, dense_features, fit_detector, level_detectors, network_for, score_map
+from .groups import NEAR, find_groups, nearness, own_detail
 from .images import spread, statistic_ranges
 from .patchdiff import PatchDiff, compiled, fit_patchdiff, noise_schedule, sample
 from .patchmatch import sample_patchmatch
@@ -43,6 +44,7 @@ def threshold_for(
     false_alarm_rate,  # in (0,1)
     best_effort=False,  # True: where n is too small for the rate, warn and take the largest score;
                         # "quietly": take it without a warning
+    what="held-out normal images",  # that the scores are of, as the message calls them
 ):
     """The ceil((n+1)(1-rate))-th smallest score: split conformal prediction.
     By it a fresh normal image exceeds the threshold with at most that probability.
@@ -52,9 +54,12 @@ def threshold_for(
         raise GradKitError(f"false_alarm_rate is {rate!r}, but must be between 0 and 1; choose e.g. 0.05")
     if not len(scores):
         raise GradKitError("there are no held-out normal images to set a threshold from; fit on more normal images")
+    if broken := int((~np.isfinite(scores)).sum()):
+        raise GradKitError(f"{broken} of the {len(scores)} scores of {what} are NaN or infinite and give no threshold; "
+                           "fit the model again, in float32")
     k = math.ceil((len(scores) + 1) * (1 - rate) - 1e-9)
     if k > len(scores):
-        few = (f"{len(scores)} held-out normal images are too few for a false-alarm rate of {rate:g}: "
+        few = (f"{len(scores)} {what} are too few for a false-alarm rate of {rate:g}: "
                f"{math.ceil(1 / rate - 1 - 1e-9)} are needed")
         if not best_effort:
             raise GradKitError(f"{few}; ask for {1 / (len(scores) + 1):.3g} or more, "
@@ -73,7 +78,7 @@ class Result:
     threshold: float            # image scores above it count as anomalous
     scorer_score: dict = field(default_factory=dict)  # scorer -> (B,) float32, each by itself in its own units
     scorer_map: dict = field(default_factory=dict)    # scorer -> (B,S,S) float32, if `score(each=True)` asked for them
-    pixel_threshold: float = math.nan  # pixels of the map above it count as anomalous
+    pixel_threshold: float = math.nan  # no pixel of the map below it counts as anomalous
 
     @property
     def label(self):
@@ -82,8 +87,11 @@ class Result:
 
     @property
     def mask(self):
-        "(B,S,S) bool: which pixels are anomalous. Raises `GradKitError` as `label` does"
-        return self._above(self.anomaly_map, self.pixel_threshold, "pixel threshold")
+        """(B,S,S) bool: which pixels are anomalous, above the pixel threshold and half-way to the highest of the image.
+        Raises `GradKitError` as `label` does"""
+        above = self._above(self.anomaly_map, self.pixel_threshold, "pixel threshold")
+        peak = self.anomaly_map.amax((1, 2), keepdim=True)
+        return above & (self.anomaly_map >= (self.pixel_threshold + peak) / 2)
 
     def _above(self, values, threshold, name):
         finite_scores([f"image {i}" for i in range(len(self.image_score))], self.image_score)
@@ -234,8 +242,12 @@ class Scorer(torch.nn.Module):
         maps, levels = self.maps(images.float())
         fused = self.fuse(maps)
         scores = [top_mean(m, self.share) for m in maps] + [m.amax((1, 2)) for m in levels]
-        shown = self.parts[0].cut(fused) if self.names == ["detector"] else fused
-        return self.finish @ shown @ self.finish.T, top_mean(fused, self.share), torch.stack(scores, 1)
+        return self.shown(fused), top_mean(fused, self.share), torch.stack(scores, 1)
+
+    def shown(self, fused):
+        "(B,S,S): the map as a `Result` has it, blurred, and cut off at the border of a detector that is alone"
+        if self.names == ["detector"]: fused = self.parts[0].cut(fused)
+        return self.finish @ fused @ self.finish.T
 
 # %% ../nbs/08_grad.ipynb #55d3474b
 @patch
@@ -425,9 +437,10 @@ class GRAD:
     was fitted with), `scorers_` (name -> MapScorer), `units_` (name -> zero, spread, weight), `detectors_` (level ->
     PatchDetector), `banks_` (M+, M-), `networks_` (levels -> the network that serves them), `patchdiffs_`,
     `contrastive_`, `detail_` (what these keep of the normal images' detail), `fakes_` (share of their patches that are
-    in fact normal), `beta_` (beta_density of each detector level), `history_`, `stats_`, `holdout_scores_`,
-    `threshold_`"""
-    _compile = False
+    in fact normal), `beta_` (beta_density of each detector level), `history_`, `stats_`, `holdout_scores_` and
+    `holdout_peaks_` (highest image score, and highest value of the map, of each held-out image or group of images),
+    `threshold_`, `pixel_threshold_`, `not_independent_` (why no rate is promised, or "")"""
+    _compile, not_independent_, holdout_peaks_, pixel_threshold_ = False, "", (), math.nan
     def __init__(self,
         config=None,    # Config; None: the preset "auto"
         seed=0,         # of every random draw
@@ -449,6 +462,10 @@ class GRAD:
 def fit(self:GRAD,
     # a Dataset, a folder, or uint8 (N,H,W,3); only its normal training and validation images are used
     images,
+    y=None,               # their labels, as scikit-learn has them: all 0, False or "good"
+    # (N,) values: images with the same one show the same part and are never divided between fitted and held-out ones;
+    # None: the groups of a Dataset's items, or those that are found (notebook 01a)
+    groups=None,
     stages=None,          # folder that keeps finished stages and checkpoints; None: keep nothing
     checkpoint_every=60,  # seconds between checkpoints within a stage
     progress=True,        # show bars
@@ -463,10 +480,28 @@ def fit(self:GRAD,
     new = copy.copy(self)
     new._compile = compile
     with run_lock(stages), threads.minded() as used:
-        new._fit(as_dataset(images), stages, checkpoint_every, progress)
+        new._fit(_labelled(as_dataset(images), y, groups), stages, checkpoint_every, progress)
         new.threads_ = sorted(used.used)
     self.__dict__ = self.__dict__ | new.__dict__   # at once, for those who score meanwhile (`as_it_stands`)
     return self
+
+# %% ../nbs/08_grad.ipynb #5fa1b0d2
+def _labelled(ds, y, groups):
+    "The `Dataset`, its images in these groups, once every label says normal"
+    if isinstance(y, (str, Path)):
+        raise GradKitError(f"y is '{y}', but must be a label for each image, or None; "
+                           f"for a folder that keeps stages say stages='{y}'")
+    def listed(name, values):
+        values = np.asarray(values, dtype=object).reshape(-1).tolist()
+        if len(values) == len(ds): return values
+        raise GradKitError(f"{name} has {len(values)} values, but there are {len(ds)} images; give one for each")
+    for i, v in enumerate([] if y is None else listed("y", y)):
+        if v not in (0, False, "good"):
+            raise GradKitError(f"y[{i}] is {v!r}, but a fit is on normal images alone; leave the others out, "
+                               "and give 0, False or 'good' for each image, or no y")
+    if groups is None: return ds
+    names = ["" if g is None or g != g else str(g) for g in listed("groups", groups)]
+    return replace(ds, items=tuple(replace(it, group=g) for it, g in zip(ds.items, names)))
 
 # %% ../nbs/08_grad.ipynb #4a16016f
 @dataclass(frozen=True)
@@ -498,7 +533,7 @@ def _fit(self:GRAD, ds, stages, checkpoint_every, progress):
     if self._wants("wants_contrastive"):
         for level in self.config.detector_levels: self.contrastive_of(normal, level)
     self.fit_scorers(normal)
-    self.calibrate(held, normal)
+    self.calibrate(held, normal, self._held_groups)
     self.seconds_ = time.time() - start   # with kept stages: the time of what was not there yet
     return self
 
@@ -525,7 +560,7 @@ def begin(self:GRAD,
     Both are uint8, (N,3,S,S) and (M,3,S,S), S = image_size; what the device does not hold stays on the CPU"""
     self._stages, self._every, self._progress = stages and user_path(stages), checkpoint_every, progress
     ds = ds.read_as(self.config)
-    train, held = self.split_held_out(ds)
+    train, held, self._held_groups, self.not_independent_ = self._split(ds)
     self.seen_ = dict(fitted=hash_images(train), held_out=hash_images(held))
     self._data = hashlib.sha256("".join(self.seen_["fitted"]).encode()).hexdigest()[:12]
     self.patchdiffs_, self._painted, self.contrastive_, self.detail_, self.fakes_ = {}, {}, {}, {}, {}
@@ -539,17 +574,64 @@ def begin(self:GRAD,
 def split_held_out(self:GRAD,
     ds,  # Dataset
 ):
-    """(images to train on, held-out images), uint8 (N,3,S,S) and (M,3,S,S), S = image_size.
-    Held out is the data's own validation split, or a random share of the training images where there is none,
-    or where it is needed as test normals"""
-    c, train, validation, test = self.config, ds.split("train"), ds.split("validation"), ds.split("test")
+    """(images to fit on, held-out images), uint8 (N,3,S,S) and (M,3,S,S), S = image_size.
+    Held out is the data's own validation split, or a random share of the training images where there is none, where it
+    is needed as test normals, or where more than half of it shows what is fitted on. Copies count once, and a group is
+    never divided. The share is drawn by the images' pixels, whatever their order and names"""
+    return self._split(ds)[:2]
+
+# %% ../nbs/08_grad.ipynb #77ab0c13
+def _group_names(items, x):
+    "(positions of images without copies, name of each one's group, its detail, how many are in doubtful groups)"
+    hashes = np.array(hash_images(x))
+    kept = np.sort(np.unique(hashes, return_index=True)[1])
+    hashes, detail, large = hashes[kept], own_detail(x[kept]), 0
+    if any(items[i].group for i in kept): names = np.array([items[i].group or h for i, h in zip(kept, hashes)])
+    else:
+        found, large = find_groups(detail)
+        names = np.array([min(hashes[found == g]) for g in found])
+    if len(set(names)) == 1: names, large = hashes, len(names)   # there must be two to divide
+    return kept, names, detail, large
+
+# %% ../nbs/08_grad.ipynb #31f0ce4d
+def _not_independent(name, detail, groups, held, large):
+    "Why held-out images may be like those fitted on, and no fresh image so; \"\" where nothing says it"
+    say = "say which images show one part (groups=, --group-by), or give each a group of its own where all parts differ"
+    if large:
+        return (f"{large} of the {len(groups)} normal images of '{name}' are in groups of more than a tenth of them "
+                f"that look like shots of one part, so that held-out images may show parts that were fitted on; {say}")
+    if (near := nearness(detail, groups, held)) < NEAR:
+        return (f"the held-out images of '{name}' are {near:.2f} times as far from those fitted on as these are from "
+                f"each other ({NEAR:g} or more is wanted), as if they showed the same parts; {say}")
+    return ""
+
+# %% ../nbs/08_grad.ipynb #5e1fd7a0
+@patch
+def _split(self:GRAD, ds):
+    "(images to fit on, held-out ones, the group of each of these, why no rate is promised by them or \"\")"
+    c, (train, validation, test) = self.config, map(ds.split, ("train", "validation", "test"))
     if len(train) < 2:
         raise GradKitError(f"'{ds.name}' has {len(train)} normal training images, but at least 2 are needed; add more")
-    x = train.images(c.image_size)
-    if len(validation) and (not len(test) or not test.labels.all()): return x, validation.images(c.image_size)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(derive_seed(self.seed, "holdout")))
-    n = min(len(x) - 1, max(1, round(c.holdout * len(x))))
-    return x[order[n:].sort().values], x[order[:n].sort().values]
+    items, x = train.items, train.images(c.image_size)
+    if given := len(validation) if not len(test) or not test.labels.all() else 0:
+        items, x = items + validation.items, torch.cat([x, validation.images(c.image_size)])
+    kept, groups, detail, large = _group_names(items, x)
+    x, fitted = x[kept], kept < len(train)
+    if fitted.sum() < 2:
+        raise GradKitError(f"the {len(train)} normal training images of '{ds.name}' are copies of one, "
+                           "but at least 2 different ones are needed; add more")
+    if copies := len(train) - fitted.sum():
+        warnings.warn(f"{copies} of the {len(train)} normal training images of '{ds.name}' are copies of others "
+                      "and do not count", stacklevel=2)
+    held = ~fitted & ~np.isin(groups, groups[fitted])
+    if lost := given - held.sum():
+        warnings.warn(f"{lost} of the {given} validation images of '{ds.name}' are copies, or show parts that are "
+                      "fitted on, and do not count", stacklevel=2)
+    if 2 * held.sum() < max(given, 1):
+        held[fitted] = choose_share(groups[fitted].tolist(), c.holdout, derive_seed(self.seed, "holdout"))
+    used = held | fitted
+    why = _not_independent(ds.name, detail[used], groups[used], held[used], large)
+    return x[fitted & ~held], x[held], groups[held].tolist(), why
 
 # %% ../nbs/08_grad.ipynb #18d714cd
 @patch
@@ -798,8 +880,9 @@ def fit_scorers(self:GRAD,
 def calibrate(self:GRAD,
     held,         # (M,3,S,S) uint8 held-out normal images, as `begin` gives them
     normal=None,  # (N,3,S,S) uint8 images fitted on; several scorers want them, for planted changes
+    groups=None,  # (M,) group of each held-out image; None: each by itself
 ):
-    """Units and threshold on held-out normal images.
+    """Units and thresholds on held-out normal images.
     Levels in units of their maps' spread, scorers in units of their image scores' spread, and the image scores"""
     c, self._scorers = self.config, {}
     self.stats_ = self._find_stats(held)
@@ -807,10 +890,27 @@ def calibrate(self:GRAD,
     self.units_ = {name: (0., 1., 1.) for name in c.scorers}
     if len(c.scorers) > 1: self.units_, self._scorers = self._find_units(held, normal), {}
     by_others = len(held) > 2 and (len(c.scorers) > 1 or len(self.stats_) > 1)
-    scores = self._scores_by_others(held) if by_others else self.score_pixels(held).image_score
-    self.holdout_scores_ = scores.tolist()
+    found = self._scores_by_others(held) if by_others else self._scores_as_any(held)
+    self.holdout_scores_, self.holdout_peaks_ = (_highest(v, groups).tolist() for v in found)
     self.rounding_ = self._rounding(held)
-    self.threshold_ = self.threshold_at(best_effort=True)
+    self._take_thresholds()
+
+# %% ../nbs/08_grad.ipynb #c95d27f1
+def _highest(
+    values,  # (M,) of the images
+    groups,  # (M,) group of each; None: each by itself
+):
+    "(G,) the highest value of each group, in the order of their first images"
+    if groups is None: return values
+    place = {g: i for i, g in enumerate(dict.fromkeys(groups))}
+    at = torch.tensor([place[g] for g in groups])
+    return torch.full((len(place),), -math.inf, dtype=values.dtype).scatter_reduce(0, at, values, "amax")
+
+@patch
+def _scores_as_any(self:GRAD, held):
+    "(image scores (n,), highest values of their maps (n,)) of held-out images, scored as any image is"
+    r = self.score_pixels(held)
+    return r.image_score, r.anomaly_map.amax((1, 2))
 
 # %% ../nbs/08_grad.ipynb #2bce257f
 @patch
@@ -857,7 +957,7 @@ def _stats_of_others(
 @patch
 @torch.no_grad()
 def _scores_by_others(self:GRAD, held):
-    """(n,) image scores, each image in units that the other images give.
+    """(image scores (n,), highest values of their maps (n,)), each image in units that the other images give.
     One that took part in its own statistics is not as far out as a fresh one"""
     scorer = self.scorer()
     def sums(x): return _sums(scorer, x)
@@ -873,8 +973,9 @@ def _scores_by_others(self:GRAD, held):
         if len(levels) > 1:
             scaled = [(m - mean[:, i, None, None]) / std[:, i, None, None] for i, m in enumerate(levels)]
             maps[scorer.detector] = scorer.of_levels(scaled)
-        return [top_mean(scorer.fuse(maps, zero, gain), scorer.share)]
-    return self._in_batches(score, held, 64, *(t.float() for t in (mean, std, zero, gain)))[0]
+        fused = scorer.fuse(maps, zero, gain)
+        return [top_mean(fused, scorer.share), scorer.shown(fused).amax((1, 2))]
+    return self._in_batches(score, held, 64, *(t.float() for t in (mean, std, zero, gain)))
 
 # %% ../nbs/08_grad.ipynb #a35e6a60
 def _sums(scorer, x):
@@ -910,13 +1011,37 @@ def _rounding(self:GRAD, held):
 @patch
 def threshold_at(self:GRAD,
     false_alarm_rate=None,  # None: the config's
-    best_effort=False,      # True: where too few images were held out for it, warn and take the largest score
+    best_effort=False,      # True: where the rate cannot be promised, warn, and take what there is; "quietly": unwarned
+    pixels=False,           # True: the threshold of pixels, by the highest value of each held-out map
 ):
     """The threshold for a false-alarm rate: `threshold_for` of the held-out scores, and `tolerance`.
-    The promise holds for images that could as well have been held out: same part, camera and light"""
+    The promise holds for images that could as well have been held out: same part, camera and light. For pixels it says
+    in how many normal images any pixel at all is above the threshold"""
     self.check_fitted()
+    if why := self.not_independent_:
+        if not best_effort: raise GradKitError(why)
+        if best_effort != "quietly": warn(why, stacklevel=2)
     rate = self.config.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-    return threshold_for(self.holdout_scores_, rate, best_effort) + self.tolerance()
+    scores = self.holdout_peaks_ if pixels else self.holdout_scores_
+    images = len(getattr(self, "seen_", {}).get("held_out", ()))
+    what = "held-out normal images" if images <= len(scores) else f"parts in {images} held-out normal images"
+    return threshold_for(scores, rate, best_effort, what) + self.tolerance()
+
+# %% ../nbs/08_grad.ipynb #e0b3a6d8
+@patch
+def no_promise(self:GRAD,
+    false_alarm_rate=None,  # None: the config's
+):
+    "Why that rate of false alarms cannot be promised, in one sentence; \"\" where it is"
+    try: self.threshold_at(false_alarm_rate)
+    except GradKitError as e: return str(e)
+    return ""
+
+@patch
+def _take_thresholds(self:GRAD, best_effort=True):
+    "The thresholds for the config's rate"
+    self.threshold_, self.pixel_threshold_ = self.threshold_at(best_effort=best_effort), math.nan
+    if self.holdout_peaks_: self.pixel_threshold_ = self.threshold_at(best_effort="quietly", pixels=True)
 
 # %% ../nbs/08_grad.ipynb #e269a674
 @patch
@@ -983,12 +1108,14 @@ def score(self:GRAD,
     each=False,  # True: also the map of each scorer, in its own units
 ):
     """A `Result` for the images, in their order.
-    Raises `GradKitError` where they are of another size than the images that the model was fitted on"""
+    Raises `GradKitError` where they are of another size than the images that the model was fitted on, and where a score
+    is not finite"""
     self = self.as_it_stands()
     ds = as_dataset(images, "score").read_as(self.config)
     if len(ds): self.check_size(ds.items[0])
     pixels = ds.images(self.config.image_size)
     result = self.score_pixels(pixels, batch, precision)
+    finite_scores([it.where for it in ds.items], result.image_score)
     if not each: return result
     maps = {name: maps for name, (maps, _, _) in self.score_each(pixels, batch, precision).items()}
     return replace(result, scorer_map=maps)
@@ -1016,7 +1143,8 @@ def score_pixels(self:GRAD,
     self = self.as_it_stands()
     scorer = self.scorer(precision)
     maps, scores, columns = self._in_batches(scorer, images, batch)
-    return Result(scores, maps, *split_columns(scorer.columns, columns, getattr(self, "threshold_", math.nan)))
+    named = split_columns(scorer.columns, columns, getattr(self, "threshold_", math.nan))
+    return Result(scores, maps, *named, pixel_threshold=self.pixel_threshold_)
 
 # %% ../nbs/08_grad.ipynb #2bed83c8
 @patch
@@ -1049,7 +1177,8 @@ def predict(self:GRAD,
     false_alarm_rate=None,  # another rate than the config's
 ):
     """(B,) bool: which images are anomalous at the threshold for the false-alarm rate.
-    Too few normal images held out for it: raises `GradKitError` for a rate asked here, warns for the config's"""
+    Where that rate cannot be promised (`no_promise`): raises `GradKitError` for a rate asked here, warns for the
+    config's"""
     self = self.as_it_stands()
     threshold = self.threshold_at(false_alarm_rate, best_effort=false_alarm_rate is None)
     return self.score(images).image_score > threshold
@@ -1121,6 +1250,8 @@ def _manifest(self:GRAD):
         beta=self.beta_ if self.networks_ else {},
         threads=getattr(self, "threads_", []),
         holdout_scores=self.holdout_scores_,
+        holdout_peaks=list(self.holdout_peaks_),
+        not_independent=self.not_independent_,
         n_normal=self.n_normal_,
         rounding=getattr(self, "rounding_", 0.),
         seen=getattr(self, "seen_", {}),
@@ -1189,6 +1320,8 @@ def _take_scales(self:GRAD, d):
     levels = set(self.config.detector_levels) if self.detector_groups() else set()
     if set(self.stats_) != levels or not all(sound(v, 2) for v in self.stats_.values()): raise KeyError("stats")
     if not np.isfinite(self.holdout_scores_).all(): raise KeyError("holdout_scores")
+    self.holdout_peaks_ = list(map(float, d.get("holdout_peaks", ())))   # none before there was a threshold of pixels
+    if not np.isfinite(self.holdout_peaks_).all(): raise KeyError("holdout_peaks")
     units = d.get("units", dict.fromkeys(self.config.scorers, (0., 1., 1.)))   # none before there were several scorers
     self.units_ = {name: tuple(map(float, v)) for name, v in units.items()}
     if set(self.units_) != set(self.config.scorers) or not all(sound(v, 3) for v in self.units_.values()):
@@ -1212,6 +1345,7 @@ def _take_notes(self:GRAD, d):
     if set(self.beta_) != set(self.stats_) or not all(0 <= b < math.inf for b in self.beta_.values()):
         raise KeyError("beta")
     self.seen_ = {k: list(map(str, d.get("seen", {}).get(k, ()))) for k in ("fitted", "held_out")}
+    self.not_independent_ = str(d.get("not_independent", ""))
     self.source_ = str(d["source"]) if d.get("source") else None
 
 # %% ../nbs/08_grad.ipynb #16805fd9
@@ -1281,5 +1415,5 @@ def load(cls:GRAD,
     model.networks_, model.detectors_, model.banks_, model.history_ = {}, {}, {}, {}
     model.patchdiffs_, model.contrastive_ = {}, {}
     model._take_files(folder, listed, patchdiffs)
-    model.threshold_ = model.threshold_at(best_effort="quietly")   # it was warned of when the model was fitted
+    model._take_thresholds("quietly")   # it was warned of when the model was fitted
     return model

@@ -165,8 +165,9 @@ class FilterScorer(MapScorer):
         fields = [torch.cat(f) for f in zip(*(self.fields(x.float()) for x in kept.split(8)))]
         how = c.density, c.density_pooled, c.density_shrink
         self.densities = torch.nn.ModuleList(PlaceDensity().fit(f, *how) for f in fields)
-        half = [PlaceDensity().fit(f[::2], *how)(f[1::2]) for f in fields]   # as fresh images look
-        self.register_buffer("scale", torch.stack([d.mean() for d in half]).clamp(min=1e-6))
+        # as fresh images look; of one image nobody knows, and the sizes of cells count alike
+        half = [PlaceDensity().fit(f[::2], *how)(f[1::2]) if len(f) > 1 else torch.ones(1) for f in fields]
+        self.register_buffer("scale", torch.stack([d.mean() for d in half]).clamp(min=1e-6).to(normal.device))
         return self
 
     def forward(self, x):

@@ -50,7 +50,7 @@ closed_form = Config.preset("quick", scorers=("filters", "window"), score_top=.0
 
 def fitted(images, config, seed=0, stages=None):
     "A `GRAD` fitted on the CPU, without bars"
-    return GRAD(config, seed, "cpu").fit(images, stages, progress=False)
+    return GRAD(config, seed, "cpu").fit(images, stages=stages, progress=False)
 
 
 def test_threshold_is_the_order_statistic():
@@ -87,6 +87,20 @@ def test_the_promised_rate_holds_over_200_refits():
     print(f"measured: alarms on fresh normal trays over 200 refits: asked 0.1, found {alarms / 200:.3f}; "
           f"the exact 99.9 % band is {low / 200:.3f} to {high / 200:.3f}")
     assert low <= alarms <= high
+
+
+def test_a_score_that_is_not_finite_is_neither_good_nor_bad():
+    for broken in (math.nan, math.inf):
+        r = Result(torch.tensor([0., 2., broken]), torch.zeros(3, 4, 4), {}, 1., pixel_threshold=1.)
+        test_fail(lambda: r.label, exc=GradKitError, contains="'image 2'")
+        test_fail(lambda: r.mask, exc=GradKitError, contains="'image 2'")
+        test_fail(lambda: threshold_for([1., broken], .5), exc=GradKitError, contains="1 of the 2")
+    good = Result(torch.tensor([0., 2.]), torch.eye(4)[None].repeat(2, 1, 1) * 2, {}, 1.)
+    test_eq(good.label.tolist(), [False, True])
+    test_fail(lambda: good.mask, exc=GradKitError, contains="pixel threshold")   # of a model from before it had one
+    test_eq(int(Result(good.image_score, good.anomaly_map, {}, 1., pixel_threshold=1.).mask.sum()), 8)
+    broken = Result(good.image_score, good.anomaly_map, {}, math.nan)
+    test_fail(lambda: broken.label, exc=GradKitError, contains="threshold")
 
 
 def test_the_scorer_is_the_method_step_by_step():
@@ -280,13 +294,16 @@ def test_keys_name_every_setting_that_a_stage_reads():
 
 
 def test_the_same_picture_gets_the_same_decision_in_any_batch():
-    same = np.stack([tray_dataset(1, 0, 0, 0).items[0].image] * 140)
+    alike = np.stack([tray_dataset(1, 0, 0, 0).items[0].image] * 12)
+    alike[:, 0, 0] = np.arange(12)[:, None]   # one picture many times but for a pixel: mere copies would count once
     usual = tray_dataset(30, 12, 0, 0)
     for config in (tiny(generator="analytic"), closed_form):
-        for normals in (usual, same[:12], same[:6]):   # usual images, and the same many times
+        for normals in (usual, alike, alike[:6]):
             model = fitted(normals, config)
-            scores = [model.score(same, batch=b).image_score for b in (140, 64, 8)] + [model.score(same[:1]).image_score]
-            scores = torch.cat(scores)
+            held = model.split_held_out(grad_module.as_dataset(normals))[1]
+            same = held[model.score_pixels(held).image_score.argmax()][None].repeat(140, 1, 1, 1)
+            batches = (same, 140), (same, 64), (same, 8), (same[:1], 1)
+            scores = torch.cat([model.score_pixels(x, batch).image_score for x, batch in batches])
             moved = float(scores.max() - scores.min())
             assert moved < .5 * model.tolerance(), (moved, model.tolerance())
             if normals is not usual: assert not (scores > model.threshold_).any()   # what set the threshold raises no alarm
@@ -377,7 +394,7 @@ def test_out_of_memory_while_painting_and_training_is_met_or_said():
         "(the model, what it warned of)"
         with warnings.catch_warnings(record=True) as w:
             warnings.simplefilter("always")
-            model = grad_module.GRAD(config, device="cpu").fit(ds, stages, progress=False)
+            model = grad_module.GRAD(config, device="cpu").fit(ds, stages=stages, progress=False)
         return model, [str(v.message) for v in w]
     def full(*args, **kw): raise torch.OutOfMemoryError("out of memory")
 
@@ -407,7 +424,7 @@ def test_out_of_memory_while_painting_and_training_is_met_or_said():
 def test_weights_that_are_no_numbers_are_neither_kept_nor_used():
     ds, stages = tray_dataset(6, 4, 0, 0), Path(tempfile.mkdtemp())
     config = tiny(generator="analytic", contrastive_levels=((5,),))
-    def fit(): return grad_module.GRAD(config, device="cpu").fit(ds, stages, progress=False)
+    def fit(): return grad_module.GRAD(config, device="cpu").fit(ds, stages=stages, progress=False)
     fit_as_it_is = grad_module.fit_detector
     def broken(*args, **kw):
         state, history = fit_as_it_is(*args, **kw)

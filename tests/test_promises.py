@@ -551,7 +551,7 @@ def test_a_resumed_fit_saves_what_a_fresh_one_saves(tmp_path):
     from grad_kit.trays import tray_dataset
     ds = tray_dataset(8, 4, 2, 1)
     for name in ("fresh", "resumed"):
-        GRAD(tiny(), device="cpu").fit(ds, tmp_path/"stages", progress=False).save(tmp_path/name)
+        GRAD(tiny(), device="cpu").fit(ds, stages=tmp_path/"stages", progress=False).save(tmp_path/name)
     def weights(folder): return {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
     fresh, resumed = weights(tmp_path/"fresh"), weights(tmp_path/"resumed")
     assert fresh == resumed and "patchdiff_5_64.safetensors" in fresh

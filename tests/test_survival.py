@@ -29,7 +29,7 @@ c = Config.preset("demo", scorers=("detector",), score_top=0., image_size=64, ge
                   tail_reweighting=True, alpha_1=.1, alpha_2=.1)
 ds = tray_dataset(16, 8, 4, 1)
 print("begun", flush=True)
-model = GRAD(c, 0, "cpu").fit(ds, sys.argv[1], checkpoint_every=0, progress=False)
+model = GRAD(c, 0, "cpu").fit(ds, stages=sys.argv[1], checkpoint_every=0, progress=False)
 model.save(sys.argv[2])
 print(model.score(ds.split("test")).image_score.tolist())
 """
