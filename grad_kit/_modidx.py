@@ -1031,6 +1031,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'grad_kit.why.inspect': ('why.html#inspect', 'grad_kit/why.py'),
                               'grad_kit.why.nearest_vectors': ('why.html#nearest_vectors', 'grad_kit/why.py'),
                               'grad_kit.why.nearest_windows': ('why.html#nearest_windows', 'grad_kit/why.py'),
+                              'grad_kit.why.parts_of': ('why.html#parts_of', 'grad_kit/why.py'),
                               'grad_kit.why.plot_why': ('why.html#plot_why', 'grad_kit/why.py'),
                               'grad_kit.why.witnesses_of': ('why.html#witnesses_of', 'grad_kit/why.py'),
                               'grad_kit.why.write_why': ('why.html#write_why', 'grad_kit/why.py')},

@@ -6,7 +6,7 @@
 __all__ = ['ASKED', 'WITNESSES', 'GRID', 'FEWEST_ASKED', 'SCRIPT', 'PAGE', 'FOLDS', 'nearest_windows', 'nearest_vectors',
            'distances_among', 'filter_words', 'deviation_in_words', 'direction_in_words', 'Witness', 'WindowWitness',
            'FilterWitness', 'FeatureWitness', 'Evidence', 'Answer', 'witnesses_of', 'Why', 'explain', 'plot_why',
-           'WhyView', 'explore_why', 'write_why', 'Marks', 'Inspector', 'inspect']
+           'WhyView', 'explore_why', 'write_why', 'Marks', 'Inspector', 'parts_of', 'inspect']
 
 # %% ../nbs/11a_why.ipynb #354dd068
 import base64, gzip, html, io, json, secrets
@@ -26,6 +26,7 @@ from .core import PATCH, Config, GradKitError, atomic_write, derive_seed, guarde
 from .data import Item, as_dataset, resize_images
 from .detector import with_coords
 from .grad import GRAD, check_replaceable
+from .groups import find_groups, own_detail
 from .images import spread
 from .scorers import FUSIONS, FilterScorer
 
@@ -887,6 +888,7 @@ class Inspector(WhyView):
         self.good, self.new = as_dataset(good).read_as(config), as_dataset(new, "score").read_as(config)
         if not len(self.new):
             raise GradKitError(f"'{self.new.name}' holds no images to inspect; name a folder with some")
+        self.fit_images = replace(self.good, items=self.good.split("train").items + self.good.split("validation").items)
         self.pixels, self.hashes = self.new.images(config.image_size), self.new.image_hashes(config.image_size)
         self.first = GRAD(config, seed).fit(self.good, progress=False)
         self.first.check_size(self.new.items[0])
@@ -904,9 +906,17 @@ def lessons(self:Inspector):
 
 @patch
 def _drawn(self:Inspector, item):
-    "The side of a marked part: as large a share is held out as of the good images, all of a group or none"
+    "The side of a part of which only marked images are known: as large a share is held out as of the good images"
     share = len(self.first.seen_["held_out"]) / len(self.marks.good)
     return "validation" if derive_seed(self.seed, "marks", item.group or item.name) < share * 2**56 else "train"
+
+def parts_of(
+    items,   # [Item]
+    images,  # uint8 (N,3,S,S) of them
+):
+    "Names or numbers of the parts that images show: their groups where some have one, or else near-duplicates"
+    if any(it.group for it in items): return [it.group or it.name for it in items]
+    return find_groups(own_detail(images))[0].tolist()
 
 # %% ../nbs/11a_why.ipynb #06951eaa
 @patch
@@ -914,15 +924,18 @@ def normal(self:Inspector,
     lessons,  # as `lessons` gives them
 ):
     """The good images, each on the side where it was at first, without the defects among them, and the parts marked as
-    good, each on the side of its group, or else on the one that a hash says"""
-    first, seen = self.good.split("train").items + self.good.split("validation").items, self.first.seen_
+    good, each on the side where images of it are already, or else on the one that a hash says"""
+    seen, size, first = self.first.seen_, self.config.image_size, self.fit_images
     side = dict.fromkeys(seen["fitted"], "train") | dict.fromkeys(seen["held_out"], "validation")
-    hashes = replace(self.good, items=first).image_hashes(self.config.image_size)
-    own = [replace(it, split=side[h]) for it, h in zip(first, hashes) if h in side and h not in lessons]
+    rows = [i for i, h in enumerate(first.image_hashes(size)) if h in side and h not in lessons]
+    own = [replace(first.items[i], split=side[first.image_hashes(size)[i]]) for i in rows]
+    marked = replace(self.good, items=tuple(self.marks.good_items([h for h, m in lessons.items() if m == "good"])))
+    parts = parts_of([*own, *marked.items], torch.cat([first.images(size)[rows], marked.images(size)]))
+    sides, begun = {part: it.split for part, it in zip(parts, own)}, {}
+    def its_side(part, it): return sides.get(part) or self._drawn(begun.setdefault(part, it))
+    joining = [replace(it, split=its_side(part, it)) for part, it in zip(parts[len(own):], marked.items)]
     fitted, held = ([it for it in own if it.split == split] for split in ("train", "validation"))
     kept = spread(torch.arange(len(fitted)), self.config.reference_images).tolist()
-    sides, marked = {it.group: it.split for it in own if it.group}, [h for h, m in lessons.items() if m == "good"]
-    joining = [replace(it, split=sides.get(it.group) or self._drawn(it)) for it in self.marks.good_items(marked)]
     return replace(self.good, items=(*(fitted[i] for i in kept), *held, *joining))
 
 # %% ../nbs/11a_why.ipynb #2f5853cb
@@ -943,7 +956,9 @@ def unseen(self:Inspector,
     lessons,  # as `lessons` gives them
 ):
     "{image hash: whether it raises an alarm}, of the parts in sight marked as good, by models fitted without them"
-    parts = {h: it.group or h for it, h in zip(self.new.items, self.hashes) if lessons.get(h) == "good"}
+    rows = [i for i, h in enumerate(self.hashes) if lessons.get(h) == "good"]
+    parts = parts_of([self.new.items[i] for i in rows], self.pixels[rows]) if rows else []
+    parts = dict(zip((self.hashes[i] for i in rows), parts))
     folds, alarms = {part: i % FOLDS for i, part in enumerate(sorted(set(parts.values())))}, {}
     for fold in set(folds.values()):
         left = [h for h, part in parts.items() if folds[part] == fold]

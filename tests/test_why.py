@@ -354,6 +354,24 @@ def test_a_mark_changes_one_side_only():
         test_eq([h in set(sides()[1]) for h in page.hashes], [True] * 9 + [False] * 9)   # each beside the shots of its part
 
 
+def test_a_near_copy_falls_on_the_side_of_its_original():
+    trays, tiny = tray_dataset(30, 0, 0, 0), dict(image_size=64, filters_size=64, detector_levels=[34], window_levels=[5])
+    config = Config.preset("instant").replace(contrastive_levels=[[5]], blur=4., holdout=.3, window_shift=0, **tiny)
+    with tempfile.TemporaryDirectory() as d, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        def again(item):                                             # as JPEG: other pixels, the same part
+            Image.fromarray(item.pixels()).save(Path(d)/"copy.jpg", quality=92)
+            return np.asarray(Image.open(Path(d)/"copy.jpg"))
+        page = inspect(trays, np.stack([again(it) for it in trays.items]), d, config)
+        first, original = page.model.seen_, trays.image_hashes(64)
+        page._mark({"which": [*range(30)], "as": "good"})
+        page._learn()
+        assert not set(page.hashes) & set(original)
+        for h, copy in zip(original, page.hashes):
+            side, other = ("fitted", "held_out") if h in first["fitted"] else ("held_out", "fitted")
+            assert {h, copy} & set(page.model.seen_[side]) and not {h, copy} & set(page.model.seen_[other])
+
+
 def test_marked_parts_are_kept_however_many_the_good_images_are():
     few = dict(image_size=64, filters_size=64, detector_levels=[34], window_levels=[5], window_shift=0, reference_images=12)
     config = Config.preset("instant").replace(contrastive_levels=[[5]], blur=4., **few)
