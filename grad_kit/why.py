@@ -9,7 +9,7 @@ __all__ = ['ASKED', 'WITNESSES', 'GRID', 'FEWEST_ASKED', 'SCRIPT', 'PAGE', 'FOLD
            'WhyView', 'explore_why', 'write_why', 'Marks', 'Inspector', 'parts_of', 'inspect']
 
 # %% ../nbs/11a_why.ipynb #354dd068
-import base64, gzip, html, io, json, secrets
+import base64, gzip, html, io, json, math, secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from .analytic import moved_copies
 from .core import PATCH, Config, GradKitError, atomic_write, derive_seed, guarded, user_path, write_json
 from .data import Item, as_dataset, resize_images
 from .detector import with_coords
-from .grad import GRAD, check_replaceable
+from .grad import GRAD, check_replaceable, finite_scores
 from .groups import find_groups, own_detail
 from .images import spread
 from .scorers import FUSIONS, FilterScorer
@@ -698,7 +698,7 @@ def _to_explain(model, images, scores=None):
     if not len(ds): raise GradKitError(f"'{ds.name}' holds no images to explain; give some")
     if scores is None: scores = model.score(ds).image_score
     if len(scores) != len(ds): raise GradKitError(f"{len(scores)} scores are given for {len(ds)} images; give one each")
-    return ds, ds.images(model.config.image_size), scores
+    return ds, ds.images(model.config.image_size), finite_scores(ds.names, scores)
 
 @guarded
 def explore_why(
@@ -751,6 +751,9 @@ def write_why(
     why = model if isinstance(model, Why) else Why(model, normal)
     model = why.model
     if threshold is None: threshold = model.threshold_
+    if not math.isfinite(threshold):
+        raise GradKitError(f"the threshold is {threshold}, by which no image is normal or anomalous; give a number, "
+                           "or fit the model again")
     ds, pixels, scores = _to_explain(model, images, scores)
     keep = scores.argsort(descending=True, stable=True)[:most].tolist()
     packs = [why.pack(pixels[i]) for i in keep]
@@ -992,7 +995,9 @@ def report(self:Inspector):
     for mark, word, how in kinds:
         which = [self.hashes[i] for i, m in marks.items() if m == mark and i not in known]
         if which: said.append(f"{sum(alarm[h] for h in which)} of {len(which)} {word} raise an alarm{how}")
-    if known: said.append(f"{len(known)} marked parts are among the good images and are not counted")
+    if known: said.append(f"{len(known)} marked parts were fitted or held out and are not counted")
+    own = set(self.marks.good)
+    if n := sum(h in own for h in self.hashes): said.append(f"{n} of the images shown are among the good images")
     if self.learned: said.append(f"learning took the alarms from {self.before} to {int(self.result.label.sum())}")
     return "; ".join(said)
 

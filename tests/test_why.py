@@ -247,6 +247,8 @@ def test_the_report_holds_everything_and_asks_nobody():
         one = tray_dataset(1, 0, 1, 0)
         test_fail(lambda: write_why(model, one, file/"none.html"), exc=GradKitError, contains="cannot write")
         test_eq([p.name for p in Path(d).iterdir()], ["why.html"])
+        for broken in (dict(threshold=float("nan")), dict(scores=torch.tensor([float("nan")]))):
+            test_fail(lambda: write_why(model, one, file, **broken), exc=GradKitError, contains=" is nan")
 
 
 def test_marks_are_kept_taken_back_and_known_by_their_pixels():
@@ -326,7 +328,8 @@ def test_a_mark_changes_one_side_only():
         before, score = page.model.threshold_, page.result.image_score.clone()
         which = [page.hashes.index(held[0]), page.hashes.index(fitted[0])]
         more = mark(which, "good")                       # one that is held out, one that is fitted: nothing to learn
-        test_eq((more["changed"], more["note"]), (False, "2 marked parts are among the good images and are not counted"))
+        test_eq((more["changed"], more["note"]), (False, "2 marked parts were fitted or held out and are not counted; "
+                                                         "30 of the images shown are among the good images"))
         test_eq(page.learn().model.threshold_, before)
         test_eq(mark([*range(30, 50)], "good")["changed"], True)
         more = page._learn()
