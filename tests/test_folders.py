@@ -55,7 +55,8 @@ def test_shots_of_one_part_are_never_divided(tmp_path):
     ds = read_folders(root/"OK", root/"NG", group_by=r"^\w+?\d+")
     assert ds.items[0].group == "part000" and counts(ds) == [45, 15, 20]
     assert read_folders(root/"OK", group_by=r"cam\d").groups[:2] == ["cam1", "cam2"]
-    with pytest.raises(GradKitError, match=r"matches nothing in 'NG/bad000_cam1.png'"): read_dataset(root, group_by=r"part\d+")
+    with pytest.raises(GradKitError, match=r"matches nothing in 'NG/bad000_cam1.png'"):
+        read_dataset(root, group_by=r"part\d+")
     with pytest.raises(GradKitError, match="is no regular expression"): read_dataset(root, group_by="(")
     status, text = run(fit, root, "--group-by", r"\w+\d+(?=_cam)", "--out", tmp_path/"m", *CLOSED)
     assert status == 0, text
@@ -63,11 +64,15 @@ def test_shots_of_one_part_are_never_divided(tmp_path):
     assert status == 2 and text.count("\n") == 1 and "group_by is 'x'" in text, text
 
 def test_a_part_with_a_defect_is_for_testing(tmp_path):
-    for i in range(40): put(tmp_path/"s"/("NG" if i in (3, 17) else "OK")/f"p{i // 4}_{i % 4}.png", part(i, i in (3, 17)))
+    for i in range(40):
+        bad = i in (3, 17)
+        put(tmp_path/"s"/("NG" if bad else "OK")/f"p{i // 4}_{i % 4}.png", part(i, bad))
     ds = read_dataset(tmp_path/"s", group_by=r"p\d+")
     assert {"p0", "p4"} <= {it.group for it in ds.split("test").items}
     assert not {it.group for it in ds.split("test").items} & {it.group for it in ds.split("train").items}
-    for i in range(4): put(tmp_path/"t"/"NG"/f"p{i}_b.png", part(i, True)); put(tmp_path/"t"/"OK"/f"p{i}_a.png", part(i))
+    for i in range(4):
+        put(tmp_path/"t"/"NG"/f"p{i}_b.png", part(i, True))
+        put(tmp_path/"t"/"OK"/f"p{i}_a.png", part(i))
     with pytest.raises(GradKitError, match="none is left to fit on"): read_dataset(tmp_path/"t", group_by=r"p\d+")
 
 def test_published_splits_stay_and_note_the_group(tmp_path):
@@ -100,7 +105,8 @@ def test_shares_of_groups():
 
 def real_iad(root, ext="jpg", mask="png", a=MASK):
     for i in range(4):
-        for c in range(1, 6): put(root/"OK"/f"S{i:04d}"/f"audiojack_{i:04d}_OK_C{c}_20231021.{ext}", part(10 * i + c), quality=95)
+        for c in range(1, 6):
+            put(root/"OK"/f"S{i:04d}"/f"audiojack_{i:04d}_OK_C{c}_20231021.{ext}", part(10 * i + c), quality=95)
     for i in range(2):
         for c in range(1, 6):
             name = f"NG/BX/S{i:04d}/audiojack_{i:04d}_NG_BX_C{c}_20231021"
@@ -129,8 +135,8 @@ def float_tiff(path, a):
     "Three channels of float32, which PIL does not write"
     h, w, _ = a.shape
     data = a.astype("<f4").tobytes()
-    tags = [(256, 4, 1, w), (257, 4, 1, h), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 146), (277, 3, 1, 3),
-            (278, 4, 1, h), (279, 4, 1, len(data)), (339, 3, 3, 140)]
+    tags = [(256, 4, 1, w), (257, 4, 1, h), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 146),
+            (277, 3, 1, 3), (278, 4, 1, h), (279, 4, 1, len(data)), (339, 3, 3, 140)]
     out = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags) + b"\0\0\0\0"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(out + struct.pack("<6H", 32, 32, 32, 3, 3, 3) + data)
@@ -152,9 +158,10 @@ def test_mvtec_3d(tmp_path):
     assert counts(read_dataset(root/"test", "evaluate")) == [0, 4, 4]
     assert counts(read_folders(root/"train", root/"test"/"crack")) == [6, 2, 4]
 
-@pytest.mark.parametrize("image, mask", [("scratch/{}.png", "scratch/gt/{}.png"), ("scratch/{}.png", "scratch/masks/{}_mask.png"),
-                                         ("scratch/images/{}.png", "scratch/Masks/{}.PNG"), ("{}.png", "{}_mask.png"),
-                                         ("{}.png", "{}-GT.bmp"), ("a/{}.jpg", "a/{}.png"), ("{}.png", "ground_truth/{}.png")])
+@pytest.mark.parametrize("image, mask", [
+    ("scratch/{}.png", "scratch/gt/{}.png"), ("scratch/{}.png", "scratch/masks/{}_mask.png"),
+    ("scratch/images/{}.png", "scratch/Masks/{}.PNG"), ("{}.png", "{}_mask.png"),
+    ("{}.png", "{}-GT.bmp"), ("a/{}.jpg", "a/{}.png"), ("{}.png", "ground_truth/{}.png")])
 def test_masks_within_folders_of_defects(tmp_path, image, mask):
     for n in (3, 4):
         for root in (tmp_path/f"line{n}"/"NG", tmp_path/f"mvtec{n}"/"test"/"scratch"):
@@ -188,7 +195,8 @@ def numbered(folder, ext="jpg"):
     for i in range(8): put(folder/f"{i:05d}.{ext}", part(i, i % 2 == 0))
     return folder
 
-@pytest.mark.parametrize("table", ["train_labels.csv", "train/labels.csv", "../labels.csv", "train/a/labels.csv", "meta.tsv"])
+@pytest.mark.parametrize("table", ["train_labels.csv", "train/labels.csv", "../labels.csv", "train/a/labels.csv",
+                                   "meta.tsv"])
 def test_tables_of_ids_without_endings(tmp_path, table):
     root = numbered(tmp_path/"kag"/"train")
     path = (tmp_path/"kag"/table).resolve()
@@ -198,9 +206,11 @@ def test_tables_of_ids_without_endings(tmp_path, table):
 
 @pytest.mark.parametrize("name, text", [
     ("labels.txt", "00003 defect\n00004 ok\n"), ("labels.txt", "train/00003.jpg 1\n"), ("ids.txt", "00003\n"),
-    ("l.csv", ",id,label\n0,00003,1\n"), ("l.csv", '"id";"label"\n"00003";"1"\n'), ("l.csv", "path,y\nC:\\data\\00003.JPG,1"),
-    ("l.jsonl", '{"id": "00003", "label": 1}\n'), ("l.json", '{"00003": "defect"}'), ("L.JSON", '[{"file": "./train/00003.jpg"}]'),
-    ("voc.xml", "<annotation><filename>00003.jpg</filename></annotation>"), ("cvat.xml", '<image id="3" name="00003.jpg">'),
+    ("l.csv", ",id,label\n0,00003,1\n"), ("l.csv", '"id";"label"\n"00003";"1"\n'),
+    ("l.csv", "path,y\nC:\\data\\00003.JPG,1"), ("l.jsonl", '{"id": "00003", "label": 1}\n'),
+    ("l.json", '{"00003": "defect"}'), ("L.JSON", '[{"file": "./train/00003.jpg"}]'),
+    ("voc.xml", "<annotation><filename>00003.jpg</filename></annotation>"),
+    ("cvat.xml", '<image id="3" name="00003.jpg">'),
     ("windows.csv", "id,label\r\n00003,1\r\n"), ("00003_label.txt", "x"), ("00003.jpg.json", "{}"), ("00003.TXT", "")])
 def test_whatever_names_an_image(tmp_path, name, text):
     root = numbered(tmp_path/"set"/"photos")
@@ -210,9 +220,10 @@ def test_whatever_names_an_image(tmp_path, name, text):
         (folder/name).unlink()
     assert len(read_dataset(root)) == 8
 
-@pytest.mark.parametrize("images, labels", [("images/default", "annotations/instances_default.json"), ("images", "annotations/i.json"),
-                                            ("images/train", "labels/train/00002.txt"), ("JPEGImages", "Annotations/00002.xml"),
-                                            ("images", "_annotations.coco.json")])
+@pytest.mark.parametrize("images, labels", [
+    ("images/default", "annotations/instances_default.json"), ("images", "annotations/i.json"),
+    ("images/train", "labels/train/00002.txt"), ("JPEGImages", "Annotations/00002.xml"),
+    ("images", "_annotations.coco.json")])
 def test_annotations_beside_or_above(tmp_path, images, labels):
     root = numbered(tmp_path/"set"/images)
     coco = dict(images=[dict(id=i, file_name=f"{i:05d}.jpg") for i in range(8)], annotations=[dict(id=1, image_id=2)])
@@ -248,9 +259,10 @@ def test_a_folder_called_normal_is_what_a_table_above_it_says(tmp_path):
     (root/"labels.csv").write_text("file,label\n000.png,1\n")
     refused(root)
 
-@pytest.mark.parametrize("ok, ng", [("No1_OK", "No1_NG"), ("no.2 ok", "no.2 ng"), ("PartNo3-good", "PartNo3-bad"), ("N1_OK", "N1_NG"),
-                                    ("ok1", "ng1"), ("no_defect", "defect"), ("OK", "N_OK"), ("ok_front", "def_front"),
-                                    ("良品", "不良品"), ("defect_free", "defective"), ("i.O.", "n.i.O.")])
+@pytest.mark.parametrize("ok, ng", [
+    ("No1_OK", "No1_NG"), ("no.2 ok", "no.2 ng"), ("PartNo3-good", "PartNo3-bad"), ("N1_OK", "N1_NG"), ("ok1", "ng1"),
+    ("no_defect", "defect"), ("OK", "N_OK"), ("ok_front", "def_front"), ("良品", "不良品"),
+    ("defect_free", "defective"), ("i.O.", "n.i.O.")])
 def test_numbers_are_no_negation(tmp_path, ok, ng):
     goods(tmp_path/"line"/ok, 10); bads(tmp_path/"line"/ng)
     ds = read_dataset(tmp_path/"line")
@@ -266,8 +278,9 @@ def test_castings(tmp_path):
     refused(tmp_path/"cast"/"train"/"def_front"); refused(tmp_path/"cast"/"test"/"def_front")
     assert len(read_dataset(tmp_path/"cast"/"train"/"ok_front")) == 8
 
-@pytest.mark.parametrize("odd", ["crack_01.png", "plate_Scratch.png", "img_003_hole.png", "dents (2).png", "17_def.png", "x_NG1.png",
-                                 "pos_1.png", "test_9.png", "img_003_mask.png", "Kratzer3.png", "不良1.png", "good_3.png"])
+@pytest.mark.parametrize("odd", [
+    "crack_01.png", "plate_Scratch.png", "img_003_hole.png", "dents (2).png", "17_def.png", "x_NG1.png", "pos_1.png",
+    "test_9.png", "img_003_mask.png", "Kratzer3.png", "不良1.png", "good_3.png"])
 def test_one_file_of_another_name_in_a_flat_folder(tmp_path, odd):
     for i in range(8): put(tmp_path/"flat"/f"img_{i:03d}.png", part(i))
     assert len(read_dataset(tmp_path/"flat")) == 8
@@ -281,7 +294,8 @@ def test_a_word_that_all_files_share_is_the_part(tmp_path):
     for i in range(4): put(tmp_path/"two"/f"{'crack' if i % 2 else 'dent'}_{i}.png", part(i))
     refused(tmp_path/"two", "say different things")
 
-@pytest.mark.parametrize("where", ["NG/monday", "defects/scratch_1/a", "not_ok_2/x", "masks/scratch", "test/photos", "Tests/1"])
+@pytest.mark.parametrize("where", ["NG/monday", "defects/scratch_1/a", "not_ok_2/x", "masks/scratch", "test/photos",
+                                   "Tests/1"])
 def test_what_the_folders_above_say(tmp_path, where):
     root = goods(tmp_path/"set"/where)
     if where == "defects/scratch_1/a": refused(root, "lies in 'scratch_1'")
@@ -289,7 +303,8 @@ def test_what_the_folders_above_say(tmp_path, where):
     assert len(read_folders(root)) == 8
 
 def test_names_above_that_mean_no_harm(tmp_path):
-    for where in ("anomaly_detection/photos", "label_printer/photos", "NG_scanner/monday", "test/good", "defect-inspection/x"):
+    for where in ("anomaly_detection/photos", "label_printer/photos", "NG_scanner/monday", "test/good",
+                  "defect-inspection/x"):
         assert len(read_dataset(goods(tmp_path/where))) == 8
 
 
@@ -304,7 +319,9 @@ def matte(root, hide):
         behind = np.random.default_rng(i).integers(0, 255, (96, 96, 3)) if hide else np.zeros((96, 96, 3))
         return np.dstack([np.where(inside[..., None], a, behind).clip(0, 255), inside * 255]).astype(np.uint8)
     for i in range(30): put(root/"fit"/f"{i}.png", one(i))
-    for i in range(10): put(root/"new"/f"ok{i}.png", one(4000 + i)); put(root/"new"/f"spot{i}.png", one(4100 + i, True))
+    for i in range(10):
+        put(root/"new"/f"ok{i}.png", one(4000 + i))
+        put(root/"new"/f"spot{i}.png", one(4100 + i, True))
     return root
 
 def test_a_background_under_alpha_is_not_fitted(tmp_path):
@@ -323,7 +340,8 @@ def test_every_kind_of_transparency_is_read_on_black(tmp_path):
         im = Image.fromarray(a).convert(mode[:-1])
         im.putalpha(Image.fromarray(~clear * np.uint8(255)))
         im.save(tmp_path/f"{mode}.png")
-    Image.fromarray(np.where(clear[..., None], 3, a).astype(np.uint8)).save(tmp_path/"key.png", transparency=(3, 3, 3))
+    key = Image.fromarray(np.where(clear[..., None], 3, a).astype(np.uint8))
+    key.save(tmp_path/"key.png", transparency=(3, 3, 3))
     p = Image.fromarray(np.where(clear, 0, 1).astype(np.uint8)); p.putpalette([200, 10, 10, 90, 90, 90] + [0] * 762)
     p.save(tmp_path/"palette.png", transparency=0); p.save(tmp_path/"two.gif", transparency=0)
     for f in sorted(tmp_path.iterdir()):
@@ -345,7 +363,8 @@ def test_all_broken_files_are_named_at_once(tmp_path):
     status, text = run(fit, root, "--out", tmp_path/"m", *CLOSED)
     assert status == 2 and "2 of 12 images cannot be read" in text and "03.jpg" in text and "07.jpg" in text, text
     assert "Traceback" not in text and not (tmp_path/"m").exists()
-    with pytest.raises(GradKitError, match="10.jpg' is broken.*"): read_dataset(half(tmp_path/"one", broken=(10,))).images(64)
+    with pytest.raises(GradKitError, match="10.jpg' is broken.*"):
+        read_dataset(half(tmp_path/"one", broken=(10,))).images(64)
     with pytest.raises(GradKitError, match="5 of 12.*00.jpg.*01.jpg.*02.jpg.*and 2 more$"):
         read_dataset(half(tmp_path/"many", broken=range(5))).images(64)
 
