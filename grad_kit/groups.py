@@ -66,7 +66,7 @@ def own_detail(
     v = torch.cat([vectors(x) for x in parts])
     return F.normalize(v - v.mean(0), dim=1)
 
-# %% ../nbs/01a_groups.ipynb #1a29c34d
+# %% ../nbs/01a_groups.ipynb #b6c6f397
 def find_groups(
     detail,  # (N,D) as `own_detail` gives it
 ):
@@ -82,7 +82,7 @@ def find_groups(
         "How alike an image must be to each of these to be its companion"
         first = alike(rows).topk(most + 1, 1).values
         drop, at = (first[:, :-1] - first[:, 1:]).max(1)
-        return first.gather(1, at[:, None])[:, 0].where(drop >= DROP, 2.)
+        return first.gather(1, at[:, None])[:, 0].where(drop >= DROP, 2.) - 1e-5   # but for rounding
     wanted = torch.cat([least(rows) for rows in blocks])
     links = [(alike(rows) >= torch.maximum(wanted[rows][:, None], wanted)).nonzero() + rows[0] * torch.tensor([1, 0])
              for rows in blocks]
@@ -91,7 +91,7 @@ def find_groups(
     large = np.bincount(group)[group] > max(2, n // 10)
     return np.where(large, n + np.arange(n), group), int(large.sum())
 
-# %% ../nbs/01a_groups.ipynb #d1af2117
+# %% ../nbs/01a_groups.ipynb #fdc872e2
 NEAR = .85   # held-out images that much nearer to those fitted on than these are to each other are not independent
 
 def nearness(
@@ -109,4 +109,4 @@ def nearness(
         return float(np.median(torch.cat(near)))
     fitted = groups[~held]
     if not held.any() or (fitted == fitted[:1]).all(): return 1.   # nothing to compare
-    return typical(held) / typical(~held)
+    return typical(held) / max(typical(~held), 1e-6)

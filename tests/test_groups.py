@@ -54,6 +54,8 @@ def test_a_large_group_is_left_single_and_counted():
     few = own_detail(stacked([part(0), part(1)]))
     test_eq(len(set(find_groups(few)[0])), 2)
     test_eq(nearness(few, [0, 1], [True, False]), 1.)
+    brighter = own_detail(stacked([part(0) + k for k in range(6)]))   # no detail of their own at all
+    assert nearness(brighter, range(6), np.arange(6) == 0) < 1e9
 
 
 def test_other_shots_of_fitted_parts_are_near():
