@@ -170,6 +170,7 @@ def series_note(
     found, alike, ranges = {}, False, getattr(model, "statistics_", {})
     if len(pixels) < 3 or not ranges: return ""
     for name, v in image_statistics(pixels).items():
+        if name not in ranges: continue   # of a model of another version
         (low, usual, high), (below, above, levels, share) = ranges[name], _CHANGES[name]
         margin, middle = levels + share * abs(usual), float(v.quantile(.5))
         if low - margin <= middle <= high + margin: continue
