@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['machine', 'peak_memory_gib', 'write_csv', 'scores_of', 'scorers_text', 'fitting_text', 'painted_lines', 'fitted_text',
-           'Evaluation', 'seen_images', 'evaluate_model', 'map_scale', 'examples', 'write_tiffs', 'start_results',
-           'engines_text', 'plot_painted', 'plot_painted_weights', 'plot_training', 'fit_pictures', 'map_names',
-           'write_colour_maps', 'write_masks', 'short_name', 'series_note', 'Scoring', 'score_images',
-           'without_configs', 'cells_beside', 'ablation_text', 'write_ablation', 'reproduction_text', 'comparison_text',
-           'exported_text']
+           'Evaluation', 'seen_images', 'series_note', 'evaluate_model', 'map_scale', 'examples', 'write_tiffs',
+           'start_results', 'engines_text', 'plot_painted', 'plot_painted_weights', 'plot_training', 'fit_pictures',
+           'map_names', 'write_colour_maps', 'write_masks', 'short_name', 'Scoring', 'score_images', 'without_configs',
+           'cells_beside', 'ablation_text', 'write_ablation', 'reproduction_text', 'comparison_text', 'exported_text']
 
 # %% ../nbs/14a_report.ipynb #773b233a
 import csv, hashlib, math, os, platform, shutil, sys, time
@@ -155,6 +154,34 @@ def seen_images(
         warn(f"{len(names)} of the {len(items)} images (first '{names[0]}') took part in {part} "
              "of this model, by their pixels: figures flatter it", stacklevel=2)
     return seen
+
+# %% ../nbs/14a_report.ipynb #d5d64b32
+_CHANGES = dict(   # statistic -> (what it is called below the range, above it, grey levels and share beyond that count)
+    brightness=("darker", "brighter", 1, .04), contrast=("less contrast", "more contrast", 1, .1),
+    red=("red and blue changed",) * 2 + (3, 0), green=("less green", "more green", 3, 0),
+    tint=("red and blue changed",) * 2 + (3, 0), detail=("less detail", "more detail or noise", .05, .05),
+    colour_detail=("less colour detail", "more colour detail", .05, .05),
+    rim=("darker background", "brighter background", 1, .04), top=("upper and lower half changed",) * 2 + (10, 0),
+    left=("left and right half changed",) * 2 + (10, 0))
+
+def series_note(
+    model,   # fitted GRAD
+    pixels,  # uint8 (N,3,S,S), S = image_size, that were scored
+):
+    "A sentence where the images as a whole are unlike the normal ones; \"\" where not, or for fewer than 3 images"
+    found, alike, ranges = {}, False, getattr(model, "statistics_", {})
+    if len(pixels) < 3 or not ranges: return ""
+    for name, v in image_statistics(pixels).items():
+        if name not in ranges: continue   # of a model of another version
+        (low, usual, high), (below, above, levels, share) = ranges[name], _CHANGES[name]
+        margin, middle = levels + share * abs(usual), float(v.quantile(.5))
+        if low - margin <= middle <= high + margin: continue
+        by = f" by {abs(middle / usual - 1):.0%}" if name == "brightness" and usual > 1 else ""
+        found[(above if middle > high else below) + by] = None
+        alike |= bool(((v < low - margin) | (v > high + margin)).all())
+    if not found: return ""
+    return (f"{'all' if alike else 'most of the'} {len(pixels)} images differ alike from the normal ones of the fit "
+            f"({', '.join(found)}): light, camera, file format or colour order?")
 
 # %% ../nbs/14a_report.ipynb #8bc339f7
 @guarded
@@ -454,33 +481,6 @@ def short_name(
 ):
     "The name, with … for its middle where it is longer than `most`"
     return name if len(name) <= most else f"{name[:most // 2 - 1]}…{name[-(most // 2):]}"
-
-# %% ../nbs/14a_report.ipynb #d5d64b32
-_CHANGES = dict(   # statistic -> (what it is called below the range, above it, grey levels and share beyond that count)
-    brightness=("darker", "brighter", 1, .04), contrast=("less contrast", "more contrast", 1, .1),
-    red=("red and blue changed",) * 2 + (3, 0), green=("less green", "more green", 3, 0),
-    tint=("red and blue changed",) * 2 + (3, 0), detail=("less detail", "more detail or noise", .05, .05),
-    colour_detail=("less colour detail", "more colour detail", .05, .05),
-    rim=("darker background", "brighter background", 1, .04), top=("upper and lower half changed",) * 2 + (10, 0),
-    left=("left and right half changed",) * 2 + (10, 0))
-
-def series_note(
-    model,   # fitted GRAD
-    pixels,  # uint8 (N,3,S,S), S = image_size, that were scored
-):
-    "A sentence where the images as a whole are unlike the normal ones; \"\" where not, or for fewer than 3 images"
-    found, alike, ranges = {}, False, getattr(model, "statistics_", {})
-    if len(pixels) < 3 or not ranges: return ""
-    for name, v in image_statistics(pixels).items():
-        (low, usual, high), (below, above, levels, share) = ranges[name], _CHANGES[name]
-        margin, middle = levels + share * abs(usual), float(v.quantile(.5))
-        if low - margin <= middle <= high + margin: continue
-        by = f" by {abs(middle / usual - 1):.0%}" if name == "brightness" and usual > 1 else ""
-        found[(above if middle > high else below) + by] = None
-        alike |= bool(((v < low - margin) | (v > high + margin)).all())
-    if not found: return ""
-    return (f"{'all' if alike else 'most of the'} {len(pixels)} images differ alike from the normal ones of the fit "
-            f"({', '.join(found)}): light, camera, file format or colour order?")
 
 # %% ../nbs/14a_report.ipynb #1bac484f
 @dataclass

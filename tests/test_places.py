@@ -49,10 +49,9 @@ def is_whole(out, letter):
 def test_two_folders_scored_with_one_model_keep_both_results(tmp_path, model):
     shutil.copytree(model, tmp_path/"m")
     two_lines(tmp_path); two_lines(tmp_path/"night")
-    for _ in range(2):   # the second time into the same places
-        for line in ("lineA", "lineB", "night/lineA"):
-            status, text = run(score, tmp_path/"m", tmp_path/line)
-            assert status == 0, text
+    for line in ("lineA", "lineB", "night/lineA", "lineA"):   # the last one into the place of the first
+        status, text = run(score, tmp_path/"m", tmp_path/line)
+        assert status == 0, text
     made = sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("m_scores"))
     assert len(made) == 3 and made[0] == "m_scores_lineA" and made[1].startswith("m_scores_lineA_")
     assert made[2] == "m_scores_lineB" and all(is_whole(tmp_path/name, name[len("m_scores_line")]) for name in made)
@@ -71,8 +70,7 @@ def test_two_evaluations_keep_both_results(tmp_path, model):
 
 def test_other_results_in_a_named_place_are_replaced_with_a_note(tmp_path, model):
     two_lines(tmp_path)
-    assert "of other images" not in run(score, model, tmp_path/"lineA", "--out", tmp_path/"o")[1]
-    assert "of other images" not in run(score, model, tmp_path/"lineA", "--out", tmp_path/"o")[1]
+    for _ in range(2): assert "of other images" not in run(score, model, tmp_path/"lineA", "--out", tmp_path/"o")[1]
     status, text = run(score, model, tmp_path/"lineB", "--out", tmp_path/"o")
     assert status == 0 and "of other images, will be replaced" in text and is_whole(tmp_path/"o", "B"), text
 
@@ -85,7 +83,7 @@ def test_threads_that_write_into_one_folder_do_not_mix(tmp_path, model):
     def write(letter):
         try: scorings[letter].write(out, 3)
         except GradKitError as e: refused.append((letter, str(e)))
-    for _ in range(3):
+    for _ in range(2):
         refused.clear()
         threads = [threading.Thread(target=write, args=(letter,)) for letter in scorings]
         for t in threads: t.start()
@@ -154,13 +152,12 @@ def test_links_among_results(tmp_path, model):
     assert status == 0 and is_whole(tmp_path/"o", "A") and (tmp_path/"link").is_symlink(), text
     assert (tmp_path/"o"/"maps").is_symlink() and len(list((tmp_path/"big"/"maps").iterdir())) == 5
 
-def test_an_export_keeps_a_link(tmp_path, model):
-    pytest.importorskip("onnx"); pytest.importorskip("onnxscript")
-    assert run(export, model, tmp_path/"v1.onnx")[0] == 0
-    os.symlink("v1.onnx", tmp_path/"latest.onnx"); old = os.stat(tmp_path/"v1.onnx").st_ino
+def test_an_export_keeps_a_link(tmp_path, model, monkeypatch):
+    monkeypatch.setattr("grad_kit.export.export_model", lambda model, path, *a, **k: path.write_bytes(b"exported"))
+    os.symlink("v1.onnx", tmp_path/"latest.onnx")
     status, text = run(export, model, tmp_path/"latest.onnx")
-    assert status == 0 and (tmp_path/"latest.onnx").is_symlink(), text
-    assert os.stat(tmp_path/"v1.onnx").st_ino != old
+    assert status == 0 and os.readlink(tmp_path/"latest.onnx") == "v1.onnx", text
+    assert (tmp_path/"v1.onnx").read_bytes() == b"exported" and not (tmp_path/"v1.onnx").is_symlink()
 
 def test_a_place_that_cannot_be_replaced_is_refused_before_the_fit(tmp_path, model, monkeypatch):
     shutil.copytree(model, tmp_path/"m"); (tmp_path/"d").mkdir(); before = files(tmp_path/"m")
@@ -233,9 +230,9 @@ def ground(a):
     (lambda a, d, i: png(ground(a), d, i), "darker background")])
 def test_a_series_that_differs_as_a_whole_is_told(tmp_path, model, change, said):
     for i in range(8): change(part(3000 + i), tmp_path/"new", i)
-    status, text = run(score, model, tmp_path/"new", "--out", tmp_path/"o")
-    assert status == 0 and "all 8 images differ alike" in text and said in text, text
-    assert "light, camera, file format or colour order?" in text and said in result(tmp_path/"o")["note"]
+    scoring = score_images(GRAD.load(model, "cpu"), read_dataset(tmp_path/"new", "score"))
+    assert "all 8 images differ alike" in scoring.text() and said in scoring.note == scoring.results()["note"]
+    assert scoring.note.endswith("light, camera, file format or colour order?")
 
 def test_images_of_the_fitted_kind_give_no_note(tmp_path, model):
     m = GRAD.load(model, "cpu")
@@ -259,16 +256,16 @@ def test_an_evaluation_under_other_light_says_so(tmp_path, model):
     assert status == 0 and "all 8 images differ alike" in text and "darker by" in text, text
 
 def test_random_draws_of_normal_images_give_no_note():
-    "The rule's margin: 300 draws of 3 of 40 images with a tenth of spread in brightness, the other 37 fitted"
+    "The rule's margin: 60 draws of 3 of 40 images with a tenth of spread in brightness, the other 37 fitted"
     rng = np.random.default_rng(0)
     x = np.stack([part(i) * rng.normal(1, .1) for i in range(40)]).clip(0, 255).astype(np.uint8)
     x, notes = torch.from_numpy(x).permute(0, 3, 1, 2), 0
     m = GRAD(CONFIG, device="cpu")
-    for _ in range(300):
+    for _ in range(60):
         order = torch.from_numpy(rng.permutation(40))
         m.statistics_ = statistic_ranges(x[order[3:]])
         notes += series_note(m, x[order[:3]]) != ""
-    assert notes <= 3, notes
+    assert notes <= 1, notes
 
 def test_statistics_are_kept_in_the_model(model):
     m = GRAD.load(model, "cpu")
