@@ -397,17 +397,27 @@ def test_letters_with_accents_match_however_they_are_composed(tmp_path):
 
 # --- 7. every image counts or is named ---
 
-def test_links(tmp_path):
+def test_every_image_counts_once_or_is_named(tmp_path):
     goods(tmp_path/"photos"/"monday", 4); goods(tmp_path/"archive"/"tuesday", 4)
     os.symlink(tmp_path/"archive"/"tuesday", tmp_path/"photos"/"tuesday")
+    os.symlink(tmp_path/"archive"/"tuesday", tmp_path/"photos"/"tuesday_again")
     os.symlink(tmp_path/"photos", tmp_path/"photos"/"loop")
     os.symlink("003.png", tmp_path/"photos"/"monday"/"latest.png")
     os.symlink("gone.png", tmp_path/"photos"/"broken.png")
     found = find_images(tmp_path/"photos")
-    assert len(found.images) == 8
+    assert len(found.images) == 8 and len({p.resolve() for p in found.images}) == 8
     assert dict(found.passed) == {"links to an image that is here already": 1, "links that lead nowhere": 1}
+    ds = read_dataset(tmp_path/"photos")
+    assert len(ds) == 8 and all(word in ds.passed_over for word in ("already", "lead nowhere")), ds.passed_over
     (tmp_path/"all").mkdir(); os.symlink(tmp_path/"archive"/"tuesday", tmp_path/"all"/"a")
     assert len(read_dataset(tmp_path/"all")) == 4
+    root = mvtec(tmp_path/"a")   # sub-folders of train/good, also linked ones
+    goods(root/"train"/"good"/"camera_2", 3, first=30)
+    os.symlink(goods(tmp_path/"camera_3", 2, first=40), root/"train"/"good"/"camera_3")
+    bads(root/"train"/"dirty", 2)
+    ds = read_dataset(root)
+    assert counts(ds) == [13, 4, 4] and {"train/good/camera_2/000", "train/good/camera_3/000"} <= set(ds.names)
+    assert ds.passed_over == "2 images in train/dirty"
 
 def test_subfolders_of_train_good_count(tmp_path):
     root = mvtec(tmp_path/"a")
@@ -438,6 +448,9 @@ def test_twelve_bits(tmp_path):
     m = GRAD.load(tmp_path/"m", "cpu")
     ds = read_dataset(tmp_path/"mono12").read_as(m.config)
     assert len(np.unique(ds.images(64)[0])) > 60 and m.score(tmp_path/"mono12").image_score.shape == (12,)
+    for bits in (10, 14):
+        for i in range(3): put(tmp_path/f"mono{bits}"/f"{i}.tif", part(i)[..., 0].astype(np.uint16) << bits - 8)
+        with pytest.warns(UserWarning, match=f"set bit_depth={bits}"): read_dataset(tmp_path/f"mono{bits}").images(64)
 
 
 # --- 8. whole photographs are read --- (see also tests/test_images.py)
@@ -543,17 +556,6 @@ def test_a_used_out_folder_holds_the_new_maps_only(tmp_path, model):
         images = goods(tmp_path/f"images{n}", n)
         assert run(score, model, images, "--out", tmp_path/"s")[0] == 0
         assert len(list((tmp_path/"s"/"maps").iterdir())) == n
-
-def test_a_resumed_fit_saves_what_a_fresh_one_saves(tmp_path):
-    from test_grad import tiny
-    from grad_kit.trays import tray_dataset
-    ds = tray_dataset(8, 4, 2, 1)
-    for name in ("fresh", "resumed"):
-        GRAD(tiny(), device="cpu").fit(ds, tmp_path/"stages", progress=False).save(tmp_path/name)
-    def weights(folder): return {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
-    fresh, resumed = weights(tmp_path/"fresh"), weights(tmp_path/"resumed")
-    assert fresh == resumed and "patchdiff_5_64.safetensors" in fresh
-
 
 # --- 13. costs ---
 
