@@ -89,7 +89,8 @@ def test_each_normal_image_is_compared():
     to_each = NearestWindow(normal, 5, 1, 4).to_each(x)
     test_eq(to_each.shape, (5, 6, 2, 5))
     test_close(to_each.amin(-1).sqrt().permute(2, 0, 1), NearestWindow(normal, 5, 1, 4)(x), 1e-4)
-    for i in range(5): test_close(to_each[..., i].permute(2, 0, 1), window_surprise(x, normal[i:i + 1], 5)[:, ::4, ::4], 1e-4)
+    for i, far in enumerate(to_each.unbind(-1)):
+        test_close(far.permute(2, 0, 1), window_surprise(x, normal[i:i + 1], 5)[:, ::4, ::4], 1e-4)
 
 
 def test_the_nearest_window_is_the_limit_of_the_surprise():

@@ -138,9 +138,9 @@ def test_a_refit_killed_by_sigkill_leaves_the_old_model_on_disk(tmp_path):
 assert fit(root/"m") == 0
 before, want = files(root/"m"), scores(root/"m")
 for place in (of_a_fit[0], of_a_fit[4], *of_saving):
-    assert fit(root/"m", seed=3, killed_at=place) == signal.SIGKILL, place
+    assert fit(root/"m", root/"stages", 3, place) == signal.SIGKILL, place
     assert scores(root/"m") == want and files(root/"m") == before, place   # load puts back what was moved aside
-assert fit(root/"m", seed=3) == 0 and scores(root/"m") != want
+assert fit(root/"m", root/"stages", 3) == 0 and scores(root/"m") != want
 """, tmp_path)
 
 def test_an_interrupted_cell_goes_on_when_it_is_run_again(tmp_path):
