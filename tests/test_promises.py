@@ -391,7 +391,8 @@ def test_a_stage_is_found_again_only_for_its_images_and_its_settings():
             unchanged.append(field)
             continue
         found = keys(config, ds)
-        for kind, fields in listed.items(): assert (found[kind] != first[kind]) == (field in fields), (kind, field, other)
+        for kind, fields in listed.items():
+            assert (found[kind] != first[kind]) == (field in fields), (kind, field, other)
     assert len(unchanged) <= 3, unchanged
 
 
