@@ -188,3 +188,12 @@ def lengths(self:NearestWindow, x):
     "(P,B): the squared length of each of `windows`"
     n = self.level
     return n * n * F.avg_pool2d(x.square().sum(1), n, self.stride, n // 2).flatten(1).T
+
+# %% ../nbs/04_analytic.ipynb #33266c36
+@patch
+def to_each(self:NearestWindow, x):
+    "(h,w,B,N): the mean square difference to the nearest window of each normal image"
+    x = moved_copies(x, self.shift).flatten(0, 1) - self.centre                                           # (S B,3,H,W)
+    d = torch.baddbmm(self.length, self.windows(x), self.bank, alpha=-2) + self.lengths(x)[..., None]     # (P,S B,N)
+    d = d.unflatten(1, ((2 * self.shift + 1)**2, -1)).amin(1).clamp(min=0)                                # (P,B,N)
+    return (d / self.area[..., None]).unflatten(0, self.shape)

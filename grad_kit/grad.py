@@ -781,7 +781,7 @@ def _see_detail(self:GRAD, normal, level):
     self.detail_[level] = {n: detail_kept(small, x).cpu() for n, x in painted.items()}
     shown = resize_images(spread(normal, 128), seen)
     if len(shown) < 2: return   # nobody to judge by
-    self.fakes_[level] = {n: float(fake_shares(shown, resize_images(x, seen)).mean()) for n, x in painted.items()}
+    self.fakes_[level] = {n: fake_shares(shown, resize_images(x, seen)) for n, x in painted.items()}
 
 # %% ../nbs/08_grad.ipynb #fbd0e7ad
 @patch

@@ -83,6 +83,16 @@ def test_window_surprise_equals_a_float64_loop():
     assert limit.abs().max() < 1e-3
 
 
+def test_each_normal_image_is_compared():
+    torch.manual_seed(0)
+    normal, x = torch.rand(5, 3, 20, 24) * 2 - 1, torch.rand(2, 3, 20, 24) * 2 - 1
+    to_each = NearestWindow(normal, 5, 1, 4).to_each(x)
+    test_eq(to_each.shape, (5, 6, 2, 5))
+    test_close(to_each.amin(-1).sqrt().permute(2, 0, 1), NearestWindow(normal, 5, 1, 4)(x), 1e-4)
+    for i, far in enumerate(to_each.unbind(-1)):
+        test_close(far.permute(2, 0, 1), window_surprise(x, normal[i:i + 1], 5)[:, ::4, ::4], 1e-4)
+
+
 def test_the_nearest_window_is_the_limit_of_the_surprise():
     g = torch.Generator().manual_seed(0)
     normal, x = torch.rand(7, 3, 24, 20, generator=g) * 2 - 1, torch.rand(3, 3, 24, 20, generator=g) * 2 - 1

@@ -4,6 +4,8 @@ from fastcore.test import *
 from grad_kit.reweight import *
 import math
 import torch
+import torch.nn.functional as F
+import numpy as np
 from grad_kit.patchmatch import sample_patchmatch
 from grad_kit.trays import tray_dataset
 
@@ -73,12 +75,28 @@ def test_weights_do_what_they_are_for():
 def test_planted_fakes_are_counted():
     normal, fresh = (tray_dataset(40, 0, 0, 0, seed=seed).images(68) for seed in (0, 1))
     painted = sample_patchmatch(normal, 5, 20)
-    for n in (0, 20, 40):
-        found = fake_shares(normal, torch.cat([painted, fresh[:n]]))
-        test_close(float(found.mean()), n / (n + 20), .15)
-        assert 0 <= found.min() and found.max() <= 1
-    assert float(fake_shares(normal, normal).mean()) > .9   # normal images are all fakes
-    test_eq([fake_shares(normal[:, :, :s, :s], fresh[:3, :, :s, :s]).shape for s in (34, 64)], [(1, 1), (8, 8)])
+    for of_fakes in (fresh, normal):   # new normal images, and whole copies of those that judge
+        for n in (0, 40): test_close(fake_shares(normal, torch.cat([painted, of_fakes[:n]])), n / (n + 20), .15)
+    test_eq([near_normal(normal[:, :, :s, :s], fresh[:3, :, :s, :s]).shape for s in (34, 64)], [(3, 1, 1), (3, 8, 8)])
+
+
+def test_a_copy_is_judged_by_other_images_than_its_source():
+    g = torch.Generator().manual_seed(0)
+    usual = (140 + 3 * torch.randn(40, 3, 68, 68, generator=g)).clamp(0, 255).to(torch.uint8)
+    alone = (torch.rand(2, 3, 68, 68, generator=g) * 255).to(torch.uint8)   # each like no other image
+    found = near_normal(torch.cat([usual, alone]), torch.cat([usual, alone]))
+    assert not found[40:].any()   # by their sources they would be as normal as can be
+    assert 4 * found[:40].float().mean() > .8
+
+
+def test_windows_of_defects_are_seldom_called_normal():
+    trays = tray_dataset(64, 0, 0, 6, size=128, seed=3)
+    test = trays.split("test")
+    chosen = [i for i, d in enumerate(test.defects) if d in ("scratch", "blob", "bent")]
+    found = near_normal(trays.split("train").images(128), test.images(128)[chosen]).float()
+    masks = torch.tensor(np.stack([test.masks()[i] for i in chosen])).float()
+    covered = F.avg_pool2d(F.avg_pool2d(masks[:, None], 2), 17, 4, 8)[:, 0, 2:-2, 2:-2]   # by a defect, share of a window
+    assert 4 * found[covered > .02].mean() < .3 and 4 * found[covered == 0].mean() > .6
 
 
 def test_the_rule_switches_at_a_third():

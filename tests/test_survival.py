@@ -75,6 +75,74 @@ def test_runs_killed_at_random_moments_end_as_if_they_had_not(how, tmp_path):
     print(f"measured: kill by {how.name}: {kills} kills over {runs} runs, "
           "each ended with the scores of an uninterrupted one")
 
+KILLED = """
+import os, signal, sys, warnings
+from pathlib import Path
+from unittest import mock
+warnings.simplefilter("ignore")
+import torch
+torch.set_num_threads(1)
+import grad_kit.analytic, grad_kit.core, grad_kit.detector, grad_kit.grad, grad_kit.patchdiff
+from grad_kit.grad import GRAD
+from grad_kit.trays import tray_dataset
+from test_grad import tiny
+root = Path(sys.argv[1])
+
+def fit(folder, stages=None, seed=0, killed_at=None):
+    "Fit and save in a process of its own, which is killed at the so-many-th call of a function; its exit status"
+    pid = os.fork()
+    if pid: return os.waitpid(pid, 0)[1]
+    try:
+        if killed_at:
+            module, name, last = killed_at
+            f, calls = getattr(module, name), []
+            def dying(*args, **kw):
+                calls.append(1)
+                if len(calls) == last: os.kill(os.getpid(), signal.SIGKILL)
+                return f(*args, **kw)
+            mock.patch.object(module, name, dying).start()
+        ds = tray_dataset(8 + seed, 4, 2, 1, seed=seed)
+        GRAD(tiny(), device="cpu").fit(ds, stages, checkpoint_every=0, progress=False).save(folder)
+        os._exit(0)
+    finally: os._exit(3)
+
+def files(folder): return {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
+def scores(folder, seed=0): return GRAD.load(folder, "cpu").holdout_scores_
+
+of_a_fit = [(grad_kit.patchdiff, "training_loss", 4), (grad_kit.patchdiff, "training_loss", 7),
+            (grad_kit.patchdiff, "ddim_step", 3), (grad_kit.analytic, "sample", 1),
+            (grad_kit.detector, "training_step", 20), (grad_kit.grad, "score_map", 1)]
+of_saving = [(grad_kit.grad, "save_state", 2), (os, "rename", 1), (os, "rename", 2)]
+"""
+
+def killed(script, folder):
+    "Run `KILLED` and then the script, which uses what that defines"
+    done = subprocess.run([sys.executable, "-c", KILLED + script, folder], capture_output=True, text=True,
+                          cwd=Path(__file__).parent, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+def test_a_fit_killed_by_sigkill_goes_on_and_saves_what_a_fresh_one_saves(tmp_path):
+    killed("""
+assert fit(root/"fresh", root/"stages of fresh") == 0
+for place in of_a_fit:
+    assert fit(root/"resumed", root/"stages", killed_at=place) == signal.SIGKILL, place
+    assert not (root/"resumed").exists() and list((root/"stages").glob("[!.]*")), place
+assert fit(root/"resumed", root/"stages") == 0
+assert not list((root/"stages").glob("*.checkpoint"))
+assert files(root/"fresh") == files(root/"resumed") and "patchdiff_5_64.safetensors" in files(root/"fresh")
+assert scores(root/"fresh") == scores(root/"resumed")
+""", tmp_path)
+
+def test_a_refit_killed_by_sigkill_leaves_the_old_model_on_disk(tmp_path):
+    killed("""
+assert fit(root/"m") == 0
+before, want = files(root/"m"), scores(root/"m")
+for place in (of_a_fit[0], of_a_fit[4], *of_saving):
+    assert fit(root/"m", root/"stages", 3, place) == signal.SIGKILL, place
+    assert scores(root/"m") == want and files(root/"m") == before, place   # load puts back what was moved aside
+assert fit(root/"m", root/"stages", 3) == 0 and scores(root/"m") != want
+""", tmp_path)
+
 def test_an_interrupted_cell_goes_on_when_it_is_run_again(tmp_path):
     from jupyter_client.manager import start_new_kernel
     kernel, client = start_new_kernel(kernel_name="python3")
