@@ -110,14 +110,18 @@ def test_device_errors():
 def test_the_callers_settings_are_ours_within_and_his_afterwards():
     from PIL import ImageFile
     def state():
-        return (torch.is_autocast_enabled("cpu"), torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_default_device().type,
-                torch.is_inference_mode_enabled(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32,
+        return (torch.is_autocast_enabled("cpu"), torch.get_default_dtype(), torch.is_grad_enabled(),
+                torch.get_default_device().type, torch.is_inference_mode_enabled(),
+                torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32,
                 ImageFile.LOAD_TRUNCATED_IMAGES, *np.geterr().values())
     ours = False, torch.float32, True, "cpu", False, "highest", False, False, "warn", "warn", "ignore", "warn"
     plain = state()
     @guarded
     def within(): return state()
-    torch.set_default_dtype(torch.float64); torch.set_float32_matmul_precision("medium"); ImageFile.LOAD_TRUNCATED_IMAGES = True
+    def set_all(dtype, precision, truncated):
+        torch.set_default_dtype(dtype); torch.set_float32_matmul_precision(precision)
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
+    set_all(torch.float64, "medium", True)
     try:
         with torch.autocast("cpu", torch.float16), torch.inference_mode(), np.errstate(all="raise"), torch.device("meta"):
             before = state(); test_eq(within(), ours); test_eq(state(), before)
@@ -127,7 +131,7 @@ def test_the_callers_settings_are_ours_within_and_his_afterwards():
             def broken(): raise KeyError("x")
             test_fail(broken, exc=KeyError); test_eq(state(), before)
     finally:
-        torch.set_default_dtype(torch.float32); torch.set_float32_matmul_precision("highest"); ImageFile.LOAD_TRUNCATED_IMAGES = False
+        set_all(torch.float32, "highest", False)
     test_eq(state(), plain)
 
 
