@@ -73,7 +73,7 @@ class Result:
     threshold: float            # image scores above it count as anomalous
     scorer_score: dict = field(default_factory=dict)  # scorer -> (B,) float32, each by itself in its own units
     scorer_map: dict = field(default_factory=dict)    # scorer -> (B,S,S) float32, if `score(each=True)` asked for them
-    pixel_threshold: float = math.nan  # pixels of the map above it count as anomalous
+    pixel_threshold: float = math.nan  # no pixel of the map below it counts as anomalous
 
     @property
     def label(self):
@@ -82,8 +82,11 @@ class Result:
 
     @property
     def mask(self):
-        "(B,S,S) bool: which pixels are anomalous. Raises `GradKitError` as `label` does"
-        return self._above(self.anomaly_map, self.pixel_threshold, "pixel threshold")
+        """(B,S,S) bool: which pixels are anomalous, above the pixel threshold and half-way to the highest of the image.
+        Raises `GradKitError` as `label` does"""
+        above = self._above(self.anomaly_map, self.pixel_threshold, "pixel threshold")
+        peak = self.anomaly_map.amax((1, 2), keepdim=True)
+        return above & (self.anomaly_map >= (self.pixel_threshold + peak) / 2)
 
     def _above(self, values, threshold, name):
         finite_scores([f"image {i}" for i in range(len(self.image_score))], self.image_score)
