@@ -12,7 +12,7 @@ help:
 	@echo "make demo       fit and score the built-in data set, write runs/demo (minutes)"
 	@echo "make test       notebooks and exports agree, all notebooks run, all tests pass (minutes)"
 	@echo "make test-slow  the slow cells inside the notebooks, the slow tests, and the GPU tests where there is a GPU"
-	@echo "make test-machines  the tests as other processors run them: capped instruction sets, one and four threads, bfloat16 (an hour)"
+	@echo "make test-machines  the tests as other processors run them: capped instruction sets, one, four and eight threads, bfloat16, under autocast (two hours)"
 	@echo "make test-browser  the tutorials in a real JupyterLab and Chromium, every slider moved (installs Debian's Chromium where there is none)"
 	@echo "make lab        open the start page in JupyterLab: the embedded set, your own folder, the paper"
 	@echo "make export     write modules, tests and README anew from the notebooks (seconds)"
@@ -64,6 +64,10 @@ test-machines: env
 	@OMP_NUM_THREADS=4 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(BIN)/python $(FAST)
 	@echo "bfloat16 wherever the precision is left open ..."
 	@GRAD_KIT_TEST_PRECISION=bfloat16 $(BIN)/python $(FAST)
+	@echo "Eight threads ..."
+	@OMP_NUM_THREADS=8 $(BIN)/python $(FAST)
+	@echo "Called by a program that computes under autocast ..."
+	@GRAD_KIT_TEST_CALLER=autocast $(BIN)/python $(FAST)
 
 test-browser: env
 	@echo "Running the tutorials in JupyterLab and Chromium (minutes); screenshots in runs/browser ..."

@@ -47,6 +47,7 @@ class MemoryBank(torch.nn.Module):
 
 # %% ../nbs/06_reweight.ipynb #4229ccb3
 @patch
+@guarded
 @torch.no_grad()
 def log_density(self:MemoryBank,
     z,             # (N,dim) features
@@ -56,6 +57,7 @@ def log_density(self:MemoryBank,
     return torch.logsumexp(beta_density * (F.normalize(z.float(), dim=1) @ self.features.T), 1)
 
 # %% ../nbs/06_reweight.ipynb #2576033f
+@guarded
 @torch.no_grad()
 def patch_weights(
     z,             # (N,dim) features of one class's patches

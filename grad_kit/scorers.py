@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 
 from .analytic import NearestWindow
-from .core import WITHOUT_DETECTOR, Registry, derive_seed
+from .core import WITHOUT_DETECTOR, Registry, derive_seed, guarded
 from .density import FilterBank, PlaceDensity, say_if_few
 from .detector import PatchDetector, with_coords
 from .images import spread
@@ -25,6 +25,7 @@ class MapScorer(torch.nn.Module):
     """What turns images into maps. Give `fit` and `forward`; all that `fit` learns goes into buffers
     (`self.register_buffer`) or sub-modules"""
     wants_contrastive = False  # True: painted images are there as `model.contrastive_` when `fit` is called
+    __call__ = guarded(torch.nn.Module.__call__)
     wants_detector = False     # True: trained detectors are there as `model.detectors_`
     def __init__(self, config):
         super().__init__()

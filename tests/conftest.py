@@ -1,4 +1,5 @@
 import os
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -14,6 +15,36 @@ def pytest_configure():
     original = grad_kit.grad.pick_dtype
     def pick_dtype(precision, device): return torch.bfloat16 if precision == "auto" else original(precision, device)
     grad_kit.grad.pick_dtype = pick_dtype
+
+
+CALLERS = dict(
+    autocast=lambda: torch.autocast("cpu", torch.bfloat16),
+    float64=lambda: default_dtype(torch.float64),
+    inference=torch.inference_mode)
+
+
+# their own sums or training steps are the caller's, and what they are compared with is not
+OWN_ARITHMETIC = {f"test_{name}" for name in """the_scorer_is_the_method_step_by_step
+    the_units_of_each_held_out_image_are_the_others restored_training_takes_the_same_steps
+    a_killed_run_goes_on_to_the_same_numbers the_nearest_vector_is_found_in_the_units_of_the_place
+    the_bias_of_a_level_is_an_input_channel the_loop_equals_a_plain_one one_network_serves_several_levels
+    scorers_keep_what_they_need_and_treat_images_apart a_thin_defect_raises_the_map_where_it_is""".split()}
+
+
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try: yield
+    finally: torch.set_default_dtype(torch.float32)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    "`GRAD_KIT_TEST_CALLER=autocast` (or another of `CALLERS`) runs each test as a program does that has set this"
+    caller = os.environ.get("GRAD_KIT_TEST_CALLER")
+    if caller and pyfuncitem.name in OWN_ARITHMETIC:
+        pytest.skip(f"computes by itself, or trains a part alone, which {caller} may change")
+    with CALLERS[caller]() if caller else nullcontext(): yield
 
 
 def pytest_pycollect_makeitem(collector, name, obj):

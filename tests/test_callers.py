@@ -321,14 +321,11 @@ def test_an_export_refuses_images_of_another_size(model, exports):
 def test_an_export_that_scores_otherwise_is_not_written(name, model, exports, tmp_path, monkeypatch):
     import grad_kit.export
     monkeypatch.setattr(grad_kit.export, "_write_float", lambda m, file: shutil.copy(exports/"m.onnx", file))
-    export_model(model, tmp_path/name)   # random images prove it
-    other, before = copy.copy(model), (tmp_path/name).read_bytes()
+    other = copy.copy(model)
     other.units_ = {k: (zero + .01, spread, weight) for k, (zero, spread, weight) in model.units_.items()}
     other._scorers = {}
-    with pytest.raises(GradKitError, match="differ from the model's"): export_model(other, tmp_path/name)
-    assert (tmp_path/name).read_bytes() == before
-    with pytest.raises(GradKitError, match="differ from the model's"): export_model(other, tmp_path/f"new_{name}")
-    assert not list(tmp_path.glob("*new*"))
+    with pytest.raises(GradKitError, match="differ from the model's"): export_model(other, tmp_path/name)   # random images
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_export_whose_score_is_no_number_raises(exports):
