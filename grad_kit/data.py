@@ -965,22 +965,6 @@ def _in_two(
     splits = {p: "train" if p in trained else "test" for p in normals}
     return [Item(p, splits[p], name=f"{splits[p]}/good/{place(p)}") for p in normals]
 
-# %% ../nbs/01_data.ipynb #a4d461f4
-def choose_share(
-    groups,  # N names; images of one group show one part
-    share,   # of the images, at least
-    seed,    # of the order
-):
-    """bool (N,): whole groups in a random order that depends on their names alone,
-    until round(share * N) images are chosen, at least 1, but never all (none where there is one group)"""
-    def order(g): return hashlib.sha256(f"{seed}/{g}".encode("utf-8", "surrogateescape")).digest()
-    counts, chosen, have = Counter(groups), set(), 0
-    for g in sorted(counts, key=order)[:-1]:
-        if have >= max(1, round(share * len(groups))): break
-        chosen.add(g)
-        have += counts[g]
-    return np.array([g in chosen for g in groups], bool)
-
 # %% ../nbs/01_data.ipynb #1a801424
 def _pair(
     images,  # [(place, file)] of the defective images

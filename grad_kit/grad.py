@@ -621,12 +621,12 @@ def _split(self:GRAD, ds):
         raise GradKitError(f"the {len(train)} normal training images of '{ds.name}' are copies of one, "
                            "but at least 2 different ones are needed; add more")
     if copies := len(train) - fitted.sum():
-        warnings.warn(f"{copies} of the {len(train)} normal training images of '{ds.name}' are copies of others "
-                      "and do not count", stacklevel=2)
+        warn(f"{copies} of the {len(train)} normal training images of '{ds.name}' are copies of others "
+             "and do not count", stacklevel=2)
     held = ~fitted & ~np.isin(groups, groups[fitted])
     if lost := given - held.sum():
-        warnings.warn(f"{lost} of the {given} validation images of '{ds.name}' are copies, or show parts that are "
-                      "fitted on, and do not count", stacklevel=2)
+        warn(f"{lost} of the {given} validation images of '{ds.name}' are copies, or show parts that are "
+             "fitted on, and do not count", stacklevel=2)
     if 2 * held.sum() < max(given, 1):
         held[fitted] = choose_share(groups[fitted].tolist(), c.holdout, derive_seed(self.seed, "holdout"))
     used = held | fitted
