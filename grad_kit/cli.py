@@ -160,6 +160,8 @@ def _results_folder(out, data=None):
             raise GradKitError(f"--out '{out}' is the folder of the images, or holds it; "
                                "name another, so that results and photographs do not mix")
     ours = ("results.json", "scores.csv", "maps", "masks", "anomaly_maps", "top.png", "why.html")
+    if (out/"manifest.json").exists():
+        raise GradKitError(f"--out '{out}' holds a model, but results need a folder of their own; name another")
     others = [f for f in ours if (out/f).exists()]
     if others and not is_output(out):
         raise GradKitError(f"--out '{out}' holds {', '.join(others)}, which grad_kit did not write; name a new folder")

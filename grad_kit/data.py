@@ -443,10 +443,10 @@ WORDS = {kind: set(words.split()) for kind, words in dict(   # kind -> words, in
            fault faulty fail failed failure reject rejected scrap broken damage damaged flaw flawed
            outlier wrong incorrect error unqualified nonconforming nonconform kaputt unbrauchbar
            fehler ausschuss schlecht mauvai défaut defaut rebut malo defecto defectuoso
-           cattivo difetto difettoso scarto 不良 缺陷 异常 異常 不合格 欠陥 不具合 불량""",
+           cattivo difetto difettoso scarto 不良 缺陷 异常 異常 不合格 欠陥 不具合 불량 불합격""",
     test="test testing val valid validation eval evaluation holdout",
     normal="""good ok okay normal norm pass passed fine healthy intact flawless io
-              gut conform conforme bon bonne bueno buono 合格 正常 良品""",
+              gut conform conforme bon bonne bueno buono 合格 正常 良品 합격""",
     # what defects are called: says that an image is none of normal ones, but not what its neighbours are
     defect="""scratch scratched crack cracked dent dented stain stained contamination contaminated blowhole fray burr
               rust corrosion chipped bent misprint hole cut poke missing deformed crushed dirty inclusion
@@ -469,7 +469,7 @@ def name_words(
 ):
     "Words of a name in lower case and the singular, and its numbers: \"DefectImages_02\": defect, image, 02"
     text = unicodedata.normalize("NFC", name)
-    text = re.sub(r"(?i)(?<![^\W_])(n\.)?i\.o(?![^\W_])", lambda m: " nio " if m[1] else " io ", text)   # German i.O.
+    text = re.sub(r"(?i)(?<![^\W_])(n\.?)?i\.?o(?![^\W_])", lambda m: " nio " if m[1] else " io ", text)   # German
     words = re.findall(rf"{_SIGNS}|[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])|\d+", text)
     return [_singular(w.lower()) for w in words]
 
@@ -698,7 +698,8 @@ def _looks_like_mask(
 def _mask_key(root, path, ends=("",)):
     "A file's place in lower case, without folders that say mask or picture"
     def says(x): return kind_of_name(x) == "mask" or set(name_words(x)) <= WORDS["picture"]
-    return _stem(path, [x for x in _between(root, path) if not says(x)], ends).lower()
+    key = _stem(path, [x for x in _between(root, path) if not says(x)], ends).lower()
+    return re.sub(r"(^|/)(mask|gt|label|seg)[-_ ](?=[^/]*$)", r"\1", key) if len(ends) > 1 else key
 
 def find_masks(
     root,    # the folder that they were found in
@@ -917,9 +918,10 @@ def _own_name(root):
 
 # %% ../nbs/01_data.ipynb #59137656
 def _said(root, path):
-    "What an image's name and those of its folders say: kinds, and for defects and for unclear words the words"
+    "What an image's name and those of its folders say: kinds, names of defects, unclear words, and words of folders"
     names = *_between(root, path), path.stem
     words = {w for x in names for w in name_words(x)} & (WORDS["defect"] | WORDS["unclear"])
+    words |= {w for x in names[:-1] for w in name_words(x) if not w.isdigit()}   # day_1 and day_2 agree, A and B do not
     kinds = {k for x in names for k in _kinds_of_name(x)} & {"mask", "bad", "test", "normal"}
     return frozenset(kinds | words | ({"0", "1"} & set(names[:-1])))
 
@@ -1013,6 +1015,10 @@ def _labelled_items(
     also=(),  # places of normal images, which may have masks too
 ):
     "Items of normal and of defective images"
+    same, known = _copies([*normals.images, *(p for _, _, p in bad)]), set(normals.images)
+    if both := [p for _, _, p in bad if same.get(p) in known]:
+        raise GradKitError(f"'{both[0]}' is a copy of '{same[both[0]]}', so it counts as normal and as defective "
+                           f"(so do {len(both) - 1} more); remove one of the two")
     if masks: beside = beside | _pair([(place, p) for place, _, p in bad if p not in beside], masks, masks[0][1], also)
     items = _in_two(normals, normals.images, {_group(p, bad_root, normals.group_by) for _, _, p in bad} - {""})
     for place, defect, p in bad:

@@ -1081,6 +1081,7 @@ def _in_batches(self:GRAD,
 ):
     """What `f` gives for all images, and for the rows of tensors along with them, on the CPU.
     One batch is on the device at a time, and smaller ones where memory runs out"""
+    if batch < 1: raise GradKitError(f"batch is {batch}, but must be at least 1; choose another")
     def one(rows): return [out.cpu() for out in f(*(x.to(self.device, non_blocking=True) for x in rows))]
     if not len(images): return [out[:0] for out in one([images.new_zeros(1, *images.shape[1:])])]
     while True:
@@ -1401,6 +1402,7 @@ def load(cls:GRAD,
     put_back(folder)
     d = _read_manifest(folder)
     try:
+        if missing := sorted(Config().to_dict().keys() - d["config"].keys()): raise KeyError(f"config.{missing[0]}")
         model = cls(Config.from_dict(d["config"]), d["seed"], device)
         model._take_scales(d)
         model._take_notes(d)
