@@ -47,7 +47,7 @@ test: env
 	@$(BIN)/python tools/check_export.py
 	@$(BIN)/ruff check --quiet nbs tools setup.py
 	@$(BIN)/nbdev_test --do-print --timing
-	@$(BIN)/python -m pytest -q -m "not slow and not gpu and not browser"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu and not browser" -n auto --dist worksteal
 
 test-slow: env
 	@echo "Running the slow cells of the notebooks, then the slow and the GPU tests (many minutes) ..."

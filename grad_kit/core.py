@@ -329,6 +329,8 @@ def is_level(n): return isinstance(n, int) and 5 <= n <= 513 and n % 4 == 1
 
 def _level_rules(c):
     yield 34 <= c.image_size <= 4096, "image_size", "34 to 4096"
+    want = "lists of levels of the form 1 + 4k, from 5 to 513 (5, 9, 13, 17, ...)"
+    yield all(ls and all(is_level(n) for n in ls) for ls in c.contrastive_levels), "contrastive_levels", want
     if WITHOUT_DETECTOR.issuperset(c.scorers): return
     wide = all(34 <= n and c.input_size(n) >= PATCH for n in c.detector_levels)
     want = f"one or more levels from 34 to image_size ({c.image_size})"
@@ -336,8 +338,6 @@ def _level_rules(c):
     yield len(set(c.detector_levels)) == len(c.detector_levels), "detector_levels", "different levels"
     want = f"one list of PatchDiff levels for each of the {len(c.detector_levels)} detector levels"
     yield len(c.contrastive_levels) == len(c.detector_levels), "contrastive_levels", want
-    want = "lists of levels of the form 1 + 4k, from 5 to 513 (5, 9, 13, 17, ...)"
-    yield all(ls and all(is_level(n) for n in ls) for ls in c.contrastive_levels), "contrastive_levels", want
     alike = len({len(ls) for ls in c.contrastive_levels}) == 1
     yield not c.one_network or alike, "contrastive_levels", "lists of one length, as one_network is true"
 

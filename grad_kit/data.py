@@ -1141,6 +1141,8 @@ def _read_beside(found, purpose):
     root, pairs, images = found.root, _masks_of(found.masks), found.photos
     kinds = {kind_of_name(x) for p in images for x in _between(root, p)}
     if not pairs or {"normal", "bad"} <= kinds: return None   # in the second case folders say which is which
+    if odd := [p for p in images if _is_mask_name(p)]:
+        raise GradKitError(f"'{odd[0]}' is called a mask and has one itself; rename or remove it")
     if lone := [p for p in images if p not in pairs]:
         raise GradKitError(f"'{lone[0]}' has no mask beside it, as {len(pairs)} other images of '{root}' have; "
                            "add it (black for a normal image), or say --normal FOLDER --abnormal FOLDER")

@@ -1320,9 +1320,9 @@ def _take_scales(self:GRAD, d):
     self.holdout_scores_, self.n_normal_ = list(map(float, d["holdout_scores"])), d["n_normal"]
     levels = set(self.config.detector_levels) if self.detector_groups() else set()
     if set(self.stats_) != levels or not all(sound(v, 2) for v in self.stats_.values()): raise KeyError("stats")
-    if not np.isfinite(self.holdout_scores_).all(): raise KeyError("holdout_scores")
     self.holdout_peaks_ = list(map(float, d.get("holdout_peaks", ())))   # none before there was a threshold of pixels
-    if not np.isfinite(self.holdout_peaks_).all(): raise KeyError("holdout_peaks")
+    for name in ("holdout_scores", "holdout_peaks"):
+        if not all(abs(v) < 1e30 for v in getattr(self, f"{name}_")): raise KeyError(name)   # NaN too
     units = d.get("units", dict.fromkeys(self.config.scorers, (0., 1., 1.)))   # none before there were several scorers
     self.units_ = {name: tuple(map(float, v)) for name, v in units.items()}
     if set(self.units_) != set(self.config.scorers) or not all(sound(v, 3) for v in self.units_.values()):

@@ -83,9 +83,14 @@ def strict():
 
 @contextmanager
 def newer_precision():
-    torch.backends.fp32_precision = "tf32"
+    b = torch.backends
+    switches = b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv
+    before = [s.fp32_precision for s in switches]
+    b.fp32_precision = "tf32"
     try: yield
-    finally: torch.backends.fp32_precision = "none"
+    finally:
+        b.fp32_precision = "none"
+        for s, value in zip(switches, before): s.fp32_precision = value
 
 
 STATES = dict(

@@ -177,14 +177,14 @@ def test_the_protocol_is_named():
 def test_plain_folder_passes_over_what_is_no_image():
     d = Path(tempfile.mkdtemp())
     for i in range(3): save(d/"any"/"depth"/f"{i}.JPG", plate(i)[0])
-    save(d/"top.png", plate(3)[0])
+    save(d/"any"/"depth"/"top.png", plate(3)[0])
     for junk in ("Thumbs.db", ".DS_Store", "license.txt", "._0.png", "any/._0.JPG"): (d/junk).write_bytes(b"junk")
     save(d/".hidden"/"0.png", plate(4)[0])
     with warnings.catch_warnings(record=True) as said_:
         warnings.simplefilter("always"); ds = read_dataset(str(d))
     assert "passed over: 1 image in .hidden" in str(said_[0].message) and ds.passed_over == "1 image in .hidden"
     test_eq(ds.layout, "folder"); test_eq(ds.root, d)
-    test_eq(ds.names, ["train/any/depth/0.JPG", "train/any/depth/1.JPG", "train/any/depth/2.JPG", "train/top.png"])
+    test_eq(ds.names, [f"train/any/depth/{name}" for name in ("0.JPG", "1.JPG", "2.JPG", "top.png")])
     test_eq(set(it.split for it in ds.items), {"train"}); assert not ds.labels.any()
     test_eq(ds.images(48).shape, (4, 3, 48, 48)); assert not np.any(ds.masks())
 

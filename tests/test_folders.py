@@ -387,3 +387,24 @@ def test_an_empty_dataset_is_read_as_one():
     ds = Dataset("x", "array", ())
     assert ds.images(64).shape == (0, 3, 64, 64) and ds.without_broken(64) == (ds, []) and ds.masks() == []
     assert repr(ds) == "Dataset(x, array: empty)" and ds.groups == [] and ds.image_hashes(64) == []
+
+def test_one_picture_that_is_normal_and_defective_is_refused(tmp_path):
+    tmp_path = tmp_path/"a"
+    goods(tmp_path/"OK", 6); bads(tmp_path/"NG")
+    shutil.copy(tmp_path/"OK"/"003.png", tmp_path/"NG"/"x.png")
+    for read in (lambda: read_dataset(tmp_path), lambda: read_folders(tmp_path/"OK", tmp_path/"NG")):
+        with pytest.raises(GradKitError, match="x.png' is a copy of .*003.png', so it counts as normal and as defective"): read()
+
+@pytest.mark.parametrize("name", ["mask_{}.png", "gt-{}.png", "{}_mask.png", "{}.mask.png"])
+def test_masks_are_told_by_what_is_before_or_behind_the_name(tmp_path, name):
+    tmp_path = tmp_path/"a"
+    goods(tmp_path/"OK", 6); bads(tmp_path/"NG")
+    for i in range(4): put(tmp_path/"NG"/name.format(f"{i:03d}"), bar() * np.uint8(255))
+    ds = read_dataset(tmp_path)
+    assert ds.labels.sum() == 4 and sum(len(it.masks) for it in ds.items) == 4, ds
+
+@pytest.mark.parametrize("ok, ng", [("iO", "niO"), ("i.O.", "n.i.O."), ("IO", "NIO"), ("합격", "불합격")])
+def test_shop_floor_words(tmp_path, ok, ng):
+    tmp_path = tmp_path/"a"
+    goods(tmp_path/ok, 6); bads(tmp_path/ng)
+    assert read_dataset(tmp_path).labels.sum() == 4

@@ -597,7 +597,8 @@ def test_broken_model_folders_are_refused_by_name():
         test_fail(load, exc=GradKitError, contains=said)
     refused("made by grad_kit 9.9", format=99, version="9.9")
     refused("does not describe", what="cake")
-    refused("'patches'", config={"patches": -1})
+    refused("'patches'", config=manifest["config"] | {"patches": -1})
+    refused("'config.blur'", config={k: v for k, v in manifest["config"].items() if k != "blur"})
     refused("does not fit", config=tiny(detector_width=.25).to_dict())
     # every fitted value is checked
     garbled = dict(stats={}, holdout_scores=[math.nan], units={"detector": [0, 0, 1]}, rounding=-1, beta={}, files=[],

@@ -200,7 +200,7 @@ mount("--bind", root/"model", root/"bound")
 mount("--bind", root/"model", root/"ro/m")
 mount("-o", "remount,ro,bind", root/"ro/m")
 fits = [(fit, root/"parts", "--out", root/name, *CLOSED) for name in ("disk", "bound", "ro/m", "ro/m/new")]
-for command, *args in (*fits, (score, root/"model", root/"parts", "--out", root/"ro/m")):
+for command, *args in (*fits, (score, root/"model", root/"parts", "--out", root/"ro/m/new")):
     status, text = run(command, *args)
     assert status == 2 and text.count(chr(10)) == 1 and "cannot " in text, (args, status, text)
     print(text, end="")

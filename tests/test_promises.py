@@ -239,11 +239,15 @@ def test_two_images_are_enough_and_odd_paths_are_said(tmp_path, model):
 
 def test_names_that_mean_no_harm(tmp_path):
     assert len(read_dataset(goods(tmp_path/"test", 3))) == len(read_dataset(goods(tmp_path/"defect_free", 3))) == 3
-    for name in ("label_front", "monday", "kong", "goods"): goods(tmp_path/"a"/name, 3)
+    for name in ("label_front", "kong 1", "kong 2", "goods"): goods(tmp_path/"a"/name, 3)
     for name in ("goods", "label_front"):
         for f in (tmp_path/"a"/name).iterdir(): f.unlink()
         (tmp_path/"a"/name).rmdir()
     assert len(read_dataset(tmp_path/"a")) == 6
+    for pair in (("A", "B"), ("iyi", "hatali"), ("хорошие", "брак"), ("true", "false"), (".", "old")):   # no known word
+        for name in pair: goods(tmp_path/"".join(pair).replace(".", "top")/name, 3)
+        with pytest.raises(GradKitError, match="say different things.*--normal"):
+            read_dataset(tmp_path/"".join(pair).replace(".", "top"))
     for i in range(4): put(tmp_path/"b"/f"label_{i}.png", part(i))   # the part is a label
     assert len(read_dataset(tmp_path/"b")) == 4
     with pytest.raises(GradKitError, match="is called 'NG'"): read_dataset(bads(tmp_path/"NG"))
@@ -473,18 +477,18 @@ def test_letters_with_accents_match_however_they_are_composed(tmp_path):
 # --- 7. every image counts or is named ---
 
 def test_every_image_counts_once_or_is_named(tmp_path):
-    goods(tmp_path/"photos"/"monday", 4); goods(tmp_path/"archive"/"tuesday", 4)
-    os.symlink(tmp_path/"archive"/"tuesday", tmp_path/"photos"/"tuesday")
-    os.symlink(tmp_path/"archive"/"tuesday", tmp_path/"photos"/"tuesday_again")
+    goods(tmp_path/"photos"/"day_1", 4); goods(tmp_path/"archive"/"day_2", 4)
+    os.symlink(tmp_path/"archive"/"day_2", tmp_path/"photos"/"day_2")
+    os.symlink(tmp_path/"archive"/"day_2", tmp_path/"photos"/"day_3")
     os.symlink(tmp_path/"photos", tmp_path/"photos"/"loop")
-    os.symlink("003.png", tmp_path/"photos"/"monday"/"latest.png")
-    os.symlink("gone.png", tmp_path/"photos"/"broken.png")
+    os.symlink("003.png", tmp_path/"photos"/"day_1"/"latest.png")
+    os.symlink("gone.png", tmp_path/"photos"/"day_1"/"broken.png")
     found = find_images(tmp_path/"photos")
     assert len(found.images) == 8 and len({p.resolve() for p in found.images}) == 8
     assert dict(found.passed) == {"links to an image that is here already": 1, "links that lead nowhere": 1}
     ds = read_dataset(tmp_path/"photos")
     assert len(ds) == 8 and all(word in ds.passed_over for word in ("already", "lead nowhere")), ds.passed_over
-    (tmp_path/"all").mkdir(); os.symlink(tmp_path/"archive"/"tuesday", tmp_path/"all"/"a")
+    (tmp_path/"all").mkdir(); os.symlink(tmp_path/"archive"/"day_2", tmp_path/"all"/"a")
     assert len(read_dataset(tmp_path/"all")) == 4
     root = mvtec(tmp_path/"a")   # sub-folders of train/good, also linked ones
     goods(root/"train"/"good"/"camera_2", 3, first=30)

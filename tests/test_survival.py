@@ -102,7 +102,7 @@ def fit(folder, stages=None, seed=0, killed_at=None):
                 return f(*args, **kw)
             mock.patch.object(module, name, dying).start()
         ds = tray_dataset(8 + seed, 4, 2, 1, seed=seed)
-        GRAD(tiny(), device="cpu").fit(ds, stages, checkpoint_every=0, progress=False).save(folder)
+        GRAD(tiny(), device="cpu").fit(ds, stages=stages, checkpoint_every=0, progress=False).save(folder)
         os._exit(0)
     finally: os._exit(3)
 
