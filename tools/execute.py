@@ -1,6 +1,6 @@
 """Run notebooks and store their outputs: `python tools/execute.py nbs/11_widgets.ipynb ...`; all without arguments.
-Cells marked `#| slow` are passed over and keep the outputs they have; `--slow` runs them too. So are those marked
-`#| gpu` where there is no GPU.
+Cells marked `#| slow` are passed over and keep the outputs they have; `--slow` runs them too. So are tests, which
+pytest runs, and cells marked `#| gpu` where there is no GPU.
 
 Widgets are not stored: their state is megabytes, and a page without a kernel shows nothing of it. Each leaves a still
 picture in its place (`Explorer.still`).
@@ -19,9 +19,10 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 
 def execute(path, slow):
     nb = nbformat.read(path, 4)
-    passed_over = "|".join((() if slow else ("slow",)) + (() if torch.cuda.is_available() else ("gpu",)))
+    flags = dict(test=False, slow=slow, gpu=torch.cuda.is_available())   # flag -> whether such cells run
+    passed_over = "|".join(flag for flag, runs in flags.items() if not runs)
     for cell in nb.cells:
-        if passed_over and cell.cell_type == "code" and re.search(rf"^#\| *({passed_over})\b", cell.source, re.M):
+        if cell.cell_type == "code" and re.search(rf"^#\| *({passed_over})\b", cell.source, re.M):
             cell.metadata["tags"] = ["passed_over"]   # nbdev_clean takes it away again
     NotebookClient(nb, timeout=1200, store_widget_state=False, skip_cells_with_tag="passed_over",
                    resources=dict(metadata=dict(path=path.parent))).execute()
