@@ -46,7 +46,7 @@ test: env
 	@echo "Checking that notebooks and exports agree, then running the notebooks and the tests (minutes) ..."
 	@$(BIN)/python tools/check_export.py
 	@$(BIN)/ruff check --quiet nbs tools setup.py
-	@$(BIN)/nbdev_test --do-print --timing
+	@export TMPDIR=$$(mktemp -d)/a/b && mkdir -p $$TMPDIR && $(BIN)/nbdev_test --do-print --timing
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu and not browser" -n auto --dist worksteal
 
 test-slow: env

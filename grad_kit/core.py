@@ -607,9 +607,9 @@ class _Switches:
 
     def __enter__(self):
         with self.lock:
-            self.calls += 1
             precision = _precision()
             exact = ["ieee"] * len(precision) if isinstance(precision, list) else ("highest", False)
+            self.calls += 1
             self._make(torch.set_default_dtype, torch.get_default_dtype(), torch.float32)
             self._make(_set_precision, precision, exact)
             self._make(_set_truncated, ImageFile.LOAD_TRUNCATED_IMAGES, False)
@@ -697,7 +697,8 @@ def _thread_count(text):
 
 # %% ../nbs/00_core.ipynb #3b1cf093
 class Threads(threading.local):
-    "How many threads a fit takes; each thread of the program has a number and a block of its own"
+    """How many threads a fit takes; each thread of the program has a number and a block of its own.
+    A thread that begins during a fit begins with torch's number of that moment; GRAD_KIT_THREADS fixes it"""
     most = seen = None   # within a block: threads at most, and what `_busy` said at the last look
     used = ()            # all numbers of the last block
 
@@ -918,20 +919,18 @@ def try_place(
             if p.exists() and not any(p.iterdir()): p.rmdir()
 
 def _there_and_back(path, aside):
-    "Move what is at `path` aside and back; where nothing is there, a folder to `path` and away again"
-    if path.exists():
-        try: os.rename(path, aside)
-        except OSError as e:
-            raise GradKitError(f"'{path}' cannot be replaced ({e.strerror or e}): it is a mount point, or read-only; "
-                               "name a folder in it, or another place") from e
-        os.rename(aside, path)
-        return
-    aside.mkdir()
-    try: os.rename(aside, path)
-    except OSError:
-        aside.rmdir()
-        raise
-    path.rmdir()
+    "Move what is at `path`, or a new folder, aside and back"
+    made = not path.exists()
+    if made: path.mkdir()
+    try: os.rename(path, aside)
+    except OSError as e:
+        raise GradKitError(f"'{path}' cannot be replaced ({e.strerror or e}): it is a mount point, or read-only; "
+                           "name a folder in it, or another place") from e
+    else:
+        try: os.rename(aside, path)
+        except FileNotFoundError: pass   # a model that was read meanwhile put it back
+    finally:
+        if made: path.rmdir()
 
 # %% ../nbs/00_core.ipynb #0495dda4
 def write_json(

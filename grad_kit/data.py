@@ -451,7 +451,7 @@ WORDS = {kind: set(words.split()) for kind, words in dict(   # kind -> words, in
     defect="""scratch scratched crack cracked dent dented stain stained contamination contaminated blowhole fray burr
               rust corrosion chipped bent misprint hole cut poke missing deformed crushed dirty inclusion
               pitted crazing kratzer riss""",
-    unclear="positive negative po neg",
+    unclear="positive negative po neg class klasse grade wahl category",
     picture="rgb image img").items()}
 _NOT = {"not", "nicht", "no", "non", "without", "zero", "n"}
 
@@ -580,7 +580,12 @@ def _walk(
 _PICTURES = set(""".heic .heif .hif .avif .gif .jp2 .j2k .jxl .psd .dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .raw
                    .exr .hdr .pgm .ppm .pnm .pbm .pcx .tga .jps .mpo .ico .fits .dcm .npy .mp4 .mov .part""".split())
 
-_TABLES = (".xml", ".json", ".jsonl", ".txt", ".csv", ".tsv")
+_TABLES = (".xml", ".json", ".jsonl", ".txt", ".csv", ".tsv", ".yaml", ".yml")
+
+def _is_table(path):
+    "Whether a file is to be asked for labels: by its ending, or because it is called labels or the like"
+    called = kind_of_name(path.stem) == "mask" and not _is_image(path.name)
+    return not path.name.startswith(".") and (called or path.suffix.lower() in _TABLES)
 
 # %% ../nbs/01_data.ipynb #8b18111e
 def find_images(
@@ -593,7 +598,7 @@ def find_images(
         suffix, image = p.suffix.lower(), _is_image(p.name)
         if image and p.is_file(): files.append(p)
         elif image: found.passed["links that lead nowhere"] += 1
-        elif suffix in _TABLES and not p.name.startswith("."): tables.append(p)
+        elif _is_table(p): tables.append(p)
         elif suffix in _PICTURES and not p.name.startswith("."): found.passed[suffix] += 1
         found.others += not image
     here = {os.path.realpath(p) for p in files if not p.is_symlink()}
@@ -617,14 +622,16 @@ def _names_image(
 ):
     "Whether a file names an image: in its own name, a cell, the head of a line, or, with its ending, in any word"
     own = {path.stem.lower(), _stem(path, (), _MASK_ENDS).lower()}
-    if own & (stems | names) or _is_for_labels(path.parent): return True
-    try: text = path.read_text(encoding="utf-8-sig", errors="ignore")[:2_000_000].replace("\0", "").lower()
+    if own & (stems | names) or _is_for_labels(path.parent) or kind_of_name(path.stem) == "mask": return True
+    try:
+        with open(path, encoding="utf-8-sig", errors="ignore") as f: text = f.read(2_000_000).replace("\0", "").lower()
     except OSError: return False
     cells, words = re.findall("[\"'>]([^\"'<>]*)[\"'<]", text), text.split()
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        cells = re.split(r"[,;\t|\n]", text) + re.findall(r"(?m)^\s*(\S+)", text)
+        cells = re.split(r"[,;\t|\n]", text) + re.findall(r"(?m)^[ \t]*(\S+)", text)
     def ends(xs): return {re.split(r"[/\\]", x.strip("\"' \r,"))[-1] for x in xs}
-    return bool(ends(cells) & (names | stems) or ends(words) & names)
+    def bare(xs): return {x.rsplit(".", 1)[0] for x in xs if x.endswith(IMAGE_SUFFIXES)}   # jpg for png, too
+    return bool((ends(cells) | bare(ends([*cells, *words]))) & (names | stems))
 
 # %% ../nbs/01_data.ipynb #b9aa4ffc
 def _folders_in(folder):
@@ -640,7 +647,7 @@ def _label_file(found):
         if not os.access(above, os.R_OK | os.X_OK): continue
         beside = [d for d in _folders_in(above) if _is_for_labels(d) and d not in (root, *root.parents)]
         files = [*above.iterdir(), *(f for d in beside for s in ("*", "*/*") for f in d.glob(s))]
-        near += sorted(f for f in files if f.name.lower().endswith(_TABLES) and f.is_file())
+        near += sorted(f for f in files if _is_table(f) and f.is_file())
     names, stems = {p.name.lower() for p in found.images}, {p.stem.lower() for p in found.images}
     return next((f for f in near if _names_image(f, names, stems)), None)
 
@@ -699,7 +706,7 @@ def _mask_key(root, path, ends=("",)):
     "A file's place in lower case, without folders that say mask or picture"
     def says(x): return kind_of_name(x) == "mask" or set(name_words(x)) <= WORDS["picture"]
     key = _stem(path, [x for x in _between(root, path) if not says(x)], ends).lower()
-    return re.sub(r"(^|/)(mask|gt|label|seg)[-_ ](?=[^/]*$)", r"\1", key) if len(ends) > 1 else key
+    return re.sub(r"(^|/)(mask|gt|label|seg)[-_ ]?(?=[^/]*$)", r"\1", key) if len(ends) > 1 else key
 
 def find_masks(
     root,    # the folder that they were found in
@@ -721,6 +728,10 @@ def find_masks(
         lossless = [p for p in pair if p.suffix.lower() in (".png", ".bmp", ".tif", ".tiff")]
         black = [p for p in lossless if p not in masks and _looks_like_mask(p)]
         if len(black) == 1: masks[black[0]] = next(p for p in pair if p != black[0])
+    for (folder, stem), (p, *_) in same.items():   # 000_m.png beside 000.jpg
+        long = re.fullmatch(r"(.+?)[-_. ]([a-z]+[-_]?\d*)", stem)
+        image = long and same.get((folder, long[1]), [None])[0]
+        if image and image not in masks and p not in masks and _looks_like_mask(p): masks[p] = image
     return masks
 
 # %% ../nbs/01_data.ipynb #d56bf171
@@ -752,6 +763,7 @@ def _group(
     path,     # image file
     root,     # folder that it was found in
     pattern,  # regular expression, or None
+    needed=True,  # False: an image that it does not match is in no group
 ):
     "What the pattern matches in an image's path below the root; \"\" without a pattern"
     if pattern is None: return ""
@@ -759,17 +771,20 @@ def _group(
     try: found = re.search(pattern, text)
     except re.error as e:
         raise GradKitError(f"group_by is {pattern!r}, which is no regular expression ({e}); correct it") from e
-    if not found or not (name := "/".join(filter(None, found.groups())) or found[0]):
+    name = found and ("/".join(filter(None, found.groups())) or found[0])
+    if not name and needed:
         raise GradKitError(f"group_by is {pattern!r}, which matches nothing in '{text}' (below '{root}'); "
                            "give one that matches every image's path")
-    return name
+    return name or ""
 
 def _grouped(ds, *founds):
     "The `Dataset`, its items with their groups"
     if founds[0].group_by is None: return ds
     roots = [(f.root, f.group_by) for f in founds]
-    def group(p): return next((_group(p, *r) for r in roots if isinstance(p, Path) and r[0] in p.parents), "")
-    return dataclasses.replace(ds, items=tuple(dataclasses.replace(it, group=group(it.image)) for it in ds.items))
+    def group(it):
+        known = [r for r in roots if isinstance(it.image, Path) and r[0] in it.image.parents]
+        return _group(it.image, *known[0], not it.label) if known else ""
+    return dataclasses.replace(ds, items=tuple(dataclasses.replace(it, group=group(it)) for it in ds.items))
 
 # %% ../nbs/01_data.ipynb #a4d461f4
 def choose_share(
@@ -777,11 +792,12 @@ def choose_share(
     share,   # of the images, at least
     seed,    # of the order
 ):
-    """bool (N,): whole groups in a random order that depends on their names alone,
-    until round(share * N) images are chosen, at least 1, but never all (none where there is one group)"""
+    """bool (N,): whole groups in a random order that depends on their names alone, until round(share * N) images are
+    chosen, at least 1 but never all. A group of more than half of them is passed over"""
     def order(g): return hashlib.sha256(f"{seed}/{g}".encode("utf-8", "surrogateescape")).digest()
     counts, chosen, have = Counter(groups), set(), 0
-    for g in sorted(counts, key=order)[:-1]:
+    small = [g for g in sorted(counts, key=order) if 2 * counts[g] <= len(groups)]
+    for g in small[:len(counts) - 1]:
         if have >= max(1, round(share * len(groups))): break
         chosen.add(g)
         have += counts[g]
@@ -922,6 +938,7 @@ def _said(root, path):
     names = *_between(root, path), path.stem
     words = {w for x in names for w in name_words(x)} & (WORDS["defect"] | WORDS["unclear"])
     words |= {w for x in names[:-1] for w in name_words(x) if not w.isdigit()}   # day_1 and day_2 agree, A and B do not
+    words |= {x for x in names[:-1] if set(name_words(x)) & WORDS["unclear"]}    # nor do class_1 and class_2
     kinds = {k for x in names for k in _kinds_of_name(x)} & {"mask", "bad", "test", "normal"}
     return frozenset(kinds | words | ({"0", "1"} & set(names[:-1])))
 
@@ -1020,7 +1037,7 @@ def _labelled_items(
         raise GradKitError(f"'{both[0]}' is a copy of '{same[both[0]]}', so it counts as normal and as defective "
                            f"(so do {len(both) - 1} more); remove one of the two")
     if masks: beside = beside | _pair([(place, p) for place, _, p in bad if p not in beside], masks, masks[0][1], also)
-    items = _in_two(normals, normals.images, {_group(p, bad_root, normals.group_by) for _, _, p in bad} - {""})
+    items = _in_two(normals, normals.images, {_group(p, bad_root, normals.group_by, False) for _, _, p in bad} - {""})
     for place, defect, p in bad:
         items.append(Item(p, "test", "defect", defect, beside.get(p, ()), f"test/{defect}/{place}"))
     return items
@@ -1287,6 +1304,7 @@ def _read_mvtec(found, purpose):
                            "put the normal training images there, or name a plain folder of normal images")
     folders = [p for d in (test, truth) for p in _folders_in(d)]
     defects = sorted({p.name for p in folders if kind_of_name(p.name) != "normal" and p != truth})
+    if not any(goods.values()) and not defects and any(found.masks.values()): return None
     config = root/"defects_config.json"
     loco = config.is_file() or any(d in LOCO_FOLDERS for d in defects)
     items = []

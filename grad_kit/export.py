@@ -6,7 +6,7 @@
 __all__ = ['FORMATS', 'check_free', 'export_model', 'Exported', 'compare']
 
 # %% ../nbs/12_export.ipynb #ffdb451d
-import hashlib, json, logging, math, os, tempfile, warnings
+import hashlib, json, logging, math, os, tempfile, threading, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,6 +79,7 @@ def _about(model, precision):
         seed=model.seed,
         n_normal=model.n_normal_,
         holdout_scores=model.holdout_scores_,
+        not_independent=model.not_independent_,
         config=model.config.to_dict(),
     ))
 
@@ -145,12 +146,13 @@ def _save_openvino(file, out, about):
 
 # %% ../nbs/12_export.ipynb #455b96e3
 def _proof_images(model, check):
-    "uint8 (N,3,S,S), N at most 32: of `check`, or random ones of every contrast where that is None"
+    "uint8 (N,3,S,S), N at most 32: those of `check` that were not fitted on, or else random ones of every contrast"
     size = model.config.image_size
     if check is not None:
         ds = as_dataset(check, "either").read_as(model.config)
         for item in ds.items[:1]: model.check_size(item)
-        return spread(ds.images(size), 32)
+        fitted = set(model.seen(ds)["fitted"])   # their distances, near 0, are rounding
+        if fresh := [i for i in range(len(ds)) if i not in fitted]: return spread(ds.images(size)[fresh], 32)
     noise = np.random.default_rng(0).normal(0, 1, (8, 3, size, size)) * np.linspace(0, 60, 8)[:, None, None, None]
     return torch.from_numpy((127.5 + noise).clip(0, 255).astype(np.uint8))
 
@@ -178,6 +180,8 @@ def _prove(
                            "other format, or report this with the versions of torch, onnxscript and the runtime")
 
 # %% ../nbs/12_export.ipynb #421ed832
+_exporting = threading.Lock()   # warnings and loggers are the whole process's
+
 @guarded
 def export_model(
     model,       # a fitted GRAD
@@ -200,14 +204,15 @@ def export_model(
         raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) hold no convolutions "
                            "that eight bits would speed up; export it as it is, without int8")
     _need("onnx", "onnxscript", *(["openvino"] if openvino else ["onnxruntime"]))
+    if int8 is not None: int8 = as_dataset(int8)
     images = _proof_images(model, int8 if check is None else check)
     with atomic_write(path) as out, tempfile.TemporaryDirectory(dir=out.parent) as tmp:
         file = Path(tmp)/"model.onnx"
-        with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "root"):
+        with _exporting, warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "root"):
             warnings.simplefilter("ignore")   # of torch's own deprecations, and of torchvision, which is not needed
             _write_float(model, file)
             if int8 is not None:
-                file = _quantise(file, as_dataset(int8).read_as(model.config).images(model.config.image_size))
+                file = _quantise(file, int8.read_as(model.config).images(model.config.image_size))
         (_save_openvino if openvino else _save_onnx)(file, out, _about(model, "float32" if int8 is None else "int8"))
         _prove(model, out, images, exact=int8 is None)
         if openvino: os.replace(out.with_suffix(".bin"), path.with_suffix(".bin"))

@@ -27,7 +27,7 @@ from .core import (OUTPUT_MARK, PATCH, AugmentationSettings, AveragingSettings, 
                            StepNoiseSettings, atomic_write, coord_map, derive_seed, device_name, fields_of, guarded,
                            is_a, load_state, pick_device, pick_dtype, put_back, run_lock, save_state, threads,
                            user_path, warn)
-from .data import as_dataset, choose_share, hash_images, resize_images, to_device, to_float
+from .data import as_dataset, choose_share, hash_images, kind_of_name, resize_images, to_device, to_float
 from .density import detail_kept
 from .detector import align_map, dense_features, fit_detector, level_detectors, network_for, score_map
 from .groups import NEAR, find_groups, nearness, own_detail
@@ -496,7 +496,7 @@ def _labelled(ds, y, groups):
         if len(values) == len(ds): return values
         raise GradKitError(f"{name} has {len(values)} values, but there are {len(ds)} images; give one for each")
     for i, v in enumerate([] if y is None else listed("y", y)):
-        if v not in (0, False, "good"):
+        if v not in (0, False, "0") and not (isinstance(v, str) and kind_of_name(v) == "normal"):
             raise GradKitError(f"y[{i}] is {v!r}, but a fit is on normal images alone; leave the others out, "
                                "and give 0, False or 'good' for each image, or no y")
     if groups is None: return ds
@@ -630,6 +630,10 @@ def _split(self:GRAD, ds):
     if 2 * held.sum() < max(given, 1):
         held[fitted] = choose_share(groups[fitted].tolist(), c.holdout, derive_seed(self.seed, "holdout"))
     used = held | fitted
+    if len(given := {items[i].group for i in kept}) == 1 and given != {""}:
+        return x[fitted & ~held], x[held], groups[held].tolist(), (
+            f"all {len(kept)} normal images of '{ds.name}' are in one group, {given.pop()!r}, so that held-out images "
+            "show a part that was fitted on; give each part a group of its own (groups=, --group-by)")
     why = _not_independent(ds.name, detail[used], groups[used], held[used], large)
     return x[fitted & ~held], x[held], groups[held].tolist(), why
 
@@ -1023,9 +1027,14 @@ def threshold_at(self:GRAD,
         if best_effort != "quietly": warn(why, stacklevel=2)
     rate = self.config.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     scores = self.holdout_peaks_ if pixels else self.holdout_scores_
+    return threshold_for(scores, rate, best_effort, self.held_out_text()) + self.tolerance()
+
+@patch
+def held_out_text(self:GRAD):
+    "What `holdout_scores_` are of, in words"
     images = len(getattr(self, "seen_", {}).get("held_out", ()))
-    what = "held-out normal images" if images <= len(scores) else f"parts in {images} held-out normal images"
-    return threshold_for(scores, rate, best_effort, what) + self.tolerance()
+    if images <= len(self.holdout_scores_): return "held-out normal images"
+    return f"parts in {images} held-out normal images"
 
 # %% ../nbs/08_grad.ipynb #e0b3a6d8
 @patch
@@ -1348,6 +1357,7 @@ def _take_notes(self:GRAD, d):
     self.seen_ = {k: list(map(str, d.get("seen", {}).get(k, ()))) for k in ("fitted", "held_out")}
     self.not_independent_ = str(d.get("not_independent", ""))
     self.source_ = str(d["source"]) if d.get("source") else None
+    self.threads_ = list(map(int, d.get("threads", ())))
 
 # %% ../nbs/08_grad.ipynb #16805fd9
 def _take_file(

@@ -53,7 +53,7 @@ def own_detail(
 ):
     "(N,2048) unit vectors, whose products say how alike two images are in what the others do not show"
     side = min(SIDE, images.shape[-1])
-    parts = resize_images(images, side).float().mean(1).round().to(torch.uint8).split(64)
+    parts = [x.float().mean(1).round().to(torch.uint8) for x in resize_images(images, side).split(64)]
     mean = sum(_spectra(x).sum(0) for x in parts) / len(images)
     power = sum((_spectra(x) - mean).abs().square().sum(0) for x in parts) / len(images)
     weight = (power + side**2).rsqrt()

@@ -20,7 +20,6 @@ from .analytic import AnalyticPatchDiff
 from .core import Config, GradKitError, derive_seed
 from .data import as_dataset, resize_images, evaluation_items, to_float, to_uint8
 from .detector import align_map, dense_features, score_map
-from .grad import threshold_for
 from .patchdiff import ddim_step, noise_schedule, predict_x0
 from .patchmatch import sample_patchmatch
 from .reweight import choose_beta, effective_sample_size
@@ -575,9 +574,8 @@ def explore_scores(
     model.check_fitted()
     ds, labelled = _scored(model, images)
     labels, pixels, masks = ds.labels if labelled else None, ds.images(model.config.image_size), _masks(ds)
-    holdout, own_rate = np.sort(np.asarray(model.holdout_scores_)), model.config.false_alarm_rate
-    lowest = 1 / (len(holdout) + 1)   # rate that so many images support
-    def threshold_at(rate): return threshold_for(holdout, max(rate, lowest)) + model.tolerance()
+    own_rate, lowest = model.config.false_alarm_rate, 1 / (len(model.holdout_scores_) + 1)   # what so many support
+    def threshold_at(rate): return model.threshold_at(max(rate, lowest), "quietly")
     def kind(i):   # a plain folder's images are not known to be good
         return ds.items[i].defect if labelled else ds.items[i].where.rsplit("/", 1)[-1]
     def name(i): return f"{ds.items[i].name or ds.items[i].where} ({kind(i)})" if labelled else kind(i)
@@ -592,9 +590,7 @@ def explore_scores(
                                   0, max(threshold, float(amap.max())), changed)
         text = (f"<b>{html.escape(name(image))}</b>: score {scores[image]:.2f}, threshold {threshold:.2f}, "
                 f"{outcome(image)}. {_counts(alarm, labels)}")
-        if rate_asked / 100 < lowest:
-            text += (f"<b>{len(holdout)} held-out normal images support no rate below {100 * lowest:.1f} %; "
-                     "the highest of their scores is the threshold.</b>")
+        if why := model.no_promise(rate_asked / 100): text += f"<b>No promise: {html.escape(why)}.</b>"
         return fig, text + (f" {len(moved)} change sides against {100 * own_rate:g} %." if len(moved) else "")
     controls = _score_controls(len(ds), _map_choices(model), own_rate)
     return Explorer(controls, show, lambda check: _result(check, model, ds, result), [])

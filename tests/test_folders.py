@@ -55,8 +55,10 @@ def test_shots_of_one_part_are_never_divided(tmp_path):
     ds = read_folders(root/"OK", root/"NG", group_by=r"^\w+?\d+")
     assert ds.items[0].group == "part000" and counts(ds) == [45, 15, 20]
     assert read_folders(root/"OK", group_by=r"cam\d").groups[:2] == ["cam1", "cam2"]
-    with pytest.raises(GradKitError, match=r"matches nothing in 'NG/bad000_cam1.png'"):
-        read_dataset(root, group_by=r"part\d+")
+    with pytest.raises(GradKitError, match=r"matches nothing in 'OK/part000_cam1.png'"):
+        read_dataset(root, group_by=r"bad\d+")
+    ds = read_dataset(root, group_by=r"part\d+")   # defective images may be in no group
+    assert {it.group for it in ds.items if it.label} == {""} and counts(ds) == [45, 15, 20]
     with pytest.raises(GradKitError, match="is no regular expression"): read_dataset(root, group_by="(")
     status, text = run(fit, root, "--group-by", r"\w+\d+(?=_cam)", "--out", tmp_path/"m", *CLOSED)
     assert status == 0, text
@@ -89,17 +91,6 @@ def test_copies_of_a_file_go_one_way(tmp_path, names):
     ds = read_dataset(tmp_path/"s")
     content = {s: {p.read_bytes() for p in of(ds, s)} for s in ("train", "test")}
     assert not content["train"] & content["test"] and counts(ds) == [24, 6, 4]
-
-def test_shares_of_groups():
-    rng = np.random.default_rng(0)
-    for n in range(1, 60):
-        groups = [f"g{i}" for i in rng.integers(0, max(1, n // 2), n)]
-        for share in (.05, .2, .5, 1.):
-            chosen = choose_share(groups, share, n)
-            several = len(set(groups)) > 1
-            assert chosen.shape == (n,) and chosen.dtype == bool and not chosen.all() and chosen.any() == several
-            assert not {g for g, c in zip(groups, chosen) if c} & {g for g, c in zip(groups, chosen) if not c}
-
 
 # --- masks are no images ---
 
@@ -408,3 +399,33 @@ def test_shop_floor_words(tmp_path, ok, ng):
     tmp_path = tmp_path/"a"
     goods(tmp_path/ok, 6); bads(tmp_path/ng)
     assert read_dataset(tmp_path).labels.sum() == 4
+
+@pytest.mark.parametrize("name", ["{}_m.png", "{}_mask1.png", "{}_mask_0.png", "Mask{}.png", "{}_binary.png"])
+def test_other_names_of_masks_beside_their_images(tmp_path, name):
+    root = tmp_path/"a"
+    goods(root/"OK", 6); bads(root/"NG")
+    for i in range(4): put(root/"NG"/name.format(f"{i:03d}"), bar() * np.uint8(255))
+    ds = read_dataset(root)
+    assert ds.labels.sum() == 4 and sum(len(it.masks) for it in ds.items) == 4, ds
+
+@pytest.mark.parametrize("file", ["labels.yaml", "labels.xlsx", "Labels", "annotation.npy", "list.csv"])
+def test_files_called_labels_or_with_another_ending_for_the_images(tmp_path, file):
+    root = goods(tmp_path/"a"/"photos", 6)
+    (root/file).write_text("id,kind\n001.jpg,1\n")   # the images are .png
+    refused(root)
+    shutil.move(root/file, root.parent/file)
+    refused(root)
+
+def test_numbered_classes_are_no_normal_images(tmp_path):
+    for name in ("class_0", "class_1"): goods(tmp_path/"a"/name, 3)
+    refused(tmp_path/"a", "say different things")
+    for name in ("day_0", "day_1"): goods(tmp_path/"b"/name, 3)
+    assert len(read_dataset(tmp_path/"b")) == 6
+
+def test_kolektor_sdd_2_is_evaluated(tmp_path):
+    for split, first in (("train", 0), ("test", 50)):
+        for i in range(first, first + 8):
+            put(tmp_path/"k"/split/f"{i}.png", part(i, i % 4 == 0))
+            put(tmp_path/"k"/split/f"{i}_GT.png", bar() * np.uint8(255 * (i % 4 == 0)))
+    ds = read_dataset(tmp_path/"k", "evaluate")
+    assert len(ds.split("test")) == 8 and ds.split("test").labels.sum() == 2, ds

@@ -163,7 +163,7 @@ def test_given_groups_are_held_out_whole():
     frames = stack(np.roll(shot(i, j), j, 0) for i in range(4) for j in range(12))
     assert fitted(frames, groups=np.arange(48) // 12).not_independent_ == ""   # and what is found gives way to them
     test_single = fitted(x, groups=["one"] * 60)
-    assert "60 of the 60" in test_single.not_independent_
+    assert "all 60 normal images of 'images' are in one group, 'one'" in test_single.not_independent_
     with pytest.raises(GradKitError, match="groups has 3 values, but there are 60 images"): fitted(x, groups=[1, 2, 3])
     loose = fitted(x, half, groups=[None, float("nan")] * 30)   # in no group: each by itself
     assert len(loose.holdout_scores_) == 30
@@ -240,16 +240,6 @@ def test_a_score_that_is_nan_is_raised_by_name(broken, tmp_path):
     with pytest.raises(GradKitError, match="'image 2' is nan"): r.label
     from grad_kit.report import score_images
     with pytest.raises(GradKitError, match="2.png' is nan"): score_images(broken, read_dataset(tmp_path, "score"))
-
-def test_bulk_scoring_gives_null_and_the_reason(broken):
-    pytest.importorskip("pyarrow")
-    from grad_kit.scale import _Score
-    worker = _Score.__new__(_Score)
-    worker.model, worker.precision, worker.maps = broken, "float32", False
-    pixels = list(torch.from_numpy(spoilt()).permute(0, 3, 1, 2).split(1))
-    rows = worker.table(list("abcd"), [""] * 4, [0, 1, 2, 3], pixels).to_pylist()
-    assert [r["image_score"] is None for r in rows] == [False, False, True, False] == [r["alarm"] is None for r in rows]
-    assert "nan" in rows[2]["error"] and not any(rows[i]["error"] for i in (0, 1, 3))
 
 def test_held_out_images_without_a_score_stop_the_fit(monkeypatch):
     monkeypatch.setattr(GRAD, "_scores_by_others", lambda self, held: (torch.full((len(held),), math.nan),) * 2)

@@ -174,7 +174,7 @@ def test_scores_counts_agree_with_predict_and_rates_move_them():
     before = e.picture.value
     e.controls["image"].value = 7; e.wait(); assert e.picture.value != before and test.items[7].name in e.message
     e.controls["which"].value = 34; e.wait()
-    e.controls["rate_asked"].value = .1; e.wait(); assert "support no rate below 3.2 %" in e.message
+    e.controls["rate_asked"].value = .1; e.wait(); assert "ask for 0.0323 or more" in e.message
     plain = explore_scores(model, np.stack([it.image for it in test.items[:3]])).wait()
     assert "of 3 images raise an alarm" in plain.message and "good" not in plain.message, plain.message
     result = model.score(test)
