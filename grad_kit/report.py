@@ -42,7 +42,7 @@ def peak_memory_gib(
     device,  # torch.device that the work ran on
 ):
     "Peak resident memory of this process, and of the GPU where one is used; None where the system does not tell"
-    try: import resource   # which Windows has not
+    try: import resource   # not on Windows
     except ImportError: return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     on_gpu = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0
@@ -152,7 +152,7 @@ def seen_images(
     for k, names in seen.items():
         part = "fitting" if k == "fitted" else "calibration"
         warn(f"{len(names)} of the {len(items)} images (first '{names[0]}') took part in {part} "
-             "of this model, by their pixels: figures flatter it", stacklevel=2)
+             "of this model, by their pixels: the figures are optimistic", stacklevel=2)
     return seen
 
 # %% ../nbs/14a_report.ipynb #d5d64b32
@@ -327,9 +327,9 @@ def write_tiffs(
 # %% ../nbs/14a_report.ipynb #a9b20bfe
 def start_results(
     out,       # folder, made if it is not there
-    *optional,  # names of what not every run writes: an earlier run's is removed
+    *optional,  # names that only some runs write: those of an earlier run are removed
 ):
-    "Make ready for new results. `results.json` goes first and comes last: where it is, everything is there"
+    "Prepare for new results. `results.json` is removed first and written last: where it exists, all files are there"
     mark_output(out)
     (out/"results.json").unlink(missing_ok=True)
     for name in optional:
@@ -502,7 +502,7 @@ def score_images(
     dataset,  # Dataset
     false_alarm_rate=None,  # None: the config's
 ):
-    """Score: a `Scoring`; images whose files are broken are left out and told.
+    """Score: a `Scoring`; images whose files are broken are left out and listed.
     Raises `GradKitError` where none can be read, and where too few were held out for a rate that is asked for"""
     threshold = model.threshold_ if false_alarm_rate is None else model.threshold_at(false_alarm_rate)
     start, whole, size = time.time(), dataset.read_as(model.config), model.config.image_size

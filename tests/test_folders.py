@@ -1,5 +1,5 @@
 """How folders of images are read: what is normal, what is a mask, which images belong together, which are broken.
-One test for each kind of situation that people told of; inputs are drawn here."""
+One test for each kind of case in public reports; inputs are drawn here."""
 import json, shutil, struct
 
 import numpy as np
@@ -101,7 +101,7 @@ def test_shares_of_groups():
             assert not {g for g, c in zip(groups, chosen) if c} & {g for g, c in zip(groups, chosen) if not c}
 
 
-# --- masks are no images ---
+# --- masks are not images ---
 
 def real_iad(root, ext="jpg", mask="png", a=MASK):
     for i in range(4):
@@ -308,7 +308,7 @@ def test_names_above_that_mean_no_harm(tmp_path):
         assert len(read_dataset(goods(tmp_path/where))) == 8
 
 
-# --- pixels that nobody sees ---
+# --- transparent pixels ---
 
 def matte(root, hide):
     y, x = np.mgrid[:96, :96]
