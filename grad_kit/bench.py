@@ -55,7 +55,7 @@ def time_batch(
     device,
     budget,  # seconds to spend, warm-up not counted
 ):
-    "`time_call` of one batch: the same warm-up and number of rounds, whoever scores and however slow"
+    "`time_call` of one batch: the same warm-up and number of rounds for every model, however slow"
     return time_call(lambda: score(images), device, budget, least=3 if len(images) > 8 else 5)
 
 # %% ../nbs/13_bench.ipynb #bad81756

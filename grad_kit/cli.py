@@ -169,7 +169,7 @@ def _results_folder(out, data=None):
 
 # %% ../nbs/15_cli.ipynb #b454a54e
 def _beside(model, what, folder):
-    "A place beside a model's folder for what it makes of the images in a folder"
+    "A folder beside the model's, for its results on the images of a folder"
     model, folder = user_path(model), user_path(folder).resolve()
     name = folder.stem if folder.is_file() else _run_name(folder)
     return _own_place(model.with_name(f"{model.name or model.resolve().name}_{what}_{name}"), folder)
@@ -181,7 +181,7 @@ def _held(
     folder=None,  # of the images that they are of
     *places,      # names of the folders in it that are replaced whole
 ):
-    "Hold a folder of results from before the work until they are written; whether they can be is tried now"
+    "Lock a folder of results from before the work until they are written; check first that it can be written"
     if folder is not None and _mark_in(out/"results.json") not in (None, _folder_mark(folder)):
         print(f"note: the results in {out}, of other images, will be replaced")
     with run_lock(out):
@@ -279,7 +279,7 @@ def _parse_score(argv):
 
 # %% ../nbs/15_cli.ipynb #f1ebf427
 def _why(model, asked):
-    "The `Why` of a model, or None where nobody asked; before any work, for it may be refused"
+    "The `Why` of a model, or None without --explain; made before any work, as it may be refused"
     if not asked: return None
     from grad_kit.data import read_dataset
     from grad_kit.why import Why
@@ -288,10 +288,10 @@ def _why(model, asked):
 def _check_pixels(model, folder):
     "Raise `GradKitError` where a model has no threshold for pixels"
     if math.isfinite(getattr(model, "pixel_threshold_", math.nan)): return
-    raise GradKitError(f"--masks wants a threshold for pixels, but the model in '{folder}' has none; fit it again")
+    raise GradKitError(f"--masks needs a threshold for pixels, but the model in '{folder}' has none; fit it again")
 
 def _write_scores(scoring, why, out, args):
-    "Write and tell the results in a folder that is held; whether all images were scored"
+    "Write and print the results in a locked folder; True if all images were scored"
     from grad_kit.why import write_why
     results = scoring.write(out, args.top, args.masks, lock=False, model=str(args.model), images=str(args.images),
                             source=_folder_mark(args.images))
@@ -388,7 +388,7 @@ def _parse_demo(argv):
 
 # %% ../nbs/15_cli.ipynb #89a1db60
 def _run_demo(args, out):
-    "grad_demo in a folder that is held; the results"
+    "grad_demo in a locked folder; the results"
     from grad_kit.report import evaluate_model, fit_pictures, peak_memory_gib
     from grad_kit.trays import tray_dataset
     start, config = time.time(), Config.preset(args.preset, **_parse_set(args.set))

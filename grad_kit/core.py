@@ -59,7 +59,7 @@ def is_a(
     x,
     cls,
 ):
-    "`isinstance`, or made by the class as it was before its module was reloaded"
+    "`isinstance`, also for objects made by the class before its module was reloaded"
     made = (cls.__module__, cls.__qualname__)
     return isinstance(x, cls) or any((c.__module__, c.__qualname__) == made for c in type(x).__mro__)
 
@@ -323,7 +323,7 @@ def _type_name(want):
 # %% ../nbs/00_core.ipynb #ec32a59d
 PATCH = 34  # side in pixels of the window that the detector's 8 layers see (Table 8)
 
-WITHOUT_DETECTOR = {"filters", "window"}   # scorers that look at no detector's levels; `register_scorer` adds to them
+WITHOUT_DETECTOR = {"filters", "window"}   # scorers that do not use `detector_levels`; `register_scorer` adds to them
 
 def is_level(n): return isinstance(n, int) and 5 <= n <= 513 and n % 4 == 1
 
@@ -602,7 +602,7 @@ def _set_truncated(value): ImageFile.LOAD_TRUNCATED_IMAGES = value
 
 # %% ../nbs/00_core.ipynb #eac81f0a
 class _Switches:
-    "Switches of the whole process: ours from when the first call begins until the last one has ended"
+    "Process-wide switches: the kit's values hold from the start of the first call to the end of the last one"
     def __init__(self): self.lock, self.calls, self.given = threading.Lock(), 0, {}
 
     def __enter__(self):
@@ -637,7 +637,7 @@ def own_state():
         yield
         return
     autocast = {d: torch.is_autocast_enabled(d) for d in ("cpu", "cuda")}
-    blocks = torch.autocast_increment_nesting()   # of the caller, and one; only the outermost forgets cast weights
+    blocks = torch.autocast_increment_nesting()   # the caller's and one; leaving the outermost clears cast weights
     on_cpu = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
     _thread.own = True
     try:
@@ -664,7 +664,7 @@ def warn(
     message,
     stacklevel=1,  # as `warnings.warn` takes it, from where `warn` is called
 ):
-    "Warn; where the calling program makes warnings errors, write to stderr, for a warning is no reason to stop a fit"
+    "Warn; where the calling program turns warnings into errors, write to stderr instead, so that a fit goes on"
     try: warnings.warn(message, stacklevel=stacklevel + 1)
     except UserWarning: print(f"grad_kit: {message}", file=sys.stderr)
 
@@ -783,8 +783,8 @@ def _try_to_record(self:Replay, inputs):
     try: self.record(inputs)
     except torch.OutOfMemoryError: raise
     except RuntimeError as e:
-        warn("what is computed again and again could not be recorded as a CUDA graph here "
-             f"({str(e).splitlines()[0][:200]}): going on without, only slower", stacklevel=3)
+        warn("the repeated computation could not be recorded as a CUDA graph here "
+             f"({str(e).splitlines()[0][:200]}): going on without it, which is slower", stacklevel=3)
         self.stream = None
 
 # %% ../nbs/00_core.ipynb #dabb11a6
@@ -975,7 +975,7 @@ def is_output(
     folder = Path(folder)
     try:
         if (folder/OUTPUT_MARK).exists(): return True
-    except OSError: return False   # who walks into the folder will be told
+    except OSError: return False   # listing the folder raises it later
     for file, words in (("manifest.json", b'"grad_kit model"'), ("results.json", b'"grad_kit": ')):
         try:
             if words in (folder/file).read_bytes(): return True

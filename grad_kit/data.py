@@ -291,7 +291,7 @@ def without_broken(self:Dataset,
     size,  # side in pixels, as for `images`
 ):
     """(Dataset of the images that can be read, a sentence for each of the others).
-    All are decoded, once: `images(size)` of what is returned is there already"""
+    All are decoded once, and `images(size)` of the returned Dataset is cached"""
     if size in self._cache: return self, []
     images, whole, broken = self._decoded(size, skip=True)
     kept = dataclasses.replace(self, items=tuple(self.items[i] for i in whole)) if broken else self
@@ -447,7 +447,7 @@ WORDS = {kind: set(words.split()) for kind, words in dict(   # kind -> words, in
     test="test testing val valid validation eval evaluation holdout",
     normal="""good ok okay normal norm pass passed fine healthy intact flawless io
               gut conform conforme bon bonne bueno buono 合格 正常 良品 합격""",
-    # what defects are called: says that an image is none of normal ones, but not what its neighbours are
+    # names of defects: an image so named is not normal, but its neighbours may be
     defect="""scratch scratched crack cracked dent dented stain stained contamination contaminated blowhole fray burr
               rust corrosion chipped bent misprint hole cut poke missing deformed crushed dirty inclusion
               pitted crazing kratzer riss""",
@@ -475,7 +475,7 @@ def name_words(
 
 # %% ../nbs/01_data.ipynb #618991d8
 def _kinds_of_name(name):
-    "Kinds of `WORDS` that a name speaks of"
+    "Kinds of `WORDS` that a name contains"
     words, kinds = name_words(name), set()
     for before, word, after in zip(["", *words], words, [*words[1:], ""]):
         kind = next((k for k in WORDS if word in WORDS[k]), None)
@@ -703,7 +703,7 @@ def _looks_like_mask(
 
 # %% ../nbs/01_data.ipynb #ad67ce0d
 def _mask_key(root, path, ends=("",)):
-    "A file's place in lower case, without folders that say mask or picture"
+    "A file's path in lower case, without folders whose names mean mask or picture"
     def says(x): return kind_of_name(x) == "mask" or set(name_words(x)) <= WORDS["picture"]
     key = _stem(path, [x for x in _between(root, path) if not says(x)], ends).lower()
     return re.sub(r"(^|/)(mask|gt|label|seg)[-_ ]?(?=[^/]*$)", r"\1", key) if len(ends) > 1 else key
@@ -924,7 +924,7 @@ def _read_plain(found, purpose):
 _NOT_NORMAL = {"mask", "bad", "test", "defect"}
 
 def _own_name(root):
-    "What is said against a folder that is called, or lies in what is called, defective, a mask or a test; None"
+    "Why a folder is refused if its name or the one above means defective, mask or test; None where neither does"
     name, above = root.resolve().name, root.resolve().parent.name
     kind, kind_above = kind_of_name(name), kind_of_name(above)
     known = set().union(*WORDS.values()) | _NOT | {"ground", "public"}
@@ -943,7 +943,7 @@ def _said(root, path):
     return frozenset(kinds | words | ({"0", "1"} & set(names[:-1])))
 
 def _names_within(found):
-    "What is said against the names of images and of the folders below the root; None where they agree"
+    "Why a folder is refused by the names of images and folders below it; None where these agree"
     root, first, said = found.root, found.images[0], _said(found.root, found.images[0])
     for p in found.images:
         names, this = _between(root, p), f"'{p.relative_to(root).as_posix()}'"
@@ -979,7 +979,7 @@ def _in_two(
     rest = [p for p in normals if whole(group[p]) not in bad]
     if normals and not rest:
         raise GradKitError(f"each group of normal images in '{found.root}' holds a defective one too, so none is left "
-                           "to fit on; give a group_by that parts them, or leave it out")
+                           "to fit on; give a group_by that separates them, or leave it out")
     trained = {p for p, tested in zip(rest, choose_share([whole(group[p]) for p in rest], .2, 0)) if not tested}
     splits = {p: "train" if p in trained else "test" for p in normals}
     return [Item(p, splits[p], name=f"{splits[p]}/good/{place(p)}") for p in normals]

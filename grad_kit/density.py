@@ -65,7 +65,7 @@ def mean_and_variance(
     x,  # (B,C,H,W)
     k,  # side of a cell
 ):
-    "Each (B,C,H/k,W/k). The mean of the squares less the square of the mean would drown flat cells in rounding"
+    "Each (B,C,H/k,W/k). The mean of the squares less the square of the mean would be lost in rounding for flat cells"
     mean = F.avg_pool2d(x, k)
     return mean, F.avg_pool2d((x - F.interpolate(mean, scale_factor=k)).square(), k)
 

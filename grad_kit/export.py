@@ -132,7 +132,7 @@ def _save_onnx(file, out, about):
     onnx, = _need("onnx")
     proto = onnx.load(file)
     for part in (proto, *proto.graph.node, *proto.graph.input, *proto.graph.output):
-        del part.metadata_props[:]   # the exporter's diary
+        del part.metadata_props[:]   # metadata that the exporter adds
     onnx.helper.set_model_props(proto, {"grad_kit": about})
     onnx.save(proto, out)
 
@@ -174,7 +174,7 @@ def _prove(
                                "it was not written; export in the other format") from e
         got = np.concatenate([scores for _, scores, _ in batches])[:len(want)]
         off = np.abs(got - want)
-        if (off <= model.tolerance() + 1e-5 * np.abs(want)).all(): continue   # NaN is not
+        if (off <= model.tolerance() + 1e-5 * np.abs(want)).all(): continue   # False for NaN
         raise GradKitError(f"the exported file's scores, {n} images at a time, differ from the model's by up to "
                            f"{off.max():.3g}, but may by {model.tolerance():.3g}; it was not written; export in the "
                            "other format, or report this with the versions of torch, onnxscript and the runtime")
@@ -316,7 +316,7 @@ def _open_xml(self:Exported, precision, threads):
     model, idle = core.compile_model(graph, "CPU", options), []
     def run(x):
         try: request = idle.pop()
-        except IndexError: request = model.create_infer_request()   # all are at work for other threads
+        except IndexError: request = model.create_infer_request()   # all are in use by other threads
         try:
             out = request.infer({"images": x})
             return [out[i].copy() for i in range(3)]

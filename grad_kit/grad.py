@@ -130,7 +130,7 @@ def _folded_first(
 ):
     "(the convolution of bytes, (C,h,w) of what coordinates, bias and the -1 add)"
     weight = conv.weight
-    with torch.device("meta"):   # a layer of its own would draw random weights
+    with torch.device("meta"):   # so that no random weights are drawn
         of_bytes = torch.nn.Conv2d(3, len(weight), weight.shape[-1], conv.stride, bias=False)
     of_bytes.weight = torch.nn.Parameter(weight[:, :3] / 127.5, requires_grad=False)
     of_coordinates = F.conv2d(coord_map(side, side, weight.device)[None], weight[:, 3:], conv.bias, conv.stride)
@@ -482,7 +482,7 @@ def fit(self:GRAD,
     with run_lock(stages), threads.minded() as used:
         new._fit(_labelled(as_dataset(images), y, groups), stages, checkpoint_every, progress)
         new.threads_ = sorted(used.used)
-    self.__dict__ = self.__dict__ | new.__dict__   # at once, for those who score meanwhile (`as_it_stands`)
+    self.__dict__ = self.__dict__ | new.__dict__   # in one step: other threads may be scoring (`as_it_stands`)
     return self
 
 # %% ../nbs/08_grad.ipynb #5fa1b0d2
@@ -595,7 +595,7 @@ def _group_names(items, x):
 
 # %% ../nbs/08_grad.ipynb #31f0ce4d
 def _not_independent(name, detail, groups, held, large):
-    "Why held-out images may be like those fitted on, and no fresh image so; \"\" where nothing says it"
+    "Why held-out images may be more like those fitted on than fresh images are; \"\" where nothing suggests it"
     say = "say which images show one part (groups=, --group-by), or give each a group of its own where all parts differ"
     if large:
         return (f"{large} of the {len(groups)} normal images of '{name}' are in groups of more than a tenth of them "
@@ -784,7 +784,7 @@ def _see_detail(self:GRAD, normal, level):
     painted = {n: spread(x, 64).to(small.device) for n, x in self.contrastive_[level].items()}
     self.detail_[level] = {n: detail_kept(small, x).cpu() for n, x in painted.items()}
     shown = resize_images(spread(normal, 128), seen)
-    if len(shown) < 2: return   # nobody to judge by
+    if len(shown) < 2: return   # no other image to compare with
     self.fakes_[level] = {n: fake_shares(shown, resize_images(x, seen)) for n, x in painted.items()}
 
 # %% ../nbs/08_grad.ipynb #fbd0e7ad
@@ -1293,10 +1293,10 @@ def save(self:GRAD,
 # %% ../nbs/08_grad.ipynb #7dfd69d7
 def of_another_version(
     path,     # of the file or folder
-    d,        # what it says of itself
-    problem,  # the GradKitError that reading it came to
+    d,        # its metadata
+    problem,  # GradKitError raised by reading it
 ):
-    "The error to raise instead: where another version made the file, that version reads it"
+    "The error to raise instead; where another version made the file, it names that version"
     if d.get("version") == __version__: return problem
     version = str(d.get("version"))[:40]
     return GradKitError(f"'{path}' was made by grad_kit {version} and cannot be read by this version, {__version__} "

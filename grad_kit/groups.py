@@ -16,7 +16,7 @@ from .images import resize_images
 
 # %% ../nbs/01a_groups.ipynb #15ed817a
 SIDE = 128   # pixels at which images are compared, at most
-DROP = .15   # by which the likeness of other parts lies below that of shots of the same part
+DROP = .15   # a companion's correlation exceeds that of the next image by at least this
 
 def _spectra(
     grey,  # uint8 (N,S,S)
@@ -51,7 +51,7 @@ def _registered(
 def own_detail(
     images,  # uint8 (N,3,S,S), on the CPU
 ):
-    "(N,2048) unit vectors, whose products say how alike two images are in what the others do not show"
+    "(N,2048) unit vectors; their products are the correlations of the images in what the others do not show"
     side = min(SIDE, images.shape[-1])
     parts = [x.float().mean(1).round().to(torch.uint8) for x in resize_images(images, side).split(64)]
     mean = sum(_spectra(x).sum(0) for x in parts) / len(images)
@@ -70,11 +70,12 @@ def own_detail(
 def find_groups(
     detail,  # (N,D) as `own_detail` gives it
 ):
-    "(group of each image (N,), how many images are in groups of more than a tenth of all, which are left single)"
+    """(group of each image (N,), number of images in groups of more than a tenth of all; these groups are split into
+    single images)"""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     n = len(detail)
-    most = min(max(2, n // 4), n - 2)   # companions; of two images nothing can be said
+    most = min(max(2, n // 4), n - 2)   # companions; 0 for two images
     if most < 1: return np.arange(n), 0
     blocks = torch.arange(n).split(512)
     def alike(rows): return (detail[rows] @ detail.T).index_put((torch.arange(len(rows)), rows), torch.tensor(-2.))
@@ -92,14 +93,15 @@ def find_groups(
     return np.where(large, n + np.arange(n), group), int(large.sum())
 
 # %% ../nbs/01a_groups.ipynb #fdc872e2
-NEAR = .85   # held-out images that much nearer to those fitted on than these are to each other are not independent
+NEAR = .85   # with a smaller `nearness`, held-out images are not independent of those fitted on
 
 def nearness(
     detail,  # (N,D) as `own_detail` gives it
     groups,  # (N,) group of each image, names or numbers
     held,    # bool (N,): which are held out; the others are fitted on
 ):
-    "Median distance of held-out images to the nearest one fitted on, over the same among those fitted on; 1 for a few"
+    """Median distance of held-out images to the nearest one fitted on, over the same among those fitted on;
+    1 where there is nothing to compare"""
     groups, held = torch.from_numpy(np.unique(groups, return_inverse=True)[1]), torch.as_tensor(held)
     def typical(rows):
         near = []

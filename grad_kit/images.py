@@ -135,17 +135,17 @@ def _refuse_padding(data):
     if data.endswith(b"\0") and not _jpeg_ends(data): raise OSError("zeros in place of the JPEG's end")
 
 # %% ../nbs/00a_images.ipynb #3a68b376
-BEHIND = 0   # grey value that is seen through transparent pixels, of every image that is fitted or scored
+BEHIND = 0   # grey value behind transparent pixels, in every image that is fitted or scored
 
 def _on_black(
     im,    # loaded PIL image
     path,  # its file, for the message
 ):
-    "RGB: the image as it looks on `BEHIND`"
+    "RGB: the image composited on `BEHIND`"
     if im.mode[0] != "P" and im.mode[-1] not in "Aa" and "transparency" not in im.info: return im.convert("RGB")
     im = im.convert("RGBA")
     if not im.getextrema()[3][1]:
-        raise GradKitError(f"'{path}' is wholly transparent, so nothing of it is seen; save it without alpha")
+        raise GradKitError(f"'{path}' is wholly transparent; save it without alpha")
     return Image.alpha_composite(Image.new("RGBA", im.size, (BEHIND, BEHIND, BEHIND, 255)), im).convert("RGB")
 
 # %% ../nbs/00a_images.ipynb #6e60e48a

@@ -42,7 +42,7 @@ def peak_memory_gib(
     device,  # torch.device that the work ran on
 ):
     "Peak resident memory of this process, and of the GPU where one is used; None where the system does not tell"
-    try: import resource   # which Windows has not
+    try: import resource   # not on Windows
     except ImportError: return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     on_gpu = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0
@@ -504,7 +504,7 @@ def score_images(
     dataset,  # Dataset
     false_alarm_rate=None,  # None: the config's
 ):
-    """Score: a `Scoring`; images whose files are broken are left out and told.
+    """Score: a `Scoring`; images whose files are broken are left out and listed.
     Raises `GradKitError` where none can be read, and where too few were held out for a rate that is asked for"""
     threshold = model.threshold_ if false_alarm_rate is None else model.threshold_at(false_alarm_rate)
     start, whole, size = time.time(), dataset.read_as(model.config), model.config.image_size

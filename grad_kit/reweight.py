@@ -96,7 +96,7 @@ def weight_map(
 def near_normal(
     normal,    # uint8 (N,3,S,S) normal images, N at least 2, S at least 34: the detector's input
     painted,   # uint8 (M,3,S,S) contrastive images
-    most=64,   # normal images that are asked
+    most=64,   # normal images to compare with
 ):
     """(M,h,w) bool: painted windows as near to a normal image, their source left out, as the nearest quarter of the
     windows there of normal images is to another one"""
@@ -117,7 +117,7 @@ def near_normal(
 def fake_shares(
     normal,    # uint8 (N,3,S,S), as `near_normal` takes them
     painted,   # uint8 (M,3,S,S) contrastive images
-    most=64,   # normal images that are asked
+    most=64,   # normal images to compare with
 ):
     """In [0,1]: the share of painted windows that are in fact normal.
     That is, as near to a normal image that is not their source as normal images are to each other"""

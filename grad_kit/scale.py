@@ -263,7 +263,7 @@ def load(self:_Score, path):
     "(pixels of an image as the model takes them or None, why there are none or \"\", stamp, hash of the bytes)"
     config, stamp, sha256 = self.model.config, "", ""
     try:
-        with suppress(OSError, ValueError, ImportError): stamp = _stamp(path)   # `_read` says why
+        with suppress(OSError, ValueError, ImportError): stamp = _stamp(path)   # `_read` reports why
         data = _read(path)
         sha256 = hashlib.sha256(data).hexdigest()
         item = Item(read_image(path, data, config.bit_depth), "test", name=path)
@@ -350,7 +350,7 @@ def _changed(
     try:
         if stamp and _stamp(path) == stamp: return False
         return hashlib.sha256(_read(path)).hexdigest() != sha256
-    except (OSError, ValueError, ImportError): return True   # the worker will say why
+    except (OSError, ValueError, ImportError): return True   # the worker reports why
 
 def _keep(
     rows,    # [(path, error, stamp, sha256)] of a part

@@ -43,9 +43,9 @@ class MapScorer(torch.nn.Module):
 SCORERS = Registry("scorer", "register_scorer")   # name, as `Config.scorers` says it -> `MapScorer` class
 
 def register_scorer(
-    name,  # as `Config.scorers` says it
+    name,  # for `Config.scorers`
 ):
-    "Decorator: make a `MapScorer` class known by `name`"
+    "Decorator: register a `MapScorer` class under `name`"
     def register(cls):
         if not (cls.wants_contrastive or cls.wants_detector): WITHOUT_DETECTOR.add(name)
         return SCORERS.register(name)(cls)
@@ -166,7 +166,7 @@ class FilterScorer(MapScorer):
         fields = [torch.cat(f) for f in zip(*(self.fields(x.float()) for x in kept.split(8)))]
         how = c.density, c.density_pooled, c.density_shrink
         self.densities = torch.nn.ModuleList(PlaceDensity().fit(f, *how) for f in fields)
-        # as fresh images look; of one image nobody knows, and the sizes of cells count alike
+        # scale from the other half of the images; 1 where there is one image
         half = [PlaceDensity().fit(f[::2], *how)(f[1::2]) if len(f) > 1 else torch.ones(1) for f in fields]
         self.register_buffer("scale", torch.stack([d.mean() for d in half]).clamp(min=1e-6).to(normal.device))
         return self
@@ -211,7 +211,7 @@ class FeatureScorer(MapScorer):
     def __init__(self, config):
         super().__init__(config)
         with torch.device("meta"): encoder = PatchDetector(config.detector_width).encoder[:self.layers]
-        # no weights are drawn at random: `fit` and `restore` bring some
+        # no random initial weights: `fit` and `restore` set them
         self.encoder = encoder.to_empty(device="cpu").requires_grad_(False)
         self.density = PlaceDensity()
 

@@ -807,7 +807,7 @@ class Marks:
 @patch
 @contextmanager
 def alone(self:Marks):
-    "Hold the marks for one page alone, and read them again: another page may have written since"
+    "Lock the marks for one page, and read them again: another page may have written since"
     from filelock import FileLock, Timeout
     lock = FileLock(self.folder/".marks.lock", timeout=60)
     try:
@@ -942,7 +942,7 @@ def normal(self:Inspector,
     return replace(self.good, items=(*(fitted[i] for i in kept), *held, *joining))
 
 # %% ../nbs/11a_why.ipynb #2f5853cb
-FOLDS = 2  # models that are fitted without some of the marked parts, each one more fit; 4 come nearer (table above)
+FOLDS = 2  # models fitted without some of the marked parts, each one more fit; 4 are more accurate (table above)
 
 @patch
 def fitted(self:Inspector,

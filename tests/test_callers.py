@@ -1,4 +1,4 @@
-"""Whoever calls: from many threads, under other settings of torch, numpy and PIL, with warnings as errors; every score is
+"""Calls from many threads, under other settings of torch, numpy and PIL, and with warnings as errors: every score is
 compared with the one computed alone."""
 import copy, json, pickle, shutil, subprocess, sys, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -305,7 +305,7 @@ def test_instant_does_not_ask_for_detector_levels_at_small_sizes():
     with pytest.raises(GradKitError, match="detector_levels"): Config.preset("cpu", image_size=64, blur=4.)
 
 
-# --- exports keep what guards the model
+# --- exports have the checks of the model
 
 def test_an_export_of_features_takes_any_number_of_images(trained, tmp_path):
     export_model(trained, tmp_path/"m.onnx")

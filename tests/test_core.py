@@ -94,7 +94,7 @@ def test_config_refuses_by_name():
     test_fail(lambda: Config(contrastive_levels=((5, 9), (5, 8), (9,))), contains="1 + 4k")
     test_fail(lambda: Config(detector_levels=(34, 300), contrastive_levels=((5,), (5,))), contains="'detector_levels'")
     test_fail(lambda: Config(sample_steps=2000), contains="'sample_steps' is 2000")
-    test_eq(Config.preset("instant", image_size=64, blur=4.).detector_levels, (34, 68, 136))   # not looked at
+    test_eq(Config.preset("instant", image_size=64, blur=4.).detector_levels, (34, 68, 136))   # not used, so not checked
     test_fail(lambda: Config.preset("nosuch"), contains="'nosuch'")
     test_fail(lambda: Config.preset("mvtec_ad", category="spoon"), contains="'spoon'")
     blurred = "'blur' is 50.0, but must be below a third of image_size (136)"
@@ -107,7 +107,7 @@ def test_device_errors():
     test_fail(lambda: pick_dtype("int8", pick_device("cpu")), exc=GradKitError, contains="'int8'")
 
 
-def test_the_callers_settings_are_ours_within_and_his_afterwards():
+def test_the_callers_settings_are_replaced_within_a_block_and_restored_afterwards():
     from PIL import ImageFile
     def state():
         return (torch.is_autocast_enabled("cpu"), torch.get_default_dtype(), torch.is_grad_enabled(),

@@ -1,5 +1,5 @@
 """How folders of images are read: what is normal, what is a mask, which images belong together, which are broken.
-One test for each kind of situation that people told of; inputs are drawn here."""
+One test for each kind of case in public reports; inputs are drawn here."""
 import json, shutil, struct
 
 import numpy as np
@@ -299,7 +299,7 @@ def test_names_above_that_mean_no_harm(tmp_path):
         assert len(read_dataset(goods(tmp_path/where))) == 8
 
 
-# --- pixels that nobody sees ---
+# --- transparent pixels ---
 
 def matte(root, hide):
     y, x = np.mgrid[:96, :96]

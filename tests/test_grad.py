@@ -187,7 +187,7 @@ def test_scorers_are_fused_saved_and_loaded():
     model = fitted(ds, closed_form)
     test = ds.split("test")
     a = model.score(test, each=True)
-    # nothing is painted or trained for nobody
+    # these scorers need no painted images and no detector
     assert model.detectors_ == {} and model.contrastive_ == {} and a.level_score == {}
     test_eq((list(a.scorer_score), list(a.scorer_map)), (["filters", "window"],) * 2)
     test_eq(a.scorer_map["window"].shape, (len(test), 64, 64))
@@ -561,7 +561,7 @@ def test_an_engine_of_ones_own_and_the_rule_for_its_fakes():
         register_engine("upside down")(no_bytes)
         test_fail(lambda: fit(generator="upside down"), exc=GradKitError, contains="'upside down' returned torch.float32")
     finally: del ENGINES["normal ones"], ENGINES["upside down"]
-    two = ds.split("train").images(64)[:2].permute(0, 2, 3, 1)   # nobody to judge by
+    two = ds.split("train").images(64)[:2].permute(0, 2, 3, 1)   # no other image to compare with
     two = fitted(two, tiny(beta_density=-1., generator="patchmatch"))
     test_eq((two.fakes_, two.beta_), ({}, {34: 0.}))
 

@@ -1,4 +1,4 @@
-"""Held-out images must be independent of those fitted on, and a score that is not finite is no score.
+"""Held-out images must be independent of those fitted on, and scores must be finite.
 Where copies, several shots, film frames or near-duplicates lie on both sides, the threshold is far too low: in 27 parts
 of five shots each, every fresh part raised an alarm. Inputs are drawn here."""
 import dataclasses, io, json, math, re, warnings
@@ -181,7 +181,7 @@ def test_the_same_images_in_another_order_are_divided_alike():
     assert all(0 < held[cameras == c].sum() < 12 for c in range(5))
 
 def test_views_of_few_cameras_are_all_fitted_on():
-    "What a station's five cameras show is like within a camera; none is held out whole"
+    "Images of one camera of a station are alike; no camera is held out whole"
     def view(i, c):
         a = part(1000 * c + i).astype(int)
         a[6:14, 4 + 11 * c:11 + 11 * c] = [200, 60 + 30 * c, 40]

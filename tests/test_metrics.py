@@ -243,7 +243,7 @@ def test_auroc_table_without_one_class():
 
 def test_intervals_hold_what_they_promise():
     rng = np.random.default_rng(0)
-    # a percentile bootstrap holds the truth in .60, .80, .27 and .76 of these sets
+    # the coverage of a percentile bootstrap is .60, .80, .27 and .76 on these sets
     for setting in (("normal", .98, 10, 10), ("normal", .995, 50, 50),
                     ("exponential", .98, 15, 5), ("exponential", .995, 50, 150)):
         held, width = coverage(*setting, 400, rng)

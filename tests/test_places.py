@@ -1,5 +1,5 @@
-"""Where results go, and what a whole series or a broken file does to them: one test for each kind of case that public
-reports told of. Written by hand; inputs are drawn here, commands run as a user would run them."""
+"""Where results go, a series that differs as a whole, and broken files: one test for each kind of case in public
+reports. Written by hand; inputs are drawn here, commands run as a user would run them."""
 import csv, hashlib, json, os, shutil, subprocess, sys, threading
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def two_lines(d):
     return d
 
 def is_whole(out, letter):
-    "All that is in a folder of results is of one line"
+    "Whether all files in a folder of results belong to one line"
     names = {r["name"][0] for r in table(out)} | {p.name[0] for p in (out/"maps").iterdir()}
     return names == {letter} and all((out/r["map"]).exists() for r in table(out)) and result(out)["n"] == 5
 
@@ -306,7 +306,7 @@ def test_where_nothing_can_be_read_nothing_is_written(tmp_path, model):
         assert status == 2 and said in text and not (tmp_path/"o").exists(), text
 
 
-# --- masks, and scores that are none ---
+# --- masks, and scores that are not finite ---
 
 def test_masks_have_the_images_own_size(tmp_path, model):
     new = bads(tmp_path/"new", 3)

@@ -75,12 +75,12 @@ def test_weights_do_what_they_are_for():
 def test_planted_fakes_are_counted():
     normal, fresh = (tray_dataset(40, 0, 0, 0, seed=seed).images(68) for seed in (0, 1))
     painted = sample_patchmatch(normal, 5, 20)
-    for of_fakes in (fresh, normal):   # new normal images, and whole copies of those that judge
+    for of_fakes in (fresh, normal):   # new normal images, and whole copies of the reference images
         for n in (0, 40): test_close(fake_shares(normal, torch.cat([painted, of_fakes[:n]])), n / (n + 20), .15)
     test_eq([near_normal(normal[:, :, :s, :s], fresh[:3, :, :s, :s]).shape for s in (34, 64)], [(3, 1, 1), (3, 8, 8)])
 
 
-def test_a_copy_is_judged_by_other_images_than_its_source():
+def test_a_copy_is_compared_with_other_images_than_its_source():
     g = torch.Generator().manual_seed(0)
     usual = (140 + 3 * torch.randn(40, 3, 68, 68, generator=g)).clamp(0, 255).to(torch.uint8)
     alone = (torch.rand(2, 3, 68, 68, generator=g) * 255).to(torch.uint8)   # each like no other image

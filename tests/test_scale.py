@@ -36,7 +36,7 @@ def fitted(folder, config=TINY, seed=0, validation=19):
     return model
 
 
-def test_a_file_name_that_comes_again_is_another_image():
+def test_a_file_name_that_is_used_again_is_another_image():
     import hashlib
     from grad_kit.scale import _changed, _keep, _stamp
     file = Path(tempfile.mkdtemp())/"cam1.bmp"
@@ -45,7 +45,7 @@ def test_a_file_name_that_comes_again_is_another_image():
     test_eq(_keep([first, ("s3://not/asked", "", "", "")], {str(file)}), [True, True])
     test_eq(_keep([row("broken")], {str(file)}), [False])
     times = os.stat(file).st_atime_ns, os.stat(file).st_mtime_ns
-    file.write_bytes(b"other"); os.utime(file, ns=times)       # as long, and as old by its own account
+    file.write_bytes(b"other"); os.utime(file, ns=times)       # the same size and modification time
     test_eq(_keep([first], {str(file)}), [False]); test_eq(_keep([first], {"else"}), [True])
     file.write_bytes(b"first"); assert _stamp(str(file)) != first[2] and not _changed(*first[:1], *first[2:])
     assert not _changed(str(file), "", first[3]) and _changed(str(file), "", "0")   # no stamp: the hash alone
