@@ -109,10 +109,13 @@ def test_device_errors():
 
 def test_the_callers_settings_are_replaced_within_a_block_and_restored_afterwards():
     from PIL import ImageFile
+    def tf32():
+        try: return torch.backends.cudnn.allow_tf32
+        except RuntimeError: return torch.backends.cudnn.conv.fp32_precision == "tf32"   # set by torch's newer switches
     def state():
         return (torch.is_autocast_enabled("cpu"), torch.get_default_dtype(), torch.is_grad_enabled(),
                 torch.get_default_device().type, torch.is_inference_mode_enabled(),
-                torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32,
+                torch.get_float32_matmul_precision(), tf32(),
                 ImageFile.LOAD_TRUNCATED_IMAGES, *np.geterr().values())
     ours = False, torch.float32, True, "cpu", False, "highest", False, False, "warn", "warn", "ignore", "warn"
     plain = state()

@@ -162,7 +162,8 @@ def test_an_interrupted_cell_goes_on_when_it_is_run_again(tmp_path):
     try:
         ended, want = run(tmp_path/"whole")
         assert ended == "ok" and len(want) == 1
-        for pause in (.2, .4, .8): assert run(tmp_path/"run", pause)[0] == "KeyboardInterrupt"
+        ended = [run(tmp_path/"run", pause)[0] for pause in (.1, .2, .4)]   # what is left may end before it is stopped
+        assert ended[0] == "KeyboardInterrupt" and set(ended) <= {"KeyboardInterrupt", "ok"}
         assert [p for p in (tmp_path/"run"/"stages").iterdir() if p.name[0] != "."]
         assert run(tmp_path/"run") == ("ok", want)
     finally: client.stop_channels(); kernel.shutdown_kernel(now=True)
