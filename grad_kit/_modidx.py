@@ -254,6 +254,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'grad_kit.core._has_bfloat16': ('core.html#_has_bfloat16', 'grad_kit/core.py'),
                                'grad_kit.core._is_bare': ('core.html#_is_bare', 'grad_kit/core.py'),
                                'grad_kit.core._level_rules': ('core.html#_level_rules', 'grad_kit/core.py'),
+                               'grad_kit.core._matmul_precision': ('core.html#_matmul_precision', 'grad_kit/core.py'),
                                'grad_kit.core._newer_switches': ('core.html#_newer_switches', 'grad_kit/core.py'),
                                'grad_kit.core._number_rules': ('core.html#_number_rules', 'grad_kit/core.py'),
                                'grad_kit.core._painting_rules': ('core.html#_painting_rules', 'grad_kit/core.py'),

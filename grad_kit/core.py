@@ -585,18 +585,22 @@ def device_name(
 def _precision():
     "How torch multiplies 32-bit floats, by its older switches, or by the newer ones where these say something else"
     try: return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    except RuntimeError: return [p.fp32_precision for p in _newer_switches()]
+    except RuntimeError: return _matmul_precision(), [p.fp32_precision for p in _newer_switches()]
+
+def _matmul_precision():
+    try: return torch.get_float32_matmul_precision()
+    except RuntimeError: return "highest"   # the newer switches say it all
 
 def _newer_switches():
     b = torch.backends
     return b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv
 
 def _set_precision(how):
-    if isinstance(how, list):
-        for p, value in zip(_newer_switches(), how): p.fp32_precision = value
-    else:
-        torch.set_float32_matmul_precision(how[0])
-        torch.backends.cudnn.allow_tf32 = how[1]
+    matmul, others = how
+    torch.set_float32_matmul_precision(matmul)
+    if not isinstance(others, list): torch.backends.cudnn.allow_tf32 = others
+    else:   # last, as the older switch moves these too
+        for p, value in zip(_newer_switches(), others): p.fp32_precision = value
 
 def _set_truncated(value): ImageFile.LOAD_TRUNCATED_IMAGES = value
 
@@ -608,7 +612,8 @@ class _Switches:
     def __enter__(self):
         with self.lock:
             precision = _precision()
-            exact = ["ieee"] * len(precision) if isinstance(precision, list) else ("highest", False)
+            newer = isinstance(precision[1], list)
+            exact = "highest", ["ieee"] * len(precision[1]) if newer else False
             self.calls += 1
             self._make(torch.set_default_dtype, torch.get_default_dtype(), torch.float32)
             self._make(_set_precision, precision, exact)
