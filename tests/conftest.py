@@ -15,10 +15,10 @@ def pytest_configure():
     os.makedirs(tempfile.tempdir)
     os.environ.setdefault("GRAD_KIT_THREADS", str(torch.get_num_threads()))
     if os.environ.get("GRAD_KIT_TEST_PRECISION") != "bfloat16": return
-    import grad_kit.grad
-    original = grad_kit.grad.pick_dtype
+    import grad_kit.model.grad
+    original = grad_kit.model.grad.pick_dtype
     def pick_dtype(precision, device): return torch.bfloat16 if precision == "auto" else original(precision, device)
-    grad_kit.grad.pick_dtype = pick_dtype
+    grad_kit.model.grad.pick_dtype = pick_dtype
 
 
 CALLERS = dict(

@@ -150,7 +150,7 @@ def test_levels_answer_in_time_and_in_the_dark(lab, browser):
             settle(page, explorer)
         assert explorer.locator(".widget-readout").first.inner_text() == "9"
         record = dict(what="seconds from a key press on the level slider to another picture in the page, 20 moves, "
-                           "7 levels painted for the first time",
+                           "7 levels generated for the first time",
                       machine=platform.processor() or platform.machine(), cores=os.cpu_count(),
                       median=round(statistics.median(times), 2), worst=round(max(times), 2),
                       times=[round(t, 2) for t in times])

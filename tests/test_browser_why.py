@@ -17,10 +17,10 @@ SIDE = 24
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     "(a mailed report on 6 trays, the first with a planted defect; the model; the images)"
-    from grad_kit.core import Config
-    from grad_kit.grad import GRAD
-    from grad_kit.trays import tray_dataset
-    from grad_kit.why import write_why
+    from grad_kit.base.config import Config
+    from grad_kit.model.grad import GRAD
+    from grad_kit.data.trays import tray_dataset
+    from grad_kit.view.why import write_why
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = GRAD(Config.preset("instant"), device="cpu").fit(tray_dataset(300, 40, 0, 0), progress=False)
@@ -147,7 +147,7 @@ def test_a_mailed_report_answers_clicks_and_keys_without_a_network(report, page,
 
 def _framed(model, image):
     "uint8 (S,S,3) as the model sees the image"
-    from grad_kit.data import as_dataset
+    from grad_kit.data.dataset import as_dataset
     ds = as_dataset(image[None], "score").read_as(model.config)
     return ds.images(model.config.image_size)[0].permute(1, 2, 0).numpy()
 
@@ -181,7 +181,7 @@ window.answered = () => answered;
 
 
 def test_five_thousand_images_scroll_without_a_stall(page, tmp_path):
-    (tmp_path/"sheet.html").write_text(SHEET % (ROOT/"grad_kit/why.js").read_text().replace("</script", "<\\/script"))
+    (tmp_path/"sheet.html").write_text(SHEET % (ROOT/"grad_kit/view/why.js").read_text().replace("</script", "<\\/script"))
     page.set_viewport_size(dict(width=1200, height=1000))
     page.goto((tmp_path/"sheet.html").as_uri())
     page.wait_for_selector("#why[data-place]")
@@ -252,7 +252,7 @@ def test_why_and_inspector_answer_in_jupyterlab(lab, browser):
 def test_an_explorer_moves_on_a_page_without_a_kernel(page, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT/"tools")
     from docs import moving
-    from grad_kit.widgets import explore_levels
+    from grad_kit.view.widgets import explore_levels
     explorer = explore_levels(size=32, n=2, normals=8, steps=4)
     text = moving(explorer, "levels", "level")
     assert len(text) < 1.5 * 2**20

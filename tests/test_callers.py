@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import ImageFile
 
-from grad_kit.core import Config, GradKitError, own_state, threads
-from grad_kit.data import Dataset, as_dataset, read_dataset
-from grad_kit.export import Exported, compare, export_model
-from grad_kit.grad import GRAD, Scorer
+from grad_kit.base.compute import own_state, threads
+from grad_kit.base.config import Config, GradKitError
+from grad_kit.data.dataset import Dataset, as_dataset, read_dataset
+from grad_kit.model.export import Exported, compare, export_model
+from grad_kit.model.grad import GRAD, Scorer
 from test_promises import CONFIG, part, put
 
 TINY = Config.preset("quick", detector_steps=10, n_contrastive=4, sample_steps=3, contrastive_levels=((5,),),
@@ -300,15 +301,15 @@ def test_a_model_of_a_later_version_says_so(model, exports, tmp_path):
 
 
 def test_a_reloaded_module_is_no_obstacle(model):
-    code = ("import importlib, numpy as np, grad_kit.core, grad_kit.data\nfrom grad_kit import GRAD\n"
+    code = ("import importlib, numpy as np, grad_kit.base.config, grad_kit.data.dataset\nfrom grad_kit import GRAD\n"
             "from grad_kit.data import Dataset\nempty = Dataset('x', 'array', ())\n"
-            "importlib.reload(grad_kit.core); GRAD(grad_kit.core.Config.preset('instant'), device='cpu')\n"
-            "importlib.reload(grad_kit.data); assert grad_kit.data.as_dataset(empty) is empty\n")
+            "importlib.reload(grad_kit.base.config); GRAD(grad_kit.base.config.Config.preset('instant'), device='cpu')\n"
+            "importlib.reload(grad_kit.data.dataset); assert grad_kit.data.dataset.as_dataset(empty) is empty\n")
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_machine_without_the_module_resource(monkeypatch):
-    from grad_kit.report import peak_memory_gib
+    from grad_kit.evaluate.report import peak_memory_gib
     assert peak_memory_gib(torch.device("cpu")) > 0
     monkeypatch.setitem(sys.modules, "resource", None)
     assert peak_memory_gib(torch.device("cpu")) is None
@@ -340,7 +341,7 @@ def test_an_export_refuses_images_of_another_size(model, exports):
 
 @pytest.mark.parametrize("name", ("m.onnx", "m.xml"))
 def test_an_export_that_scores_otherwise_is_not_written(name, model, exports, tmp_path, monkeypatch):
-    import grad_kit.export
+    import grad_kit.model.export
     monkeypatch.setattr(grad_kit.export, "_write_float", lambda m, file: shutil.copy(exports/"m.onnx", file))
     other = copy.copy(model)
     other.units_ = {k: (zero + .01, spread, weight) for k, (zero, spread, weight) in model.units_.items()}

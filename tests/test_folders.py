@@ -9,7 +9,8 @@ from test_promises import CLOSED, CONFIG, bads, bar, counts, goods, masks, mvtec
 
 from grad_kit import GRAD, GradKitError, read_dataset
 from grad_kit.cli import evaluate, fit
-from grad_kit.data import Dataset, choose_share, find_images, find_masks, image_size, read_folders, read_image
+from grad_kit.data.dataset import Dataset, choose_share, find_images, find_masks, read_folders
+from grad_kit.data.images import image_size, read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few.*", "ignore:.*passed over.*")
 MASK = bar() * np.uint8(255)

@@ -11,8 +11,8 @@ from test_promises import CLOSED, CONFIG, goods, part, put, run
 
 from grad_kit import GRAD, GradKitError, read_dataset
 from grad_kit.cli import fit
-from grad_kit.data import Dataset, Item, as_dataset, hash_images
-from grad_kit.groups import find_groups, own_detail
+from grad_kit.data.dataset import Dataset, Item, as_dataset, hash_images
+from grad_kit.data.groups import find_groups, own_detail
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few.*", "ignore:.*do not count.*", "ignore:.*look like shots.*",
                                         "ignore:.*times as far.*")
@@ -238,7 +238,7 @@ def test_a_score_that_is_nan_is_raised_by_name(broken, tmp_path):
     with pytest.raises(GradKitError, match="2.png' is nan"): broken.score(tmp_path)
     r = broken.score_pixels(torch.from_numpy(spoilt()).permute(0, 3, 1, 2))
     with pytest.raises(GradKitError, match="'image 2' is nan"): r.label
-    from grad_kit.report import score_images
+    from grad_kit.evaluate.report import score_images
     with pytest.raises(GradKitError, match="2.png' is nan"): score_images(broken, read_dataset(tmp_path, "score"))
 
 def test_held_out_images_without_a_score_stop_the_fit(monkeypatch):

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-import grad_kit.core
+import grad_kit.base.files
 from grad_kit import GRAD, GradKitError, read_dataset
 from grad_kit.cli import demo, evaluate, export, fit, score
-from grad_kit.core import run_lock, try_place
-from grad_kit.images import image_statistics, statistic_ranges
-from grad_kit.report import Scoring, evaluate_model, score_images, series_note
+from grad_kit.base.files import run_lock, try_place
+from grad_kit.data.images import image_statistics, statistic_ranges
+from grad_kit.evaluate.report import Scoring, evaluate_model, score_images, series_note
 from test_promises import CLOSED, CONFIG, bads, goods, mvtec, part, put, run
 from test_survival import in_a_namespace
 
@@ -117,7 +117,7 @@ def test_results_that_broke_off_do_not_look_whole(tmp_path, model, monkeypatch):
     two_lines(tmp_path); m = GRAD.load(model, "cpu")
     score_images(m, read_dataset(tmp_path/"lineA", "score")).write(tmp_path/"o")
     def stopped(*a, **k): raise KeyboardInterrupt
-    monkeypatch.setattr("grad_kit.report.write_colour_maps", stopped)
+    monkeypatch.setattr("grad_kit.evaluate.report.write_colour_maps", stopped)
     with pytest.raises(KeyboardInterrupt): score_images(m, read_dataset(tmp_path/"lineB", "score")).write(tmp_path/"o")
     assert not (tmp_path/"o"/"results.json").exists()   # the table is B's, the maps A's
     monkeypatch.undo()
@@ -153,7 +153,7 @@ def test_links_among_results(tmp_path, model):
     assert (tmp_path/"o"/"maps").is_symlink() and len(list((tmp_path/"big"/"maps").iterdir())) == 5
 
 def test_an_export_keeps_a_link(tmp_path, model, monkeypatch):
-    monkeypatch.setattr("grad_kit.export.export_model", lambda model, path, *a, **k: path.write_bytes(b"exported"))
+    monkeypatch.setattr("grad_kit.model.export.export_model", lambda model, path, *a, **k: path.write_bytes(b"exported"))
     os.symlink("v1.onnx", tmp_path/"latest.onnx")
     status, text = run(export, model, tmp_path/"latest.onnx")
     assert status == 0 and os.readlink(tmp_path/"latest.onnx") == "v1.onnx", text
@@ -167,7 +167,7 @@ def test_a_place_that_cannot_be_replaced_is_refused_before_the_fit(tmp_path, mod
         if Path(a) in (tmp_path/"m", tmp_path/"d"/"model", tmp_path/"new"): raise OSError(16, "Device or resource busy")
         if Path(b) == tmp_path/"new": raise OSError(18, "Invalid cross-device link")
         return original(a, b)
-    monkeypatch.setattr(grad_kit.core.os, "rename", busy)
+    monkeypatch.setattr(grad_kit.base.files.os, "rename", busy)
     shutil.copytree(model, tmp_path/"d"/"model"); (tmp_path/"d"/".grad_kit_output").write_text("")
     for command in ((fit, parts, "--out", tmp_path/"m", *CLOSED), (fit, parts, "--out", tmp_path/"new", *CLOSED),
                     (demo, "--out", tmp_path/"d")):
@@ -323,7 +323,7 @@ def test_masks_have_the_images_own_size(tmp_path, model):
 # --- bulk scoring: Ray and pyarrow are an extra, so here what a worker does with a batch ---
 
 def test_a_worker_keeps_what_the_file_was(tmp_path, model, monkeypatch):
-    from grad_kit.scale import _keep, _Score
+    from grad_kit.lab.scale import _keep, _Score
     images = [str(f) for f in sorted(goods(tmp_path/"cam", 3).iterdir())]
     (tmp_path/"broken.png").write_bytes(b"no image")
     worker = _Score(str(model), "cpu", "float32", True)

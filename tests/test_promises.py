@@ -12,8 +12,8 @@ from PIL import Image
 
 from grad_kit import GRAD, Config, GradKitError, read_dataset
 from grad_kit.cli import ablate, demo, evaluate, export, fit, score
-from grad_kit.data import Dataset, Item, find_images, read_folders
-from grad_kit.core import mark_output
+from grad_kit.data.dataset import Dataset, Item, find_images, read_folders
+from grad_kit.base.files import mark_output
 
 CLOSED = ["--preset", "instant", "--set", "image_size=64", "detector_levels=[34]", "contrastive_levels=[[5]]",
           "filters_size=64", "window_levels=[5]", "blur=4"]
@@ -349,9 +349,9 @@ def test_evaluating_on_what_was_fitted_is_said(tmp_path):
 def test_a_stage_is_found_again_only_for_its_images_and_its_settings():
     """The other half of `test_keys_name_every_setting_that_a_stage_reads`, which shows that a stage reads no field
     beyond those listed for it: here each listed field, each image and each pixel is in the stage's key"""
-    import grad_kit.grad as g
+    import grad_kit.model.grad as g
     from unittest import mock
-    from grad_kit.trays import tray_dataset
+    from grad_kit.data.trays import tray_dataset
     from test_grad import tiny
     made, plain = {}, GRAD._built_patchdiff
     def built(self, n, state):
@@ -384,7 +384,7 @@ def test_a_stage_is_found_again_only_for_its_images_and_its_settings():
                   keys(small(), ds, 1)):
         assert all(other[kind] != first[kind] for kind in first), (other, first)
     listed = {"patchdiff-5-64": g._PATCHDIFF, "detector": [*g._DETECTOR, *g._PATCHDIFF, *g._SAMPLES, *g._ANALYTIC]}
-    listed |= {f"images-{name}-5-64": g.ENGINES[name].fields for name in ("trained", "analytic")}
+    listed |= {f"images-{name}-5-64": g.GENERATORS[name].fields for name in ("trained", "analytic")}
     unchanged = []
     for field in sorted({f for fields in listed.values() for f in fields}):
         value = getattr(small(), field)
@@ -640,7 +640,7 @@ def test_a_used_out_folder_holds_the_new_maps_only(tmp_path, model):
 
 def test_intervals_of_many_images_cost_two_sorts_and_equal_the_plain_formula():
     from statistics import NormalDist
-    from grad_kit.metrics import auroc_intervals
+    from grad_kit.evaluate.metrics import auroc_intervals
     rng = np.random.default_rng(0)
     labels, scores = rng.random(60) < .4, rng.integers(0, 12, 60) / 3.   # with ties
     good, bad = scores[~labels], scores[labels]
@@ -667,8 +667,8 @@ def test_intervals_of_many_images_cost_two_sorts_and_equal_the_plain_formula():
 
 def test_eight_bits_hold_their_bound_at_any_number_of_threads(tmp_path):
     pytest.importorskip("onnxruntime"); pytest.importorskip("openvino")
-    from grad_kit.export import Exported, compare, export_model
-    from grad_kit.trays import tray_dataset
+    from grad_kit.model.export import Exported, compare, export_model
+    from grad_kit.data.trays import tray_dataset
     from test_export import small_model
     model, ds = small_model(detector_steps=300), tray_dataset(1, 16, 20, 6, size=128)
     for name in ("m.onnx", "m.xml"):

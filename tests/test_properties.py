@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from grad_kit.core import PRESETS, Config, GradKitError
-from grad_kit.data import read_image, read_mask
-from grad_kit.metrics import PixelCurve, auroc_table, image_auroc, spro
-from grad_kit.reweight import MemoryBank, patch_weights
+from grad_kit.base.config import PRESETS, Config, GradKitError
+from grad_kit.data.images import read_image, read_mask
+from grad_kit.evaluate.metrics import PixelCurve, auroc_table, image_auroc, spro
+from grad_kit.paper.reweight import MemoryBank, patch_weights
 
 # the same inputs each time, on every machine
 settings.register_profile("grad_kit", deadline=None, max_examples=80, derandomize=True, database=None)

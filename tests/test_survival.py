@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from grad_kit.core import Config, GradKitError, PRESETS
-from grad_kit.data import image_size, kind_of_name, read_dataset, read_image, read_mask
-from grad_kit.grad import GRAD
-from grad_kit.trays import tray_dataset
+from grad_kit.base.config import Config, GradKitError, PRESETS
+from grad_kit.data.dataset import kind_of_name, read_dataset
+from grad_kit.data.images import image_size, read_image, read_mask
+from grad_kit.model.grad import GRAD
+from grad_kit.data.trays import tray_dataset
 
 slow = pytest.mark.slow
 # what PIL says of broken files before it refuses them
@@ -21,7 +22,7 @@ warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
 from grad_kit import GRAD, Config
-from grad_kit.trays import tray_dataset
+from grad_kit.data.trays import tray_dataset
 c = Config.preset("demo", scorers=("detector",), score_top=0., image_size=64, generator="both",
                   contrastive_levels=((5, 9),), n_contrastive=24, sample_steps=20, generator_steps=60,
                   generator_width=8, generator_batch=4, analytic_images=8, detector_steps=200,
@@ -45,7 +46,7 @@ def finish(process):
 
 def whole(folder):
     "Every file that is not hidden and no temporary can be read from end to end"
-    from grad_kit.core import load_state
+    from grad_kit.base.files import load_state
     for p in folder.rglob("*"):
         if p.is_file() and not any(x.startswith(".") for x in p.relative_to(folder).parts):
             if p.suffix in (".safetensors", ".checkpoint"): load_state(p)
@@ -82,9 +83,9 @@ from unittest import mock
 warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
-import grad_kit.analytic, grad_kit.core, grad_kit.detector, grad_kit.grad, grad_kit.patchdiff
-from grad_kit.grad import GRAD
-from grad_kit.trays import tray_dataset
+import grad_kit.closed_form.analytic, grad_kit.base.files, grad_kit.paper.detector, grad_kit.model.grad, grad_kit.paper.patchdiff
+from grad_kit.model.grad import GRAD
+from grad_kit.data.trays import tray_dataset
 from test_grad import tiny
 root = Path(sys.argv[1])
 
@@ -109,9 +110,9 @@ def fit(folder, stages=None, seed=0, killed_at=None):
 def files(folder): return {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
 def scores(folder, seed=0): return GRAD.load(folder, "cpu").holdout_scores_
 
-of_a_fit = [(grad_kit.patchdiff, "training_loss", 4), (grad_kit.patchdiff, "training_loss", 7),
-            (grad_kit.patchdiff, "ddim_step", 3), (grad_kit.analytic, "sample", 1),
-            (grad_kit.detector, "training_step", 20), (grad_kit.grad, "score_map", 1)]
+of_a_fit = [(grad_kit.paper.patchdiff, "training_loss", 4), (grad_kit.paper.patchdiff, "training_loss", 7),
+            (grad_kit.paper.patchdiff, "ddim_step", 3), (grad_kit.analytic, "sample", 1),
+            (grad_kit.paper.detector, "training_step", 20), (grad_kit.grad, "score_map", 1)]
 of_saving = [(grad_kit.grad, "save_state", 2), (os, "rename", 1), (os, "rename", 2)]
 """
 
@@ -190,8 +191,8 @@ SMALL_DISK = """
 import subprocess, sys
 from pathlib import Path
 from grad_kit import GRAD
-from grad_kit.core import GradKitError
-from grad_kit.export import Exported, export_model
+from grad_kit.base.config import GradKitError
+from grad_kit.model.export import Exported, export_model
 from test_survival import finish, start, whole
 disk, want = Path(sys.argv[1]), finish(start(Path(sys.argv[2])))
 def mount(*how): subprocess.run(["mount", "-t", "tmpfs", *how, "none", disk], check=True)
@@ -440,7 +441,7 @@ LARGE = """
 import resource, sys, time
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from grad_kit.metrics import PixelCurve
+from grad_kit.evaluate.metrics import PixelCurve
 rng, n, (h, w) = np.random.default_rng(0), 300, (2000, 2500)
 maps = np.stack([gaussian_filter(rng.normal(size=(256, 256)), 3) for _ in range(n)]).astype(np.float32)
 masks = []

@@ -68,8 +68,8 @@ def moving(explorer, name, control):
 
 def moving_pages():
     "{name: HTML} of the explorers that notebook 11 shows, as its cells make them"
-    nb, names = nbformat.read(ROOT/"nbs/11_widgets.ipynb", 4), {}
-    exec("from grad_kit.widgets import *", names)
+    nb, names = nbformat.read(ROOT/"nbs/view/1_widgets.ipynb", 4), {}
+    exec("from grad_kit.view.widgets import *", names)
     for c in nb.cells:
         shows = re.search(f"^({'|'.join(MOVES)}) = ", c.source, re.M)
         if c.cell_type == "code" and shows and not re.match(r"#\| *(export|test)", c.source): exec(c.source, names)
@@ -79,8 +79,8 @@ def moving_pages():
 def report_page(folder):
     "A report on a few trays, as `grad_score --explain` writes it"
     from grad_kit import GRAD, Config
-    from grad_kit.trays import tray_dataset
-    from grad_kit.why import write_why
+    from grad_kit.data.trays import tray_dataset
+    from grad_kit.view.why import write_why
     small = dict(image_size=128, filters_size=128, detector_levels=(34, 68), contrastive_levels=((5,), (9,)), blur=8.)
     config = Config.preset("instant", **small)
     trays = tray_dataset(100, 40, 4, 3, size=128)

@@ -1,4 +1,4 @@
-"""Run notebooks and store their outputs: `python tools/execute.py nbs/11_widgets.ipynb ...`; all without arguments.
+"""Run notebooks and store their outputs: `python tools/execute.py nbs/view/1_widgets.ipynb ...`; all without arguments.
 Cells marked `#| slow` are passed over and keep the outputs they have; `--slow` runs them too. So are tests, which
 pytest runs, and cells marked `#| gpu` where there is no GPU.
 

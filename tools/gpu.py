@@ -66,7 +66,7 @@ class Record:
     def __init__(self, folder): self.file = Path(folder)/"results.json"
     def read(self): return json.loads(self.file.read_text()) if self.file.exists() else dict(used_s=0., steps={})
     def put(self, name=None, **figures):
-        from grad_kit.core import write_json
+        from grad_kit.base.files import write_json
         d = self.read()
         (d["steps"].setdefault(name, {}) if name else d).update(figures)
         write_json(self.file, d)
@@ -97,8 +97,9 @@ def works(put, device, quick, folder):
 def scoring(put, device, quick, folder):
     "Ceiling, latency and throughput: the paper's three detectors, then what the other presets ship"
     import torch
-    from grad_kit.bench import bench_inference, bench_stages, matmul_ceiling, untrained
-    from grad_kit.core import Config, pick_dtype
+    from grad_kit.lab.bench import bench_inference, bench_stages, matmul_ceiling, untrained
+    from grad_kit.base.compute import pick_dtype
+    from grad_kit.base.config import Config
     small = dict(image_size=144, detector_width=.125, blur=4.) if quick else {}
     batches, budget = ((1, 2), .05) if quick else ((1, 8, 64), 1.)
     precisions = {torch.float32: "float32"}
@@ -116,13 +117,13 @@ def scoring(put, device, quick, folder):
                         graphs=True, files=False, made=row_made)
 
 
-def painting(put, device, quick, folder):
+def generation(put, device, quick, folder):
     "1,000 images of 256 px at level 17 by all 1,000 steps of Algorithm 2"
     import torch
-    from grad_kit.bench import sync
-    from grad_kit.core import pick_dtype
-    from grad_kit.grad import sampling_batch
-    from grad_kit.patchdiff import PatchDiff, compiled, noise_schedule, sample
+    from grad_kit.lab.bench import sync
+    from grad_kit.base.compute import pick_dtype
+    from grad_kit.model.grad import sampling_batch
+    from grad_kit.paper.patchdiff import PatchDiff, compiled, noise_schedule, sample
     n, size, width, steps = (4, 48, 8, 6) if quick else (1000, 256, 64, 1000)
     dtype, batch = pick_dtype("auto", device), 2 if quick else sampling_batch(size, device)
     model = PatchDiff(17, width).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -142,15 +143,16 @@ def painting(put, device, quick, folder):
     best = min(a_step, key=a_step.get)
     if expected[best] < 300:
         took = seconds(nets[best], n, noise_schedule(steps))
-        put(painted=n, how=best, minutes=took / 60)
+        put(generated=n, how=best, minutes=took / 60)
 
 
 def training(put, device, quick, folder):
     "Milliseconds a step of both loops, recorded or compiled against eager, with the paper's settings"
     import torch
-    import grad_kit.detector, grad_kit.patchdiff
-    from grad_kit.bench import per_step
-    from grad_kit.core import Config, Replay, pick_dtype
+    import grad_kit.paper.detector, grad_kit.paper.patchdiff
+    from grad_kit.lab.bench import per_step
+    from grad_kit.base.compute import Replay, pick_dtype
+    from grad_kit.base.config import Config
     class Eager(Replay):
         def __call__(self, *inputs): return self.f(*inputs)
     c = Config.preset("mvtec_ad", **(dict(TINY, image_size=48, blur=2.) if quick else {}))
@@ -165,23 +167,23 @@ def training(put, device, quick, folder):
         put(ms=figures, precision=str(dtype), patches=c.patches * (k + 2))
     def fit_detector(steps):
         config = c.replace(detector_steps=steps, beta_density=max(c.beta_density, 0.))
-        grad_kit.detector.fit_detector(x, [x] * k, config, dtype=dtype, progress=False)
+        grad_kit.paper.detector.fit_detector(x, [x] * k, config, dtype=dtype, progress=False)
     def fit_patchdiff(steps, **kw):
-        grad_kit.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=steps), dtype=dtype, progress=False, **kw)
+        grad_kit.paper.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=steps), dtype=dtype, progress=False, **kw)
     for name, kind in (("eager", Eager), ("recorded", Replay)):
-        time_it(f"detector, {name}", grad_kit.detector, kind, fit_detector)
-        time_it(f"PatchDiff level 13, {name}", grad_kit.patchdiff, kind, fit_patchdiff)
+        time_it(f"detector, {name}", grad_kit.paper.detector, kind, fit_detector)
+        time_it(f"PatchDiff level 13, {name}", grad_kit.paper.patchdiff, kind, fit_patchdiff)
     if not quick:
-        time_it("PatchDiff level 13, compiled and recorded", grad_kit.patchdiff, Replay,
+        time_it("PatchDiff level 13, compiled and recorded", grad_kit.paper.patchdiff, Replay,
                 lambda steps: fit_patchdiff(steps, compile=True))
 
 
 def fit_a_set(put, device, quick, folder, name, preset, category):
     "The paper's preset on one set, seed 0, beside the preset `instant` and methods of one second on the same images"
-    from grad_kit.ablate import run_cell
-    from grad_kit.core import Config
-    from grad_kit.data import read_dataset
-    from grad_kit.trays import tray_dataset
+    from grad_kit.lab.ablate import run_cell
+    from grad_kit.base.config import Config
+    from grad_kit.data.dataset import read_dataset
+    from grad_kit.data.trays import tray_dataset
     tiny = dict(SMALL, **TINY, n_contrastive=4, generator_steps=4, sample_steps=3, detector_steps=4) if quick else {}
     data = tray_dataset(24, 4, 2, 2, size=64) if quick else read_dataset(PACK/"data"/name)
     quickly = run_cell(data, Config.preset("instant", **(SMALL if quick else {})), 0, None, device)
@@ -198,14 +200,14 @@ def juice_bottle(*a): fit_a_set(*a, "mvtec_loco/juice_bottle", "mvtec_loco", "ju
 
 # each with the seconds below which it is not worth a start
 STEPS = {f.__name__: (f, least) for f, least in (
-    (works, 60), (scoring, 120), (training, 60), (painting, 120), (bottle, 60), (transistor, 60), (juice_bottle, 60))}
+    (works, 60), (scoring, 120), (training, 60), (generation, 120), (bottle, 60), (transistor, 60), (juice_bottle, 60))}
 
 
 # --- running them ---
 
 def run_step(name, device, quick, folder):
     "In a process of its own"
-    from grad_kit.core import pick_device
+    from grad_kit.base.compute import pick_device
     record, start = Record(folder), time.time()
     def put(**figures): record.put(name, **figures)
     put(failed=None)
@@ -228,8 +230,8 @@ def run(device, quick, folder, seconds, total, only, again):
     record = Record(folder)
     if not record.file.exists() and (PACK/"results.json").exists():   # begun on another machine
         shutil.copy(PACK/"results.json", record.file)
-    from grad_kit.bench import machine
-    from grad_kit.core import pick_device
+    from grad_kit.lab.bench import machine
+    from grad_kit.base.compute import pick_device
     before = record.read()["used_s"]
     record.put(machine=machine(pick_device(device)), quick=quick)
     def left(): return min(seconds, total - before) - (time.time() - start)
@@ -237,8 +239,8 @@ def run(device, quick, folder, seconds, total, only, again):
         step = record.read()["steps"].get(name, {})
         return not step.get("done") and (again or not step.get("failed"))
     for name in [n for n in (only or STEPS) if is_due(n)]:
-        if left() < STEPS[name][1]: print(f"{name}: not begun, {left():.0f} s are left in this call"); continue
-        print(f"{name}: begun, {left():.0f} s are left in this call", flush=True)
+        if left() < STEPS[name][1]: print(f"{name}: not reweighting_on, {left():.0f} s are left in this call"); continue
+        print(f"{name}: reweighting_on, {left():.0f} s are left in this call", flush=True)
         command = [sys.executable, __file__, "step", name, "--device", device, "--folder", str(folder)]
         child = subprocess.Popen(command + ["--quick"] * quick, env=env)
         try: child.wait(max(1., left()))
@@ -258,7 +260,7 @@ def run(device, quick, folder, seconds, total, only, again):
 
 def table(d):
     "The figures as text"
-    from grad_kit.metrics import format_table
+    from grad_kit.evaluate.metrics import format_table
     s, m = d["steps"], d["machine"]
     out = [f"{m['device']}, torch {m['torch']}, Python {m['python']}{', in miniature' if d.get('quick') else ''}; "
            f"{d['used_s']:.0f} s used"]
@@ -271,17 +273,17 @@ def table(d):
     if "rows" in s.get("scoring", {}):
         ceilings = s["scoring"]["ceilings"]
         out.append("ceiling: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in ceilings.items()))
-        times = [[r["model"], r["engine"], r["batch"], f"{r['median_ms']:.3f}", f"{r['images_per_s']:.0f}",
+        times = [[r["model"], r["generator"], r["batch"], f"{r['median_ms']:.3f}", f"{r['images_per_s']:.0f}",
                   f"{r['difference']:.0e}"] for r in s["scoring"]["rows"]]
-        out.append(format_table(times, ["model", "engine", "batch", "ms", "images/s", "off by"]))
+        out.append(format_table(times, ["model", "generator", "batch", "ms", "images/s", "off by"]))
     if "ms" in s.get("training", {}):
         out.append(format_table([[k, f"{v:.2f}"] for k, v in s["training"]["ms"].items()],
                                 [f"a step of ({s['training']['patches']} patches)", "ms"]))
-    if "ms_a_step" in s.get("painting", {}):
-        p = s["painting"]
+    if "ms_a_step" in s.get("generation", {}):
+        p = s["generation"]
         a_step = ", ".join(f"{k} {v:.2f}" for k, v in p["ms_a_step"].items())
-        whole = f"{p['painted']} images in {p['minutes']:.2f} min" if "minutes" in p else "not run whole"
-        out.append(f"painting, level 17: {a_step} ms a step of {p['batch']} images; {whole}")
+        whole = f"{p['generated']} images in {p['minutes']:.2f} min" if "minutes" in p else "not run whole"
+        out.append(f"generation, level 17: {a_step} ms a step of {p['batch']} images; {whole}")
     cells = {n: s[n]["cell"] for n in ("bottle", "transistor", "juice_bottle") if "cell" in s.get(n, {})}
     rows = []
     def row(name, method, x, seconds):
@@ -294,7 +296,7 @@ def table(d):
 
 
 def _headline(auroc):
-    from grad_kit.metrics import headline
+    from grad_kit.evaluate.metrics import headline
     return headline(auroc) if isinstance(auroc, dict) else auroc
 
 

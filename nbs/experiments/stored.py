@@ -6,9 +6,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from grad_kit import plots
-from grad_kit.ablate import ablation_table, ablation_values, beside_table, difference_table
-from grad_kit.metrics import headline
+from grad_kit.evaluate import plots
+from grad_kit.lab.ablate import ablation_table, ablation_values, baselines_table, difference_table
+from grad_kit.evaluate.metrics import headline
 
 set_matplotlib_formats("jpeg", pil_kwargs=dict(quality=75))  # small files
 RESULTS = Path(__file__).parent/"results"
@@ -37,7 +37,7 @@ def beside(name, variant=None):
     said = ", ".join(f"{k} {v:.2f}" for k, v in weights.items())
     print(f"$ {r['command']}\n{origin(dict(cells=cells))}; weights {said}\n")
     own = [(headline(c["image_auroc"]), c["pixel_auroc"]) for c in cells]
-    print(beside_table([c["beside"] for c in cells], own), "\n")
+    print(baselines_table([c["beside"] for c in cells], own), "\n")
 
 def values(name): return ablation_values(read(name)["cells"])
 
@@ -50,14 +50,14 @@ def figure(name, *columns):
     return plots.plot_ablation({v: {k: x for k, x in c.items() if k in columns} for v, c in values(name).items()})
 
 def over_normals(name):
-    "Image and pixel AUROC over the number of normal images: each engine's mean as a line, its seeds as dots"
+    "Image and pixel AUROC over the number of normal images: each generator's mean as a line, its seeds as dots"
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
     for ax, column in zip(axes, ("image AUROC", "pixel AUROC")):
-        for engine, color in zip(("trained", "training-free", "both"), ("tab:blue", "tab:orange", "tab:green")):
+        for generator, color in zip(("trained", "training-free", "both"), ("tab:blue", "tab:orange", "tab:green")):
             points = {int(v.split(", ")[1].split()[0]): c[column]   # "trained, 20 normal images"
-                      for v, c in values(name).items() if v.startswith(engine + ",")}
+                      for v, c in values(name).items() if v.startswith(generator + ",")}
             for n, y in points.items(): ax.plot([n] * len(y), y, "o", ms=3, color=color, alpha=.5)
-            ax.plot(list(points), [sum(y) / len(y) for y in points.values()], "o-", color=color, label=engine)
+            ax.plot(list(points), [sum(y) / len(y) for y in points.values()], "o-", color=color, label=generator)
         ax.set(title=column, xlabel="normal images", xscale="log")
         ax.set_xticks(list(points), list(points))
         ax.minorticks_off()
