@@ -14,11 +14,10 @@ TINY = dict(image_size=64, n_contrastive=6, sample_steps=4, analytic_images=4, d
 def test_variants_change_what_they_say():
     rows = table_4(Config.preset("demo"))
     base = Config.preset("demo")
-    off, regular, noisy, tail_pos, tail, rule = (base.replace(**c) for c in rows.values())
+    off, regular, noisy, tail, rule = (base.replace(**c) for c in rows.values())
     assert off.alpha_1 == off.alpha_2 == 0 and not off.noisy_reweighting and not off.tail_reweighting
     assert regular.alpha_1 > 0 and regular.alpha_2 > 0 and not regular.noisy_reweighting
     assert noisy.noisy_reweighting and not noisy.tail_reweighting and tail.tail_reweighting
-    test_eq((tail_pos.tail_reweighting, tail_pos.tail_sets, tail.tail_sets), (True, "normal", "both"))
     test_eq((noisy.beta_density, noisy.reweight_after), (2., 0.))
     test_eq(rule, noisy.replace(beta_density=-1., reweight_after=base.reweight_after))
     test_eq(list(grid(patches=[1, 2], fusion=["max"])), ["patches=1, fusion=max", "patches=2, fusion=max"])

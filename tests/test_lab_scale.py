@@ -62,9 +62,6 @@ def test_the_plan_honours_what_depends_on_what():
     test_eq(tasks["a, seed 1, train level 64"][-1],
             ("a, seed 1, generate level 5 at 34 px", "a, seed 1, generate level 9 at 34 px"))
     test_eq(tasks["a, seed 0, measure"][-1], ("a, seed 0, train level 34", "a, seed 0, train level 64"))
-    one_network = Config.preset("quick", **TINY | dict(contrastive_levels=((5,), (9,)), one_network=True))
-    one = plan({"a": root/"a"}, one_network, (0,), root/"out")
-    test_eq([n for n in one if "train" in n], ["a, seed 0, train level 34, 64"])
 
 
 @pytest.mark.slow

@@ -257,42 +257,6 @@ def test_a_stage_belongs_to_the_images_it_was_trained_on():
     test_eq(model.seen(without.split("test")), dict(fitted=[], held_out=[]))
 
 
-def test_keys_name_every_setting_that_a_stage_reads():
-    # a stage is run with a config that writes down what is read of it
-    class Noted:
-        def __init__(self, config): self.__dict__.update(config_=config, read=set())
-        def __getattr__(self, name):
-            if name in self.config_.to_dict(): self.read.add(name)
-            return getattr(self.config_, name)
-    made = {}
-    def noting(name, f):
-        "`f` with its config, the third argument, noted"
-        def g(*args, **kw):
-            noted = Noted(args[2])
-            try: return f(*args[:2], noted, *args[3:], **kw)
-            finally: made.setdefault(name, set()).update(noted.read)
-        return g
-    other = dict(noisy_reweighting=False, tail_reweighting=False, alpha_1=0., balance_sets=True,
-                 coord_frequencies=2, generator_crop=16)
-    with (mock.patch.object(grad_module, "fit_patchdiff", noting("patchdiff", grad_module.fit_patchdiff)),
-          mock.patch.object(grad_module, "fit_detector", noting("detector", grad_module.fit_detector))):
-        for change in ({}, other):
-            grad_module.GRAD(tiny(**change), device="cpu").fit(tray_dataset(8, 4, 0, 0), progress=False)
-    test_eq(made["patchdiff"] - set(grad_module._PATCHDIFF), set())
-    of_images = {*grad_module._PATCHDIFF, *grad_module._SAMPLES, *grad_module._ANALYTIC, *grad_module._COPIES}
-    test_eq(made["detector"] - {*grad_module._DETECTOR, *of_images}, set())
-    generator = {}
-    for name in grad_module.GENERATORS:
-        model = grad_module.GRAD(tiny(), device="cpu")
-        normal, _ = model.begin(tray_dataset(8, 4, 0, 0), None, 60, False)
-        model.patchdiff(normal, 5, 64)
-        model.config = Noted(model.config)
-        model._run_generator(name, normal, 5, 2)
-        generator[name] = model.config.read
-        test_eq(generator[name] - set(grad_module.GENERATORS[name].fields), set())
-    assert len(made["detector"]) > 15 and "sigma_t" in generator["trained"]
-
-
 def test_the_same_picture_gets_the_same_decision_in_any_batch():
     alike = np.stack([tray_dataset(1, 0, 0, 0).items[0].image] * 12)
     alike[:, 0, 0] = np.arange(12)[:, None]   # one picture many times but for a pixel: mere copies would count once
@@ -443,25 +407,6 @@ def test_weights_that_are_no_numbers_are_neither_kept_nor_used():
         fit()
     assert any("'head.bias'; this stage is made again" in str(v.message) for v in w)
     test_eq(file.read_bytes(), whole)
-
-
-def test_one_network_for_all_levels_fits_saves_and_loads():
-    ds, stages = tray_dataset(8, 4, 2, 1, size=128), Path(tempfile.mkdtemp())
-    config = tiny(image_size=128, detector_levels=(34, 68), contrastive_levels=((5,), (9,)), generator="analytic",
-                  one_network=True)
-    model = fitted(ds, config, stages=stages)
-    a = model.score(ds.split("test"))
-    test_eq((list(model.networks_), sorted(model.detectors_), sorted(a.level_score)), ([(34, 68)], [34, 68], [34, 68]))
-    test_eq(len(list(stages.glob("detector-34-68-*"))), 1)
-    assert model.detectors_[34].encoder[2].weight is model.detectors_[68].encoder[2].weight
-    folder = Path(tempfile.mkdtemp())/"model"
-    model.save(folder)
-    test_eq(sorted(p.name for p in folder.iterdir()), ["detector_34_68.safetensors", "manifest.json"])
-    b = GRAD.load(folder, device="cpu").score(ds.split("test"))
-    assert torch.equal(a.image_score, b.image_score) and torch.equal(a.anomaly_map, b.anomaly_map)
-    two_networks = fitted(ds, config.replace(one_network=False), stages=stages)
-    assert not torch.equal(a.image_score, two_networks.score(ds.split("test")).image_score)
-    test_fail(lambda: config.replace(contrastive_levels=((5,), (5, 9))), exc=GradKitError, contains="'contrastive_levels'")
 
 
 @pytest.mark.gpu

@@ -103,11 +103,8 @@ def test_class_weights_are_those_of_the_equations():
     def weights(**kw): return class_weights(s, z_pos, z_neg, Config.preset("demo", **ON | dict(beta_density=3.) | kw))
     noisy, tail_neg, tail_pos = one_over_density(plus, z_neg), one_over_density(minus, z_neg), one_over_density(plus, z_pos)
     for kw, pos, neg in ((dict(), tail_pos, noisy * tail_neg), (dict(noisy_reweighting=False), tail_pos, tail_neg),
-                         (dict(tail_reweighting=False), torch.ones(4), noisy),
-                         (dict(tail_sets="negative"), torch.ones(4), noisy * tail_neg),
-                         (dict(tail_sets="normal"), tail_pos, noisy)):
+                         (dict(tail_reweighting=False), torch.ones(4), noisy)):
         for got, want in zip(weights(**kw), (pos, neg)): test_close(got, normalised(want), 1e-5)
-    test_close(weights(balance_sets=True)[1].reshape(3, 4).sum(1), torch.full((3,), 1 / 3), 1e-6)
 
 
 def test_training_learns_repeats_and_continues():
@@ -193,11 +190,6 @@ def test_every_term_can_be_switched_off():
     shares = "weight_wrong", "weight_set0", "weight_set1"
     h = history()
     assert min(h["feat"]) > 0 and min(h["grad"]) > 0 and h["ess_neg"][-1] < 1
-    h = history(balance_sets=True)
-    assert all(abs(v - 1 / 3) < 1e-6 for k in shares for v in h[k]) and h["ess_neg"][-1] < 1
-    for sets, moved, still in (("normal", "ess_pos", "ess_neg"), ("negative", "ess_neg", "ess_pos")):
-        h = history(noisy_reweighting=False, tail_sets=sets)
-        assert len(set(h[moved])) > 1 and len(set(h[still])) == 1   # uniform weights are the same at each step
     for off, column, value in ((dict(alpha_1=0.), "feat", 0), (dict(alpha_2=0.), "grad", 0),
                                (dict(noisy_reweighting=False, tail_reweighting=False), "ess_neg", 1)):
         h = history(**off)
@@ -220,26 +212,6 @@ def test_a_broken_loss_stops_and_keeps_the_last_good_state():
     finally: module.gradient_penalty = original
     history, continued = fit(), fit(checkpoint=file)   # from step 32
     test_eq(history, continued)
-
-
-def test_one_network_serves_several_levels():
-    c = Config.preset("demo", **ON, detector_steps=40, detector_width=.125, patches=8, bank_size=32, negative_bank_size=32)
-    small = tray_dataset(12, 0, 0, 0).images(64)
-    large = F.interpolate(small.float(), 96).byte()
-    s, history = fit_detector([large, small], [[large.flip(3)], [small.flip(3)]], c, progress=False)
-    test_eq(len(history["loss"]), 40)
-    assert sum(history["rbce"][-10:]) < sum(history["rbce"][:10]) and history["ess_neg"][-1] < 1
-    def count(net): return sum(p.numel() for p in net.parameters())
-    test_eq(count(s.detector), count(PatchDetector(.125)) + 2 * 8)   # a bias of Conv-1 a level more, and nothing else
-    x = torch.randn(6, 5, 34, 34)
-    ones = level_detectors(s.detector)
-    for i, one in enumerate(ones):
-        s.detector.level = torch.tensor([i])
-        test_close(one(x), s.detector(x), 1e-5)
-        assert one.encoder[0].weight is s.detector.encoder[0].weight and one.head.weight is s.detector.head.weight
-    assert (ones[0](x) - ones[1](x)).abs().max() > 1e-5     # and the network knows which
-    plain = network_for(.125, 1)
-    test_eq(type(plain), PatchDetector); test_is(level_detectors(plain)[0], plain)
 
 
 def test_the_dense_map_equals_the_crops():

@@ -40,8 +40,7 @@ def table_4(
         "baseline": off,
         "+ regularisation": regular,
         "+ noisy reweighting": noisy,
-        "+ long tail, normal patches": tail | dict(tail_sets="normal"),
-        "+ long-tail reweighting": tail | dict(tail_sets="both"),
+        "+ long-tail reweighting": tail,
         "regularisation, noisy weights by the rule": ruled,
     }
 
@@ -213,7 +212,7 @@ def cell_file(
 ):
     "Where the finished cell of this data, these settings and this seed is kept"
     dataset = dataset.read_as(config)
-    key = config.key(*config.to_dict(), seed=seed, data=dataset.fingerprint(config.image_size),
+    key = config.key(*Config.__dataclass_fields__, seed=seed, data=dataset.fingerprint(config.image_size),
                      test=dataset.test_fingerprint(), format=FORMAT)
     return Path(out)/"cells"/f"{key}.json"
 

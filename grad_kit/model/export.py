@@ -258,7 +258,7 @@ def _read_about(text, path):
 def _take(self:Exported, about):
     "What a file says of itself"
     self.about, self.precision, self.threshold = about, about["precision"], about["threshold"]
-    try: self.config = Config.from_dict(about["config"])
+    try: self.config = Config(**about["config"])
     except GradKitError as e: raise of_another_version(self.path, about, e) from None
     # files from before there were several scorers name no columns, older ones no size and no threshold of pixels
     self.columns = about.get("columns", list(self.config.detector_levels))

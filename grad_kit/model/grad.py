@@ -22,10 +22,7 @@ from .. import __version__
 from ..closed_form.analytic import sample_analytic
 from ..paper.augment import colour_axes, keep_colours
 from ..base.compute import coord_map, derive_seed, device_name, guarded, pick_device, pick_dtype, threads, warn
-from ..base.config import (PATCH, AugmentationSettings, AveragingSettings, Config, CopySettings,
-                                  DecaySettings, DetectorSettings, GradKitError, MemorySettings, PatchDiffSettings,
-                                  PrecisionSettings, Registry, ReweightingSettings, SamplingSettings,
-                                  ScheduleSettings, StepNoiseSettings, fields_of, is_a)
+from ..base.config import PATCH, Config, GradKitError, Registry, is_a
 from ..base.files import OUTPUT_MARK, atomic_write, load_state, put_back, run_lock, save_state, user_path
 from ..base.compute import resize_images, to_device, to_float
 from ..data.dataset import as_dataset, choose_share, hash_images, kind_of_name
@@ -295,17 +292,17 @@ GENERATORS = Registry("generator", "register_generator")
 
 def register_generator(
     name,     # as `Config.generator` says it
-    *fields,  # of `Config`, on which the images depend
+    *parts,  # names of the parts of `Config` on which the images depend, such as "sampling"
 ):
     "Decorator: make a generator of contrastive images known by `name`; a later one of the same name takes its place"
-    if unknown := [f for f in fields if f not in Config().to_dict()]:
-        raise GradKitError(f"generator '{name}' names the field {unknown[0]!r}, "
-                           "but Config has none of that name; name fields of Config")
+    if unknown := [part for part in parts if part not in Config.__dataclass_fields__]:
+        raise GradKitError(f"generator '{name}' names the part {unknown[0]!r}, "
+                           f"but the parts of Config are {', '.join(Config.__dataclass_fields__)}; name some of these")
     def register(f):
         if not inspect.isfunction(f):   # its source is part of the keys of what it generates
             raise GradKitError(f"generator '{name}' is a {type(f).__name__}, but must be a plain function; "
                                "wrap it in a def")
-        f.fields = list(fields)
+        f.parts = parts
         return GENERATORS.register(name)(f)
     return register
 
@@ -322,11 +319,11 @@ def source_of(
     return dict(source=hashlib.sha256(source.encode()).hexdigest()[:12])
 
 # %% ../../nbs/model/5_grad.ipynb #2de5311a
-_PATCHDIFF = fields_of(ScheduleSettings, PatchDiffSettings, DecaySettings, AveragingSettings, PrecisionSettings)
-_SAMPLES = fields_of(ScheduleSettings, StepNoiseSettings, SamplingSettings, PrecisionSettings)
-_ANALYTIC = fields_of(ScheduleSettings, StepNoiseSettings, SamplingSettings, MemorySettings)
-_COPIES = fields_of(CopySettings, MemorySettings)
-_DETECTOR = fields_of(AugmentationSettings, DetectorSettings, ReweightingSettings, DecaySettings, PrecisionSettings)
+_PATCHDIFF = "schedule", "patchdiff", "compute"
+_SAMPLES = "schedule", "sampling", "compute"
+_ANALYTIC = "schedule", "sampling", "closed_form"
+_COPIES = "closed_form",
+_DETECTOR = "augmentation", "detector", "reweighting", "compute"
 
 # %% ../../nbs/model/5_grad.ipynb #4bca98c7
 @register_generator("analytic", *_ANALYTIC)
@@ -548,7 +545,7 @@ def _wants(self:GRAD, what): return any(getattr(SCORERS[name], what) for name in
 def detector_groups(self:GRAD):
     "The detector levels that each network serves; none where no scorer wants a detector"
     if not self._wants("wants_detector"): return []
-    return [self.config.detector_levels] if self.config.one_network else [(n,) for n in self.config.detector_levels]
+    return [(n,) for n in self.config.detector_levels]
 
 # %% ../../nbs/model/5_grad.ipynb #c0acc3fb
 @patch
@@ -725,7 +722,7 @@ def contrastive_of(self:GRAD,
 def _generate_by(self:GRAD, generator, normal, n, m):
     "(m,3,size,size) uint8 images of level n by one generator, generated now or kept as a stage"
     size = normal.shape[-1]
-    key = self._key("images", GENERATORS[generator].fields, generator=generator, level=n, side=size, n=m, **source_of(generator))
+    key = self._key("images", GENERATORS[generator].parts, generator=generator, level=n, side=size, n=m, **source_of(generator))
     def make(_): return {"images": self._run_generator(generator, normal, n, m)}
     return self._stage(f"images-{generator}-{n}-{size}", key, make)["images"]
 
@@ -843,7 +840,7 @@ def _detector_key(self:GRAD, normal, levels, beta):
     if colour_axes(normal)[1].shape[1] < 3: more["colours"] = "of the normal images"   # coloured sets keep their keys
     if c.beta_density < 0: more["beta"] = beta
     for generator in c.generators: more |= {f"{generator}_{k}": v for k, v in source_of(generator).items()}
-    of_engines = [f for generator in c.generators for f in GENERATORS[generator].fields]
+    of_engines = [f for generator in c.generators for f in GENERATORS[generator].parts]
     return self._key("detector", [*_DETECTOR, *_PATCHDIFF, *_SAMPLES, *_ANALYTIC, *of_engines], **more)
 
 # %% ../../nbs/model/5_grad.ipynb #46819f3a
@@ -1416,7 +1413,7 @@ def load(cls:GRAD,
     d = _read_manifest(folder)
     try:
         if missing := sorted(Config().to_dict().keys() - d["config"].keys()): raise KeyError(f"config.{missing[0]}")
-        model = cls(Config.from_dict(d["config"]), d["seed"], device)
+        model = cls(Config(**d["config"]), d["seed"], device)
         model._take_scales(d)
         model._take_notes(d)
         listed, patchdiffs = d.get("files", {}), [(int(n), int(size)) for n, size in d["patchdiffs"]]

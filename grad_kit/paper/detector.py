@@ -172,7 +172,7 @@ class DetectorState:
         self.bank_pos = MemoryBank(c.bank_size, dim).to(device)
         self.bank_neg = MemoryBank(c.negative_bank_size, dim).to(device)
         params = [*self.detector.parameters(), *(self.decoder.parameters() if c.alpha_1 else ())]
-        self.optimizer, self.cycle = one_cycle(params, c.detector_lr, c.weight_decay, c.detector_steps)
+        self.optimizer, self.cycle = one_cycle(params, c.detector_lr, c.detector_weight_decay, c.detector_steps)
     def parts(self): return vars(self)
 
 # %% ../../nbs/paper/4_detector.ipynb #ddf0787e
@@ -195,14 +195,11 @@ def class_weights(
     "((P,), (N,)): the weights of either class, which sum to 1, by the banks as they are"
     w_noisy, w_tail = config.noisy_reweighting and reweighting_on, config.tail_reweighting and reweighting_on
     banks_pos, banks_neg = [], []
-    if w_tail and config.tail_sets != "negative": banks_pos.append(s.bank_pos)
+    if w_tail: banks_pos.append(s.bank_pos)
     if w_noisy: banks_neg.append(s.bank_pos)
-    if w_tail and config.tail_sets != "normal": banks_neg.append(s.bank_neg)
+    if w_tail: banks_neg.append(s.bank_neg)
     w_pos = patch_weights(z_pos, *banks_pos, beta_density=config.beta_density)
     w_neg = patch_weights(z_neg, *banks_neg, beta_density=config.beta_density)
-    if config.balance_sets:   # each kind of negative weighs as much as another
-        P, N = len(w_pos), len(w_neg)
-        w_neg = F.normalize(w_neg.reshape(-1, P), 1, 1).flatten() * P / N
     return w_pos, w_neg
 
 # %% ../../nbs/paper/4_detector.ipynb #c4ec9410

@@ -277,7 +277,7 @@ def fit_patchdiff(
         model = PatchDiff(level, c.generator_width, c.generator_norm, c.coord_frequencies)
         model = model.to(device, memory_format=torch.channels_last)
         average, update_average = copy.deepcopy(model), get_ema_multi_avg_fn(c.ema)
-        optimizer, cycle = one_cycle(model.parameters(), c.generator_lr, c.weight_decay, c.generator_steps)
+        optimizer, cycle = one_cycle(model.parameters(), c.generator_lr, c.generator_weight_decay, c.generator_steps)
         schedule = noise_schedule(c.timesteps, c.beta_start, c.beta_end).to(device)  # samplers read theirs as numbers
         net, coords = compiled(model) if compile else model, model.coords(h, w, model.exit.weight)
         batch_gradients = Replay(partial(gradients, net, optimizer, images, coords, schedule, c, dtype), device)
