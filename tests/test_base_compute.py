@@ -7,6 +7,7 @@ import os, random, sys, warnings
 from pathlib import Path
 import numpy as np
 import torch
+from grad_kit.base.config import GradKitError
 
 
 def test_device_errors():

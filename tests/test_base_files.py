@@ -5,6 +5,7 @@ from grad_kit.base.files import *
 import json, os, subprocess, sys, tempfile
 from pathlib import Path
 import torch
+from grad_kit.base.config import GradKitError
 
 
 def test_atomic_write_is_whole_or_absent():

@@ -14,7 +14,7 @@ from grad_kit.base.compute import own_state, threads
 from grad_kit.base.config import Config, GradKitError
 from grad_kit.data.dataset import Dataset, as_dataset, read_dataset
 from grad_kit.model.export import Exported, compare, export_model
-from grad_kit.model.grad import GRAD, Scorer
+from grad_kit.model.grad import GRAD, FrozenModel
 from test_promises import CONFIG, part, put
 
 TINY = Config.preset("quick", detector_steps=10, n_contrastive=4, sample_steps=3, contrastive_levels=((5,),),
@@ -123,7 +123,7 @@ def test_the_callers_settings_change_no_score(state, plain, model, exports, tmp_
     before = torch.get_rng_state()
     with STATES[state]():
         result, labels = model.score(mixed()), model.predict(mixed())
-        alone = Scorer(model)(as_dataset(mixed()).images(CONFIG.image_size))[1]
+        alone = FrozenModel(model)(as_dataset(mixed()).images(CONFIG.image_size))[1]
         each = model.score(mixed(6), each=True)
         folder = put(tmp_path/"a.png", part(1)).parent
         with_file = model.score(read_dataset(folder, "score"))
@@ -197,8 +197,8 @@ def test_each_thread_gets_its_own_images_score(model):
     x, fresh = mixed(), copy.copy(model)
     alone = torch.cat([model.score(x[i:i + 1]).image_score for i in range(len(x))])
     pixels = as_dataset(x).images(CONFIG.image_size)
-    scorer = Scorer(model)
-    fresh._scorers = {}   # eight threads make it at once
+    scorer = FrozenModel(model)
+    fresh._frozen = {}   # eight threads make it at once
     def all_ways(i):
         scored, made = fresh.score(x[i:i + 1]).image_score[0], scorer(pixels[i:i + 1])[1][0]
         return float(scored), float(made), bool(fresh.predict(x[i:i + 1])[0])
@@ -345,7 +345,7 @@ def test_an_export_that_scores_otherwise_is_not_written(name, model, exports, tm
     monkeypatch.setattr(grad_kit.export, "_write_float", lambda m, file: shutil.copy(exports/"m.onnx", file))
     other = copy.copy(model)
     other.units_ = {k: (zero + .01, spread, weight) for k, (zero, spread, weight) in model.units_.items()}
-    other._scorers = {}
+    other._frozen = {}
     with pytest.raises(GradKitError, match="differ from the model's"): export_model(other, tmp_path/name)   # random images
     assert not list(tmp_path.iterdir())
 

@@ -8,6 +8,7 @@ from grad_kit.base.config import GradKitError
 from grad_kit.base.compute import to_float
 from grad_kit.paper.patchdiff import noise_schedule
 from grad_kit.data.trays import tray_dataset
+from grad_kit.base.config import SamplingSettings
 
 
 def test_window_sum_is_a_box_filter():
@@ -52,9 +53,9 @@ def test_analytic_sees_its_window_only():
 
 def test_samples_repeat_and_are_no_copies():
     s, X = noise_schedule(), to_float(tray_dataset(24, 0, 0, 0, size=36).images(36))
-    a = sample_analytic(X, 5, 6, s, steps=12, subset=12, batch=4)
+    a = sample_analytic(X, 5, 6, s, SamplingSettings(steps=12), subset=12, batch=4)
     test_eq(a.shape, (6, 3, 36, 36)); test_eq(a.dtype, torch.uint8)
-    assert torch.equal(a, sample_analytic(X, 5, 6, s, steps=12, subset=12, batch=4))
+    assert torch.equal(a, sample_analytic(X, 5, 6, s, SamplingSettings(steps=12), subset=12, batch=4))
     d = (to_float(a)[:, None] - X[None]).square().mean((2, 3, 4))
     within = (X[:, None] - X[None]).square().mean((2, 3, 4)) + 9 * torch.eye(24)
     # farther from every normal image than a copy with noise would be

@@ -218,7 +218,7 @@ def test_the_smallest_fit_by_the_command_line(tmp_path):
 def broken():
     "A model that gives NaN for images with a white corner"
     model = fitted(stack(part(i) for i in range(20)))
-    scorer = model.scorer()
+    scorer = model.frozen()
     forward = scorer.forward
     def fail(x):
         maps, scores, columns = forward(x)

@@ -109,7 +109,7 @@ def test_the_scorer_is_the_method_step_by_step():
     two_levels = dict(image_size=128, detector_levels=(34, 68), contrastive_levels=((5,), (5,)), blur=4.)
     for fusion in ("mean", "max"):
         model = grad_module.GRAD(tiny(fusion=fusion, **two_levels), device="cpu").fit(ds, progress=False)
-        scorer = Scorer(model)
+        scorer = FrozenModel(model)
         anomaly_map, image_score, columns = scorer(x)
         half = model.score(ds.split("test"), precision="bfloat16")
         plain_map, plain_image_score, level_maps = plain_score(model, x)
@@ -212,7 +212,7 @@ def test_the_units_of_each_held_out_image_are_the_others():
         warnings.simplefilter("ignore")
         model = fitted(ds, closed_form)
     held = ds.split("validation").images(64)
-    scorer = model.scorer()
+    scorer = model.frozen()
     maps, _ = scorer.maps(held.float())
     each = torch.stack([top_mean(m, .01) for m in maps], 1)
     z = [(m[:1] - each[1:, k].mean()) / each[1:, k].std() * model.units_[name][2]
@@ -310,9 +310,9 @@ def test_frames_and_bits_travel_with_a_model():
 
 
 def test_adding_a_scorer_takes_a_class_and_a_line():
-    from grad_kit.model.scorers import MapScorer, SCORERS, register_scorer
+    from grad_kit.model.scorers import Scorer, SCORERS, register_scorer
     @register_scorer("mean difference")
-    class MeanDifference(MapScorer):
+    class MeanDifference(Scorer):
         def fit(self, normal, model):
             self.register_buffer("mean", normal.float().mean(0))
             return self
@@ -330,7 +330,7 @@ def test_adding_a_scorer_takes_a_class_and_a_line():
 def test_out_of_memory_halves_the_batch_and_says_so():
     ds = tray_dataset(8, 4, 2, 1)
     model = fitted(ds, tiny(generator="analytic"))
-    test, scorer, sizes = ds.split("test"), model.scorer(), []
+    test, scorer, sizes = ds.split("test"), model.frozen(), []
     a = model.score(test)
     class Small(torch.nn.Module):
         columns = scorer.columns
@@ -338,7 +338,7 @@ def test_out_of_memory_halves_the_batch_and_says_so():
             sizes.append(len(x))
             if len(x) > room: raise torch.OutOfMemoryError("out of memory")
             return scorer(x)
-    model._scorers[torch.float32], room = Small(), 3
+    model._frozen[torch.float32], room = Small(), 3
     with warnings.catch_warnings(record=True) as w:
         warnings.simplefilter("always")
         b = model.score(test)

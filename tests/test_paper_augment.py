@@ -6,7 +6,7 @@ import math
 import torch
 from fastcore.test import *
 from grad_kit.base.compute import seeded
-from grad_kit.base.config import Config
+from grad_kit.base.config import AugmentationSettings
 
 
 def test_the_color_matrix_does_the_four_steps():
@@ -47,33 +47,33 @@ def test_jitter_in_one_pass_equals_step_by_step():
 def test_augment_repeats_keeps_range_and_differs_by_image():
     x = torch.rand(8, 3, 40, 40) * 2 - 1
     for generated in (False, True):
-        f = make_augment(Config(vertical_flip=True, horizontal_flip=True), generated)
+        f = make_augment(AugmentationSettings(vertical_flip=True, horizontal_flip=True), generated)
         with seeded(0): a = f(x)
         with seeded(0): b = f(x)
         assert torch.equal(a, b) and a.shape == x.shape and a.min() >= -1 and a.max() <= 1
     same = torch.rand(1, 3, 40, 40).expand(8, 3, 40, 40)
-    with seeded(0): a = make_augment(Config(), True)(same)
+    with seeded(0): a = make_augment(AugmentationSettings(), True)(same)
     assert len({float(v) for v in a.sum((1, 2, 3))}) == 8
 
 
 def test_rotation_leaves_no_black_wedge():
     white = torch.ones(16, 3, 40, 40)
-    with seeded(0): a = make_augment(Config(jitter_p=0.), False)(white)
+    with seeded(0): a = make_augment(AugmentationSettings(jitter_p=0.), False)(white)
     assert a.min() > .99
 
 
 def test_generated_images_get_the_stronger_jitter():
     x = torch.rand(64, 3, 36, 36) * 2 - 1
-    c = Config(rotation=0., jitter_p=1.)
+    c = AugmentationSettings(rotation=0., jitter_p=1.)
     with seeded(0): weak = (make_augment(c, False)(x) - x).abs().mean()
     with seeded(0): strong = (make_augment(c, True)(x) - x).abs().mean()
     assert strong > 3 * weak > 0
-    with seeded(0): test_close(make_augment(Config(rotation=0., jitter_p=0.), True)(x), x, 1e-6)
+    with seeded(0): test_close(make_augment(AugmentationSettings(rotation=0., jitter_p=0.), True)(x), x, 1e-6)
 
 
 def test_only_the_asked_share_is_jittered():
     x = torch.rand(400, 3, 8, 8) * 2 - 1
-    with seeded(0): changed = ((make_augment(Config(rotation=0.), True)(x) - x).abs().amax((1, 2, 3)) > 1e-3).float().mean()
+    with seeded(0): changed = ((make_augment(AugmentationSettings(rotation=0.), True)(x) - x).abs().amax((1, 2, 3)) > 1e-3).float().mean()
     assert .13 < changed < .28  # p = 0.2; within four standard errors
 
 

@@ -10,6 +10,7 @@ from grad_kit.base.compute import coord_map, seeded
 from grad_kit.base.config import Config, GradKitError
 from grad_kit.base.compute import to_float, to_uint8
 from grad_kit.data.trays import tray_dataset
+from grad_kit.base.config import SamplingSettings
 
 
 def test_schedule_ends():
@@ -93,7 +94,7 @@ def test_algorithm_2_agrees_with_diffusers():
         x = y = torch.randn(2, 3, 8, 8, generator=g)
         for t in range(1000, 0, -1):
             z = torch.randn(x.shape, generator=torch.Generator().manual_seed(t))
-            x = ddpm_step(x, net(x, t), t, s, z, kind)
+            x = ddpm_step(x, net(x, t), t, t - 1, s, z, SamplingSettings(sigma_t=kind))
             y = oracle.step(net(y, t), t - 1, y, generator=torch.Generator().manual_seed(t)).prev_sample
         assert (x - y).abs().max() < 1e-4, (kind, (x - y).abs().max())
 
@@ -112,7 +113,7 @@ def test_ddim_agrees_with_diffusers():
         x = y = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         for i in range(50):
             z = torch.randn(x.shape, generator=torch.Generator().manual_seed(i))
-            x = ddim_step(x, net(x, times[i]), times[i], times[i + 1], s, z, eta)
+            x = ddim_step(x, net(x, times[i]), times[i], times[i + 1], s, z, SamplingSettings(eta=eta))
             y = oracle.step(net(y, times[i]), times[i] - 1, y, eta=eta, variance_noise=z).prev_sample
         assert (x - y).abs().max() < 1e-4, (eta, (x - y).abs().max())
 
@@ -138,11 +139,11 @@ def test_sampling_is_algorithm_2():
 def test_training_lowers_the_loss_and_repeats():
     images = tray_dataset(16, 0, 0, 0, size=36).images(36)
     c = Config.preset("demo", generator_steps=40, generator_width=8, generator_batch=4)
-    model, losses = fit_patchdiff(images, 5, c, progress=False)
-    again, _ = fit_patchdiff(images, 5, c, progress=False)
+    model, losses = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), progress=False)
+    again, _ = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), progress=False)
     assert sum(losses[-10:]) < .8 * sum(losses[:10])
     for p, q in zip(model.parameters(), again.parameters()): assert torch.equal(p, q)
-    other, _ = fit_patchdiff(images, 5, c, seed=1, progress=False)
+    other, _ = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), seed=1, progress=False)
     assert not torch.equal(next(other.parameters()), next(model.parameters()))
 
 
@@ -150,17 +151,17 @@ def test_training_lowers_the_loss_and_repeats():
 def test_compiled_training_and_sampling_agree_with_eager():
     images = tray_dataset(8, 0, 0, 0, size=36).images(36)
     c = Config.preset("demo", generator_steps=6, generator_width=8, generator_batch=2)
-    (plain, losses), (fast, losses_2) = (fit_patchdiff(images, 9, c, progress=False, compile=on) for on in (False, True))
+    (plain, losses), (fast, losses_2) = (fit_patchdiff(images, 9, c.patchdiff, noise_schedule(), progress=False, compile=on) for on in (False, True))
     test_close(losses, losses_2, 1e-3)
     for p, q in zip(plain.parameters(), fast.parameters()): test_close(p, q, 1e-2)
-    a, b = (sample(net, 2, (36, 36), noise_schedule(), 4, device="cpu").float() for net in (plain, compiled(plain)))
+    a, b = (sample(net, 2, (36, 36), noise_schedule(), SamplingSettings(steps=4), device="cpu").float() for net in (plain, compiled(plain)))
     assert (a - b).abs().max() <= 2
 
 
 def test_an_interrupted_training_continues_to_the_same_weights():
     images = tray_dataset(8, 0, 0, 0, size=36).images(36)
     c = Config.preset("demo", generator_steps=12, generator_width=8, generator_batch=2)
-    whole, losses = fit_patchdiff(images, 5, c, progress=False)
+    whole, losses = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), progress=False)
     class Killed(Exception): pass
     calls, file = [], Path(tempfile.mkdtemp())/"checkpoint.safetensors"
     def killing(x, t):
@@ -168,8 +169,8 @@ def test_an_interrupted_training_continues_to_the_same_weights():
         if len(calls) == 8: raise Killed
     def before_each_call(m, a): return killing(*a) if isinstance(m, PatchDiff) else None
     hook = torch.nn.modules.module.register_module_forward_pre_hook(before_each_call)
-    test_fail(lambda: fit_patchdiff(images, 5, c, checkpoint=file, every=0, progress=False), exc=Killed)
+    test_fail(lambda: fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), checkpoint=file, every=0, progress=False), exc=Killed)
     hook.remove()
-    continued, losses_2 = fit_patchdiff(images, 5, c, checkpoint=file, every=0, progress=False)
+    continued, losses_2 = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), checkpoint=file, every=0, progress=False)
     test_eq(losses, losses_2)
     for p, q in zip(whole.parameters(), continued.parameters()): assert torch.equal(p, q)

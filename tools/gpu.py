@@ -147,35 +147,28 @@ def generation(put, device, quick, folder):
 
 
 def training(put, device, quick, folder):
-    "Milliseconds a step of both loops, recorded or compiled against eager, with the paper's settings"
+    "Milliseconds a step of both loops with the paper's settings, PatchDiff's also compiled"
     import torch
-    import grad_kit.paper.detector, grad_kit.paper.patchdiff
     from grad_kit.lab.bench import per_step
-    from grad_kit.base.compute import Replay, pick_dtype
+    from grad_kit.base.compute import pick_dtype
     from grad_kit.base.config import Config
-    class Eager(Replay):
-        def __call__(self, *inputs): return self.f(*inputs)
+    from grad_kit.paper.detector import fit_detector
+    from grad_kit.paper.patchdiff import fit_patchdiff, noise_schedule
     c = Config.preset("mvtec_ad", **(dict(TINY, image_size=48, blur=2.) if quick else {}))
     size, k = c.input_size(34), len(c.contrastive_levels[0])
     lengths, dtype = (2, 4) if quick else (20, 120), pick_dtype("auto", device)
     x = torch.randint(0, 256, (24, 3, size, size), dtype=torch.uint8, device=device)
-    figures = {}
-    def time_it(what, module, kind, run):
-        original, module.Replay = module.Replay, kind
-        try: figures[what] = per_step(run, *lengths, device)
-        finally: module.Replay = original
+    def detector(steps):
+        new = c.replace(detector_steps=steps, beta_density=max(c.beta_density, 0.))
+        fit_detector(x, [x] * k, new.detector, new.reweighting, new.augmentation, dtype=dtype, progress=False)
+    def patchdiff(steps, compile=False):
+        settings = c.replace(generator_steps=steps).patchdiff
+        fit_patchdiff(x, 13, settings, noise_schedule(), dtype=dtype, progress=False, compile=compile)
+    runs, figures = {"detector": detector, "PatchDiff level 13": patchdiff}, {}
+    if not quick: runs["PatchDiff level 13, compiled"] = lambda steps: patchdiff(steps, True)
+    for what, run in runs.items():
+        figures[what] = per_step(run, *lengths, device)
         put(ms=figures, precision=str(dtype), patches=c.patches * (k + 2))
-    def fit_detector(steps):
-        config = c.replace(detector_steps=steps, beta_density=max(c.beta_density, 0.))
-        grad_kit.paper.detector.fit_detector(x, [x] * k, config, dtype=dtype, progress=False)
-    def fit_patchdiff(steps, **kw):
-        grad_kit.paper.patchdiff.fit_patchdiff(x, 13, c.replace(generator_steps=steps), dtype=dtype, progress=False, **kw)
-    for name, kind in (("eager", Eager), ("recorded", Replay)):
-        time_it(f"detector, {name}", grad_kit.paper.detector, kind, fit_detector)
-        time_it(f"PatchDiff level 13, {name}", grad_kit.paper.patchdiff, kind, fit_patchdiff)
-    if not quick:
-        time_it("PatchDiff level 13, compiled and recorded", grad_kit.paper.patchdiff, Replay,
-                lambda steps: fit_patchdiff(steps, compile=True))
 
 
 def fit_a_set(put, device, quick, folder, name, preset, category):

@@ -105,9 +105,7 @@ def sample_analytic(
     level,            # n
     n,                # images to generate
     schedule,         # NoiseSchedule
-    steps=40,         # DDIM steps, or T for Algorithm 2
-    eta=1.0,          # DDIM's noise
-    sigma_t="beta",   # Algorithm 2's sigma
+    settings=None,    # SamplingSettings; None: Algorithm 2
     subset=48,        # normal images behind each batch; at least N: all
     batch=12,         # samples that share a subset
     seed=0,
@@ -121,8 +119,8 @@ def sample_analytic(
         x = images[torch.randperm(len(images), generator=g)[:subset].to(device)]
         if x.dtype == torch.uint8: x = to_float(x)   # only what is used becomes floats
         model, own_seed = AnalyticPatchDiff(x, level, schedule, memory_gib), derive_seed(seed, "analytic", level, i)
-        done.append(sample(model, min(batch, n - i), images.shape[-2:], schedule, steps, eta, sigma_t, batch, device,
-                           seed=own_seed, bar=bar))
+        done.append(sample(model, min(batch, n - i), images.shape[-2:], schedule, settings, batch, device, seed=own_seed,
+                           bar=bar))
     return torch.cat(done)
 
 # %% ../../nbs/closed_form/1_analytic.ipynb #f0183401

@@ -21,7 +21,7 @@ import torch
 from .. import __version__
 from ..base.compute import Replay, device_name, pick_device, pick_dtype, seeded, threads
 from ..base.config import Config, GradKitError
-from ..model.grad import GRAD, Scorer, sampling_batch
+from ..model.grad import GRAD, FrozenModel, sampling_batch
 from ..evaluate.metrics import format_table
 from ..model.scorers import top_mean
 
@@ -173,12 +173,12 @@ def _torch_engines(model, compiled, graphs):
     "{name: function that makes it} of the generators that torch brings"
     device = model.device
     able = pick_dtype("auto", device) is torch.bfloat16
-    def plain(tf32=False): return with_tf32(partial(Scorer.forward.__wrapped__, Scorer(model)), tf32)
-    def half(): return Scorer(model, torch.bfloat16)
+    def plain(tf32=False): return with_tf32(partial(FrozenModel.forward.__wrapped__, FrozenModel(model)), tf32)
+    def half(): return FrozenModel(model, torch.bfloat16)
     def graph(make): return lambda: recorded(make(), device)
     def compile_it(dtype):
         how = dict(mode="reduce-overhead") if device.type == "cuda" else dict(options={"freezing": True})
-        return torch.compile(Scorer(model, dtype), **how)
+        return torch.compile(FrozenModel(model, dtype), **how)
     make = {"torch float32": plain}
     if able: make["torch bfloat16"] = half
     if graphs:
@@ -271,8 +271,8 @@ def bench_inference(
     size, rows = model.config.image_size, []
     with seeded(0, "bench"):
         images = torch.randint(0, 256, (max(batches), 3, size, size), dtype=torch.uint8, device=model.device)
-    reference = [o.float().cpu() for o in Scorer(model)(images[:2])]
-    flops = count_flops(lambda: Scorer(model)(images[:1]))
+    reference = [o.float().cpu() for o in FrozenModel(model)(images[:2])]
+    flops = count_flops(lambda: FrozenModel(model)(images[:1]))
     for name, run in generators(model, folder, names, compiled=compiled, graphs=graphs, files=files, say=say):
         with torch.inference_mode(): got = [torch.as_tensor(o).float().cpu() for o in run(images[:2])]
         off = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(got, reference))
@@ -311,7 +311,7 @@ def bench_stages(
 ):
     """A row for each stage of scoring: bytes to floats, and for each level its resize and its network,
     then fusion with blur and maxima"""
-    size, scorer, rows = model.config.image_size, Scorer(model, dtype), []
+    size, scorer, rows = model.config.image_size, FrozenModel(model, dtype), []
     with torch.inference_mode():
         images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=model.device)
         for name, f in _stages(model, scorer, images).items():
@@ -424,15 +424,19 @@ def _time_training(f, device, budget):
 # %% ../../nbs/lab/3_bench.ipynb #2ec40560
 def _time_detector_step(config, positive, negative, device, dtype, budget):
     "Milliseconds of a step on these patches, with full banks"
-    from grad_kit.paper.detector import DetectorState, loss_and_gradients, training_step
-    state = DetectorState(config, device)
+    from grad_kit.paper.detector import DetectorState, training_step
+    state = DetectorState(config.detector, config.reweighting, device)
     state.bank_pos.seen = state.bank_neg.seen = max(config.bank_size, config.negative_bank_size)
-    def loss(reweighting_on): return loss_and_gradients(state, positive, negative, config, dtype, reweighting_on=reweighting_on)
-    with torch.inference_mode(False): return _time_training(lambda: training_step(state, config, loss), device, budget)
+    def step(): return training_step(state, positive, negative, dtype)
+    with torch.inference_mode(False): return _time_training(step, device, budget)
 
 def _fixed_beta(config):
     "The config with a beta_density that is not chosen: the choice is no part of a step"
     return config.replace(beta_density=max(config.beta_density, 0.))
+
+def _train_detector(normal, contrastive, config, **kw):
+    from grad_kit.paper.detector import fit_detector
+    return fit_detector(normal, contrastive, config.detector, config.reweighting, config.augmentation, progress=False, **kw)
 
 # %% ../../nbs/lab/3_bench.ipynb #d792517a
 _TERMS = {  # of a detector's step, each on top of a step without any
@@ -450,7 +454,7 @@ def _detector_parts(config, size, device, dtype, budget):
     from grad_kit.paper.detector import draw_patches
     k = len(config.contrastive_levels[0])
     images = torch.rand(config.images_per_set, 3, size, size, device=device) * 2 - 1
-    augment = make_augment(config, False)
+    augment = make_augment(config.augmentation, False)
     def sets(f): return (k + 2) * time_call(f, device, budget / 3)["median_ms"]
     yield "  augment the images of a step", sets(lambda: augment(images))
     yield "  cut the patches of a step", sets(lambda: draw_patches(images, config.patches))
@@ -474,8 +478,7 @@ def bench_training(
     say=print,
 ):
     "Rows of {what, precision, ms}: a step of each loop, and the parts of the detector's step apart"
-    from grad_kit.paper.detector import fit_detector
-    from grad_kit.paper.patchdiff import fit_patchdiff
+    from grad_kit.paper.patchdiff import fit_patchdiff, noise_schedule
     size, level = size or config.input_size(min(config.detector_levels)), config.contrastive_levels[0][-1]
     def images(n): return torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, device=device)
     with seeded(0, "bench training"): normal, generated = images(32), [images(16) for _ in config.contrastive_levels[0]]
@@ -485,9 +488,9 @@ def bench_training(
         say(f"{what}, {precision}: {ms:.2f} ms")
     for name, dtype in dtypes.items():
         def generator(n):
-            fit_patchdiff(normal, level, config.replace(generator_steps=n), dtype=dtype, progress=False)
+            fit_patchdiff(normal, level, config.replace(generator_steps=n).patchdiff, noise_schedule(), dtype=dtype, progress=False)
         def detector(n):
-            fit_detector(normal, generated, _fixed_beta(config).replace(detector_steps=n), dtype=dtype, progress=False)
+            _train_detector(normal, generated, _fixed_beta(config).replace(detector_steps=n), dtype=dtype)
         add(f"PatchDiff level {level}, whole step", name, per_step(generator, *steps, device))
         add("detector, whole step", name, per_step(detector, *steps, device))
         with seeded(0, "bench parts"):
@@ -511,8 +514,8 @@ def _scoring_growth(config, device, budget):
     def windows(size):
         "Four pixels apart at each level's size, but for a constant"
         return sum((round(size * 34 / level) - 30) ** 2 for level in config.detector_levels)
-    scorer = Scorer(untrained(config, device))
-    def of_side(size): return score(Scorer(untrained(config.replace(image_size=size), device)), 2, size)
+    scorer = FrozenModel(untrained(config, device))
+    def of_side(size): return score(FrozenModel(untrained(config.replace(image_size=size), device)), 2, size)
     return [*_growth("score, images", (8, 16, 32), lambda n: n, lambda n: score(scorer, n, side)),
             *_growth("score, image side", (side, 2 * side, 4 * side), windows, of_side)]
 
@@ -537,12 +540,11 @@ def bench_scaling(
 ):
     """Rows of {what, n, ms, per}: cost over three sizes of images, pixels and steps;
     `per` is the cost a unit over that of the smallest size, 1 where cost is linear"""
-    from grad_kit.paper.detector import fit_detector
     rows = _scoring_growth(config, device, budget) + _painting_growth(config, device, budget)
     normal = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, device=device)
     def train(steps):
         start = time.perf_counter()
-        fit_detector(normal, [normal.flip(3)], _fixed_beta(config).replace(detector_steps=steps), progress=False)
+        _train_detector(normal, [normal.flip(3)], _fixed_beta(config).replace(detector_steps=steps))
         sync(device)
         return 1e3 * (time.perf_counter() - start)
     train(16)
@@ -577,10 +579,9 @@ def bench_beside(
     say=print,
 ):
     "Rows of {busy, threads: \"all\" or \"by load\", used: list of numbers, steps_per_s}, on the CPU"
-    from grad_kit.paper.detector import fit_detector
     size, k, rows = config.input_size(min(config.detector_levels)), len(config.contrastive_levels[0]), []
     with seeded(0, "bench beside"): x = torch.randint(0, 256, (16, 3, size, size), dtype=torch.uint8)
-    def run(): fit_detector(x, [x.flip(3)] * k, _fixed_beta(config).replace(detector_steps=16), progress=False)
+    def run(): _train_detector(x, [x.flip(3)] * k, _fixed_beta(config).replace(detector_steps=16))
     def steps_per_second():
         steps, start = 0, time.time()
         while not steps or time.time() - start < budget:

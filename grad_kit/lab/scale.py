@@ -282,7 +282,7 @@ def columns(self:_Score, paths):
     pixels, errors, stamps, hashes = map(list, zip(*on_threads(self.load, paths)))
     n, good = len(paths), [i for i, x in enumerate(pixels) if x is not None]
     scores, alarms, maps = np.full(n, np.nan, np.float32), [None] * n, [None] * n
-    others = {_column(k): np.full(n, np.nan, np.float32) for k in self.model.scorer(self.precision).columns}
+    others = {_column(k): np.full(n, np.nan, np.float32) for k in self.model.frozen(self.precision).columns}
     if good:
         result = self.model.score_pixels(torch.cat([pixels[i] for i in good]), len(good), self.precision)
         found = result.image_score.numpy()

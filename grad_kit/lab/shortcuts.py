@@ -62,7 +62,7 @@ def low_level_traces(
 def _patches(images, is_generated, config):
     "(N h w,3,32,32) of uint8 images, as they are or as the training of a detector sees them"
     x = to_float(images)
-    if config: x = make_augment(config, is_generated)(x)
+    if config: x = make_augment(config.augmentation, is_generated)(x)
     patches = x.unfold(2, 32, 32).unfold(3, 32, 32).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
     return patches + config.patch_noise * torch.randn_like(patches) if config else patches
 

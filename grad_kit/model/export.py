@@ -19,7 +19,7 @@ from ..base.compute import guarded
 from ..base.config import Config, GradKitError
 from ..base.files import atomic_write, user_path
 from ..data.dataset import as_dataset
-from .grad import GRAD, Result, Scorer, finite_scores, of_another_version, split_columns
+from .grad import GRAD, Result, FrozenModel, finite_scores, of_another_version, split_columns
 from ..base.compute import subsample
 from ..evaluate.metrics import auroc_table, headline
 
@@ -74,7 +74,7 @@ def _about(model, precision):
         what="grad_kit export",
         version=__version__,
         precision=precision,
-        columns=model.scorer().columns,
+        columns=model.frozen().columns,
         threshold=model.threshold_,
         pixel_threshold=pixel_threshold if math.isfinite(pixel_threshold) else None,   # JSON has no NaN
         native_size=getattr(model, "native_size_", None),
@@ -87,10 +87,10 @@ def _about(model, precision):
 
 # %% ../../nbs/model/6_export.ipynb #79e15151
 def _write_float(model, file):
-    "The model's `Scorer` as an ONNX file of 32-bit floats"
+    "The model's `FrozenModel` as an ONNX file of 32-bit floats"
     size = model.config.image_size
     program = torch.onnx.export(
-        Scorer(model).cpu(),
+        FrozenModel(model).cpu(),
         (torch.zeros(2, 3, size, size, dtype=torch.uint8),),
         input_names=["images"],
         output_names=["anomaly_map", "image_score", "scores"],
@@ -194,7 +194,7 @@ def export_model(
     check=None,  # images (as for `score`) on which the file must score as the model does; None: those of `int8`, or
                  # random ones, as a model keeps no images
 ):
-    """Write the model's `Scorer` with config and thresholds inside; whole or not at all, and once it has scored
+    """Write the model's `FrozenModel` with config and thresholds inside; whole or not at all, and once it has scored
     as the model does (`compare` says how near, in eight bits too).
     Raises `GradKitError` for another suffix, for eight bits where nothing is convolved by them,
     for a file that is not an exported model, and where the extra `export` is missing"""

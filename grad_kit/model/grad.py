@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['GENERATORS', 'FORMAT', 'ALGORITHMS', 'threshold_for', 'Result', 'finite_scores', 'split_columns', 'DetectorScorer',
-           'Scorer', 'register_generator', 'source_of', 'generate_analytic', 'generate_patchmatch', 'generate_trained',
-           'sampling_batch', 'own_files', 'check_replaceable', 'GRAD', 'Stage', 'stages_of', 'of_another_version']
+           'FrozenModel', 'register_generator', 'source_of', 'generate_analytic', 'generate_patchmatch',
+           'generate_trained', 'sampling_batch', 'own_files', 'check_replaceable', 'GRAD', 'Stage', 'stages_of',
+           'of_another_version']
 
 # %% ../../nbs/model/5_grad.ipynb #ad6539dd
 import copy, hashlib, inspect, json, math, re, time
@@ -24,10 +25,10 @@ from ..paper.augment import colour_axes, keep_colours
 from ..base.compute import coord_map, derive_seed, device_name, guarded, pick_device, pick_dtype, threads, warn
 from ..base.config import PATCH, Config, GradKitError, Registry, is_a
 from ..base.files import OUTPUT_MARK, atomic_write, load_state, put_back, run_lock, save_state, user_path
-from ..base.compute import resize_images, to_device, to_float
+from ..base.compute import resize_images, to_device
 from ..data.dataset import as_dataset, choose_share, hash_images, kind_of_name
 from ..closed_form.density import detail_kept
-from ..paper.detector import align_map, dense_features, fit_detector, level_detectors, network_for, score_map
+from ..paper.detector import PatchDetector, align_map, dense_features, fit_detector, score_map
 from ..data.groups import NEAR, find_groups, nearness, own_detail
 from ..base.compute import subsample
 from ..data.images import statistic_ranges
@@ -35,7 +36,7 @@ from ..paper.patchdiff import PatchDiff, compiled, fit_patchdiff, noise_schedule
 from ..closed_form.patchmatch import sample_patchmatch
 from ..closed_form.normal_like import choose_beta, normal_like_share
 from ..paper.reweight import MemoryBank, weight_map
-from .scorers import (FUSIONS, SCORERS, MapScorer, plant_changes, register_scorer, resize_matrix,
+from .scorers import (FUSIONS, SCORERS, Scorer, plant_changes, register_scorer, resize_matrix,
                                     top_mean, scorer_weights)
 
 # %% ../../nbs/model/5_grad.ipynb #ed04294d
@@ -138,7 +139,7 @@ def _folded_first(
 
 # %% ../../nbs/model/5_grad.ipynb #c5cfff93
 class _LevelScorer(torch.nn.Module):
-    "One level of `Scorer`: (B,3,S,S) float bytes -> (B,h,w), standardised"
+    "One level of `FrozenModel`: (B,3,S,S) float bytes -> (B,h,w), standardised"
     def __init__(self,
         detector,  # PatchDetector; it is taken over: give a copy
         side,      # of the images it looks at, in pixels
@@ -169,7 +170,7 @@ class _LevelScorer(torch.nn.Module):
 
 # %% ../../nbs/model/5_grad.ipynb #b60c09be
 @register_scorer("detector")
-class DetectorScorer(MapScorer):
+class DetectorScorer(Scorer):
     """The paper's detectors.
     What they learn is kept by `GRAD` (`detectors_`, `stats_`), so this holds nothing but how they score"""
     wants_contrastive = wants_detector = True
@@ -214,7 +215,7 @@ def _blur_matrix(
     return F.conv1d(F.pad(torch.eye(size)[:, None], (k, k), "reflect"), kernel)[:, 0].T.contiguous()
 
 # %% ../../nbs/model/5_grad.ipynb #3da0a719
-class Scorer(torch.nn.Module):
+class FrozenModel(torch.nn.Module):
     """A fitted `GRAD` as one function of bytes: uint8 (B,3,S,S) -> map, image score and scores of the `columns`.
     float32 anomaly map (B,S,S), image score (B,), and the scores (B,k): of each scorer, then of each detector level.
     It holds copies: what happens to the model later does not reach it"""
@@ -251,7 +252,7 @@ class Scorer(torch.nn.Module):
 
 # %% ../../nbs/model/5_grad.ipynb #55d3474b
 @patch
-def maps(self:Scorer,
+def maps(self:FrozenModel,
     x,  # (B,3,S,S) bytes as floats
 ):
     "(a map (B,S,S) of each scorer, a small map of each detector level)"
@@ -265,7 +266,7 @@ def maps(self:Scorer,
 
 # %% ../../nbs/model/5_grad.ipynb #3bdb72fd
 @patch
-def of_levels(self:Scorer,
+def of_levels(self:FrozenModel,
     levels,  # (B,h,w) of each detector level
 ):
     "The detector's map of its levels' maps; its border is cut off where other scorers see it"
@@ -274,7 +275,7 @@ def of_levels(self:Scorer,
 
 # %% ../../nbs/model/5_grad.ipynb #edd36d74
 @patch
-def fuse(self:Scorer,
+def fuse(self:FrozenModel,
     maps,       # (B,S,S) of each scorer
     zero=None,  # (B,K) other zeros and gains than the model's, for each image its own
     gain=None,
@@ -337,8 +338,7 @@ def generate_analytic(
     "(n,3,S,S) uint8 by the closed form (notebook closed_form/analytic)"
     c, seed = model.config, derive_seed(model.seed, "analytic", normal.shape[-1])
     schedule = noise_schedule(c.timesteps, c.beta_start, c.beta_end)
-    return sample_analytic(normal.to(model.device), level, n, schedule, c.sample_steps, c.eta, c.sigma_t,
-                           c.analytic_images, c.analytic_batch, seed, bar=bar)
+    return sample_analytic(normal.to(model.device), level, n, schedule, c.sampling, c.analytic_images, c.analytic_batch, seed, bar=bar)
 
 # %% ../../nbs/model/5_grad.ipynb #c636478a
 @register_generator("patchmatch", *_COPIES)
@@ -358,8 +358,7 @@ def generate_trained(model, normal, level, n, bar):
     schedule = noise_schedule(c.timesteps, c.beta_start, c.beta_end)
     batch, seed = sampling_batch(size, model.device), derive_seed(model.seed, "trained", level, size)
     while True:
-        try: return sample(net, n, (size, size), schedule, c.sample_steps, c.eta, c.sigma_t,
-                           batch, model.device, model.dtype, seed, bar)
+        try: return sample(net, n, (size, size), schedule, c.sampling, batch, model.device, model.dtype, seed, bar)
         except torch.OutOfMemoryError:
             if batch == 1: raise
             batch //= 2
@@ -434,7 +433,7 @@ def check_replaceable(
 class GRAD:
     """Anomaly detection from normal images alone: `GRAD(config).fit(images).score(images)`.
     Fitted attributes end in `_`: `seen_` (hashes of the images fitted and held out), `threads_` (numbers of threads it
-    was fitted with), `scorers_` (name -> MapScorer), `units_` (name -> zero, spread, weight), `detectors_` (level ->
+    was fitted with), `scorers_` (name -> Scorer), `units_` (name -> zero, spread, weight), `detectors_` (level ->
     PatchDetector), `banks_` (M+, M-), `networks_` (levels -> the network that serves them), `patchdiffs_`,
     `contrastive_`, `detail_` (what these keep of the normal images' detail), `normal_like_` (share of their patches that are
     in fact normal), `beta_` (beta_density of each detector level), `history_`, `stats_`, `holdout_scores_` and
@@ -749,11 +748,13 @@ def patchdiff(self:GRAD,
     size,    # their side in pixels
 ):
     "The trained level-n PatchDiff for images of this size"
+    c = self.config
+    schedule = noise_schedule(c.timesteps, c.beta_start, c.beta_end)
     if (n, size) not in self.patchdiffs_:
         def make(checkpoint):
             model, losses = fit_patchdiff(
-                normal.to(self.device), n, self.config, self.seed, self.dtype, checkpoint, self._every, self._progress,
-                self._compile and self.device.type == "cuda")
+                normal.to(self.device), n, c.patchdiff, schedule, self.seed, self.dtype, checkpoint, self._every,
+                self._progress, self._compile and self.device.type == "cuda")
             return {"model": model.state_dict(), "losses": torch.tensor(losses)}
         state = self._stage(f"patchdiff-{n}-{size}", self._patchdiff_key(n, size), make)
         self.patchdiffs_[n, size] = self._built_patchdiff(n, state["model"])
@@ -818,10 +819,10 @@ def train_detector(self:GRAD,
 def _train(self:GRAD, normal, levels, c, checkpoint):
     "The state of a detector's stage: the network, its banks, and a number a step"
     def sized(x, n): return resize_images(x, c.input_size(n))
-    images = [sized(normal, n) for n in levels]
-    contrastive = [[to_device(sized(x, n), self.device) for x in self.contrastive_[n].values()] for n in levels]
-    s, history = fit_detector(images, contrastive, c, self.seed, self.dtype, checkpoint, self._every, self._progress,
-                              device=self.device, name=f"level {', '.join(map(str, levels))}")
+    n, = levels
+    contrastive = [to_device(sized(x, n), self.device) for x in self.contrastive_[n].values()]
+    s, history = fit_detector(sized(normal, n), contrastive, c.detector, c.reweighting, c.augmentation, self.seed,
+                              self.dtype, checkpoint, self._every, self._progress, device=self.device, name=f"level {', '.join(map(str, levels))}")
     return {
         "detector": s.detector.state_dict(),
         "bank_pos": s.bank_pos.state_dict(),
@@ -849,18 +850,18 @@ def _take_network(self:GRAD, levels, state):
     "Make a network of what a stage or a model's file holds; each level gets its detector"
     c = self.config
     with torch.device("meta"):   # no memory until the file's tensors, of the right shapes, move in
-        network = network_for(c.detector_width, len(levels))
+        network = PatchDetector(c.detector_width)
         dim = network.head.in_channels
         banks = MemoryBank(c.bank_size, dim), MemoryBank(c.negative_bank_size, dim)
     for module, part in ((network, "detector"), (banks[0], "bank_pos"), (banks[1], "bank_neg")):
         _move_in(module, state[part])
     network = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
     self.networks_[levels] = network
-    for n, detector in zip(levels, level_detectors(network)):
-        self.detectors_[n] = detector
+    for n in levels:
+        self.detectors_[n] = network
         self.banks_[n] = tuple(b.to(self.device) for b in banks)
         self.history_[n] = {k: v.tolist() for k, v in state["history"].items()}
-    self._scorers = {}
+    self._frozen = {}
 
 # %% ../../nbs/model/5_grad.ipynb #2324d2bd
 @patch
@@ -870,7 +871,7 @@ def fit_scorers(self:GRAD,
     normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
 ):
     "Each scorer, in the order of the config; seconds, not stages"
-    self.scorers_, self.scorer_seconds_, self._scorers = {}, {}, {}
+    self.scorers_, self.scorer_seconds_, self._frozen = {}, {}, {}
     for name in self.config.scorers:
         start = time.time()
         threads.look()
@@ -888,11 +889,11 @@ def calibrate(self:GRAD,
 ):
     """Units and thresholds on held-out normal images.
     Levels in units of their maps' spread, scorers in units of their image scores' spread, and the image scores"""
-    c, self._scorers = self.config, {}
+    c, self._frozen = self.config, {}
     self.stats_ = self._find_stats(held)
     self.statistics_ = statistic_ranges(held, normal)
     self.units_ = {name: (0., 1., 1.) for name in c.scorers}
-    if len(c.scorers) > 1: self.units_, self._scorers = self._find_units(held, normal), {}
+    if len(c.scorers) > 1: self.units_, self._frozen = self._find_units(held, normal), {}
     by_others = len(held) > 2 and (len(c.scorers) > 1 or len(self.stats_) > 1)
     found = self._scores_by_others(held) if by_others else self._scores_as_any(held)
     self.holdout_scores_, self.holdout_peaks_ = (_highest(v, groups).tolist() for v in found)
@@ -931,7 +932,7 @@ def _find_stats(self:GRAD, held):
 @torch.no_grad()
 def _find_units(self:GRAD, held, normal):
     "{scorer: (zero, spread, weight)} from held-out images and planted changes in them (`scorer_weights`)"
-    scorer, names = self.scorer(), self.config.scorers
+    scorer, names = self.frozen(), self.config.scorers
     def image_scores(x): return [torch.stack([top_mean(m, scorer.share) for m in scorer.maps(x.float())[0]], 1)]
     s, = self._in_batches(image_scores, held)
     zeros = s.mean(0).tolist()
@@ -963,7 +964,7 @@ def _stats_of_others(
 def _scores_by_others(self:GRAD, held):
     """(image scores (n,), highest values of their maps (n,)), each image in units that the other images give.
     One that took part in its own statistics is not as far out as a fresh one"""
-    scorer = self.scorer()
+    scorer = self.frozen()
     def sums(x): return _sums(scorer, x)
     level, level_square, each = self._in_batches(sums, held)
     parts = scorer.parts[scorer.detector].levels if scorer.detector is not None else []
@@ -1070,14 +1071,14 @@ def check_fitted(self:GRAD):
 # %% ../../nbs/model/5_grad.ipynb #43a58c0e
 @patch
 @guarded
-def scorer(self:GRAD,
+def frozen(self:GRAD,
     precision="float32",  # of the convolutions: "float32", "bfloat16" or "auto"
 ):
-    "The `Scorer` of this model as it stands, made once for each precision"
+    "The `FrozenModel` of this model as it stands, made once for each precision"
     self.check_fitted()
     dtype = pick_dtype(precision, self.device)
-    known = self._scorers   # two threads may both make it: it is the same
-    return known[dtype] if dtype in known else known.setdefault(dtype, Scorer(self, dtype))
+    known = self._frozen   # two threads may both make it: it is the same
+    return known[dtype] if dtype in known else known.setdefault(dtype, FrozenModel(self, dtype))
 
 # %% ../../nbs/model/5_grad.ipynb #53e3a462
 @patch
@@ -1151,7 +1152,7 @@ def score_pixels(self:GRAD,
 ):
     "A `Result` for images that are read and resized already"
     self = self.as_it_stands()
-    scorer = self.scorer(precision)
+    scorer = self.frozen(precision)
     maps, scores, columns = self._in_batches(scorer, images, batch)
     named = split_columns(scorer.columns, columns, getattr(self, "threshold_", math.nan))
     return Result(scores, maps, *named, pixel_threshold=self.pixel_threshold_)
@@ -1166,7 +1167,7 @@ def score_each(self:GRAD,
     precision="float32",
 ):
     "{scorer: (maps (N,S,S), image scores (N,), seconds)}: each as if it were alone, in its own units, on the CPU"
-    scorer, out = self.scorer(precision), {}
+    scorer, out = self.frozen(precision), {}
     def alone(x, name, part):
         if name == "detector":
             m = part.fuse(part.level_maps(x.float()))
@@ -1418,7 +1419,7 @@ def load(cls:GRAD,
         model._take_notes(d)
         listed, patchdiffs = d.get("files", {}), [(int(n), int(size)) for n, size in d["patchdiffs"]]
         if not isinstance(listed, dict): raise KeyError("files")
-        model.scorers_, model._scorers = {name: SCORERS[name](model.config) for name in model.config.scorers}, {}
+        model.scorers_, model._frozen = {name: SCORERS[name](model.config) for name in model.config.scorers}, {}
     except GradKitError as e: raise of_another_version(folder, d, e) from None
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as e:
         broken = GradKitError(f"'{folder/'manifest.json'}' lacks or garbles a field ({str(e)[:200]}); "

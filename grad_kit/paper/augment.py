@@ -47,21 +47,21 @@ def jitter_colors(
 
 # %% ../../nbs/paper/2_augment.ipynb #15697a17
 def make_augment(
-    config,     # Config: vertical_flip, horizontal_flip, rotation, jitter_p, jitter_normal, jitter_generated
+    settings,   # AugmentationSettings
     generated,  # True: the jitter of generated images; False: of normal ones
 ):
     """A function (B,3,H,W) in [-1,1] -> the same, augmented, each image by itself (Tables 5 and 6).
     It draws from torch's global random state"""
     import kornia.augmentation as K
-    strength = config.jitter_generated if generated else config.jitter_normal
+    s, strength = settings, settings.jitter_generated if generated else settings.jitter_normal
     ops = []
-    if config.horizontal_flip: ops.append(K.RandomHorizontalFlip(p=.5))
-    if config.vertical_flip: ops.append(K.RandomVerticalFlip(p=.5))
-    if config.rotation: ops.append(K.RandomAffine(config.rotation, padding_mode="reflection", p=1.))
+    if s.horizontal_flip: ops.append(K.RandomHorizontalFlip(p=.5))
+    if s.vertical_flip: ops.append(K.RandomVerticalFlip(p=.5))
+    if s.rotation: ops.append(K.RandomAffine(s.rotation, padding_mode="reflection", p=1.))
     chain = K.AugmentationSequential(*ops, data_keys=["input"]) if ops else torch.nn.Identity()
     def augment(x):
         x = chain(x)
-        return jitter_colors(x, strength, config.jitter_p) if config.jitter_p and strength else x.clamp(-1, 1)
+        return jitter_colors(x, strength, s.jitter_p) if s.jitter_p and strength else x.clamp(-1, 1)
     return augment
 
 # %% ../../nbs/paper/2_augment.ipynb #d6aeb805

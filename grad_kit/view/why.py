@@ -333,7 +333,7 @@ def units(self:Why,
     images,  # (B,3,S,S), floats of 0 to 255
 ):
     "{scorer: (B,S,S) maps as the fused map counts them}"
-    scorer = self.model.scorer()
+    scorer = self.model.frozen()
     maps, _ = scorer.maps(images)
     if len(maps) == 1: return {scorer.names[0]: maps[0]}
     scales = zip(scorer.names, maps, scorer.zero, scorer.gain)
@@ -401,7 +401,7 @@ def look(self:Why,
         _, rows, columns = _loudest(seen[name]["times"].cpu().numpy()[None], *self.members[name])
         seen[name] |= dict(rows=rows[..., 0], columns=columns[..., 0])
     units = {name: m[0] for name, m in self.units(x).items()}
-    scorer = self.model.scorer()
+    scorer = self.model.frozen()
     fused = FUSIONS[scorer.fusion](torch.stack([*units.values()]))
     top = {name: F.adaptive_max_pool2d(m[None], GRID)[0].cpu().numpy() for name, m in units.items()}
     return dict(seen=seen, units=top, map=scorer.finish @ fused @ scorer.finish.T)

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..evaluate import plots
 from ..closed_form.analytic import AnalyticPatchDiff
 from ..base.compute import derive_seed
-from ..base.config import Config, GradKitError
+from ..base.config import Config, GradKitError, SamplingSettings
 from ..base.compute import resize_images, to_float, to_uint8
 from ..data.dataset import as_dataset, evaluation_items
 from ..paper.detector import align_map, dense_features, score_map
@@ -291,7 +291,7 @@ def denoising_steps(
     for t, t_prev in zip(times, times[1:]):
         eps = model(x, torch.full((n,), t, device=device)).float()
         yield t, x, eps, predict_x0(x, eps, t, schedule)
-        x = ddim_step(x, eps, t, t_prev, schedule, noise())
+        x = ddim_step(x, eps, t, t_prev, schedule, noise(), SamplingSettings())
     yield 0, x, torch.zeros_like(x), x
 
 # %% ../../nbs/view/1_widgets.ipynb #aa145904
