@@ -1,7 +1,7 @@
 """Build the documentation site from the stored notebooks into _docs/: `make docs`.
 
 No page is executed. But where a page shows the still picture of an explorer, the site shows its frames with a slider
-that moves without Python, made here by the cells of notebook 11; and tutorial 8 shows a report instead of the view that
+that moves without Python, made here by the cells of nbs/view/1_widgets.ipynb; and tutorial 8 shows a report instead of the view that
 needs a kernel. A link that leads nowhere, to a page or to a heading, is an error, as is any other warning.
 """
 import base64, html, json, os, re, shutil, subprocess, sys, tempfile
@@ -18,9 +18,11 @@ nb_execution_mode, nb_merge_streams = "off", True
 html_static_path = ["_static"]
 myst_heading_anchors, myst_heading_slug_func = 4, "docs.anchor"
 """
-PARTS = {"Start": ["start.ipynb"], "Tutorials": ["tutorials/*.ipynb"],
-         "Promises and habits": ["promises.ipynb", "habits.ipynb"], "Components": ["[0-9]*.ipynb"],
-         "Experiments": ["experiments/*.ipynb"]}
+PARTS = {"Start": ["start.ipynb"], "The paper": ["paper/*.ipynb"], "Tutorials": ["tutorials/*.ipynb"],
+         "Without training": ["closed_form/*.ipynb"], "The model": ["model/*.ipynb"], "Data": ["data/*.ipynb"],
+         "Evaluation": ["evaluate/*.ipynb"], "Interactive views": ["view/*.ipynb"],
+         "Ablations, speed, clusters": ["lab/*.ipynb"], "Commands and basics": ["cli.ipynb", "base/*.ipynb"],
+         "Experiments": ["experiments/*.ipynb"], "About the project": ["promises.ipynb", "habits.ipynb"]}
 
 
 def anchor(heading):
@@ -28,10 +30,10 @@ def anchor(heading):
     return heading.strip().replace(" ", "-")
 
 
-# explorer -> the control that moves, and the pages whose explorers are those of notebook 11
+# explorer -> the control that moves, and the pages whose explorers are those of nbs/view/1_widgets.ipynb
 MOVES = dict(levels="level", denoising="t", weights="beta", scores="image", tour="page")
 LARGEST = 3 * 2**19   # bytes of a page with frames, 1.5 MiB
-SAME = {"11_widgets": list(MOVES), "3_levels": ["levels", "denoising"]}
+SAME = {"1_widgets": list(MOVES), "3_levels": ["levels", "denoising"]}
 MOVING = """<div class="moving" data-name="{name}">
 <label>{label} <input type="range" min="0" max="{last}" value="{start}" style="width: 20em"></label>
 <output>{value}</output>
@@ -49,7 +51,7 @@ MOVING = """<div class="moving" data-name="{name}">
   }});
 }}</script></div>
 """
-OTHER = "The same explorer on the model of [Widgets](../11_widgets.ipynb), which moves here:\n\n"
+OTHER = "The same explorer on the model of [Widgets](../view/1_widgets.ipynb), which moves here:\n\n"
 STYLE = "width: 100%; height: 60em; border: 0"
 REPORT = f'<iframe src="../_static/why.html" title="why: a report on trays" style="{STYLE}"></iframe>'
 
@@ -67,7 +69,7 @@ def moving(explorer, name, control):
 
 
 def moving_pages():
-    "{name: HTML} of the explorers that notebook 11 shows, as its cells make them"
+    "{name: HTML} of the explorers that nbs/view/1_widgets.ipynb shows, as its cells make them"
     nb, names = nbformat.read(ROOT/"nbs/view/1_widgets.ipynb", 4), {}
     exec("from grad_kit.view.widgets import *", names)
     for c in nb.cells:

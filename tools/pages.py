@@ -1,0 +1,62 @@
+"""Run the pages (all cells of the notebooks but tests) as `nbdev_test` does, and compare what they print with the outputs
+that are stored: `python tools/pages.py`, or with notebooks for these alone.
+
+The pages run in a copy, so that the notebooks stay as they are. Numbers differ by machine and time and are not
+compared; words are. `python tools/execute.py NOTEBOOK` stores outputs anew.
+"""
+import difflib, json, re, shutil, subprocess, sys, tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def words(cell):
+    "What a cell's stored outputs print, without numbers, addresses and the spaces that align them"
+    found = []
+    for o in cell.get("outputs", ()):
+        if o["output_type"] == "stream" and o["name"] == "stdout": found.append("".join(o["text"]))
+        data = o.get("data", {})
+        if data and not data.keys() & {"image/png", "image/jpeg", "text/html"}:
+            found.append("".join(data.get("text/markdown") or data.get("text/plain", "")) + "\n")
+    text = re.sub(r"0x[0-9a-f]+", "#", "".join(found))
+    text = re.sub(r"(?<![A-Za-z_])[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", text)
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def stored(path):
+    "{cell id: words} of the cells of a notebook that `nbdev_test` runs and whose outputs say the same on any machine"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    left_out = r"^#\| *(test|slow|gpu|data|notest|eval: *false|varies)\b"
+    return {c["id"]: words(c) for c in cells
+            if c["cell_type"] == "code" and not re.search(left_out, "".join(c["source"]), re.M)}
+
+
+def differences(path, ran):
+    "Lines that say which cells of a notebook print something else than is stored"
+    now = stored(ran)
+    for id, before in stored(path).items():
+        if before == now.get(id): continue
+        yield f"{path.relative_to(ROOT)}, cell {id}: stored (-) and printed now (+)"
+        yield from list(difflib.unified_diff(before, now.get(id, []), lineterm="", n=0))[2:12]
+
+
+def main(names):
+    with tempfile.TemporaryDirectory() as tmp:
+        copy = Path(tmp)/"a"/"b"   # a folder's neighbours up to two levels above are asked for labels
+        copy.mkdir(parents=True)
+        for p in ROOT.iterdir():
+            if p.name != "nbs" and not p.name.startswith("."): (copy/p.name).symlink_to(p)
+        shutil.copytree(ROOT/"nbs", copy/"nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        pages = [Path(n).resolve().relative_to(ROOT) for n in names] or [Path("nbs")]
+        command = [Path(sys.executable).parent/"nbdev_test", "--save", "--do-print", "--timing"]
+        for page in pages:
+            if failed := subprocess.run([*command, copy/page], cwd=copy).returncode: return failed
+        found = []
+        for page in pages:
+            for ran in sorted([copy/page] if page.suffix else (copy/page).rglob("*.ipynb")):
+                found += differences(ROOT/ran.relative_to(copy), ran)
+    if not found: return print("What the pages print is what is stored.")
+    return "\n".join([*found, "Store the outputs anew: python tools/execute.py NOTEBOOK"])
+
+
+if __name__ == "__main__": sys.exit(main(sys.argv[1:]))
