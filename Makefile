@@ -10,13 +10,13 @@ CHROMIUM := apt-get -qq install -y --no-install-recommends chromium fonts-dejavu
 help:
 	@echo "make env        install everything into $(VENV), once (minutes; mostly PyTorch)"
 	@echo "make demo       fit and score the built-in data set, write runs/demo (minutes)"
-	@echo "make test       notebooks and exports agree, all notebooks run, all tests pass (minutes)"
+	@echo "make test       notebooks and exports agree, all pages run and print what is stored, all tests pass (minutes)"
 	@echo "make test-slow  the slow cells inside the notebooks, the slow tests, and the GPU tests where there is a GPU"
 	@echo "make test-machines  the tests as other processors run them: capped instruction sets, one, four and eight threads, bfloat16, under autocast (two hours)"
 	@echo "make test-browser  the tutorials in a real JupyterLab and Chromium, every slider moved (installs Debian's Chromium where there is none)"
 	@echo "make lab        open the start page in JupyterLab: the embedded set, your own folder, the paper"
 	@echo "make export     write modules, tests and README anew from the notebooks (seconds)"
-	@echo "make nb NB=07_  export, then run the notebooks whose names begin so, and their tests (seconds)"
+	@echo "make nb NB=paper/4  export, then run the notebooks whose paths begin so, and their tests (seconds)"
 	@echo "make hooks      let git merge and clean notebooks in this clone"
 	@echo "make bench      speed beside anomalib's models, in an environment of its own (gigabytes)"
 	@echo "make gpu        all that a GPU should be asked, in steps of nine minutes that go on where they stopped; DEVICE=cpu QUICK=1 rehearses it"
@@ -43,10 +43,10 @@ demo: env
 	@$(BIN)/grad_demo --out runs/demo
 
 test: env
-	@echo "Checking that notebooks and exports agree, then running the notebooks and the tests (minutes) ..."
+	@echo "Checking that notebooks and exports agree, then running the pages and the tests (minutes) ..."
 	@$(BIN)/python tools/check_export.py
 	@$(BIN)/ruff check --quiet nbs tools setup.py
-	@export TMPDIR=$$(mktemp -d)/a/b && mkdir -p $$TMPDIR && $(BIN)/nbdev_test --do-print --timing
+	@$(BIN)/python tools/pages.py
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow and not gpu and not browser" -n auto --dist worksteal
 
 test-slow: env
@@ -85,10 +85,10 @@ export: env
 	@$(BIN)/python tools/check_export.py || $(BIN)/python tools/check_export.py
 
 nb: export
-	@test -n "$(NB)" || { echo "say which: make nb NB=07_detector, or NB=07 for all that begin so"; exit 2; }
-	@ls nbs/$(NB)*.ipynb >/dev/null 2>&1 || { echo "nbs/ holds no notebook whose name begins with '$(NB)'"; exit 2; }
-	@set -e; for f in nbs/$(NB)*.ipynb; do echo "$$f ..."; $(BIN)/nbdev_test $$f --do-print; \
-	  t=tests/test_$$(sed -n 's/.*#| default_exp \([a-z0-9_]*\).*/\1/p' $$f).py; \
+	@test -n "$(NB)" || { echo "say which: make nb NB=paper/4, or NB=paper for a folder"; exit 2; }
+	@ls nbs/$(NB)* >/dev/null 2>&1 || { echo "nbs/ has no notebook whose path begins with '$(NB)'"; exit 2; }
+	@set -e; for f in $$(find nbs -path 'nbs/$(NB)*.ipynb' -not -path '*/.*' | sort); do echo "$$f ..."; $(BIN)/nbdev_test $$f --do-print; \
+	  t=tests/test_$$(sed -n 's/.*#| default_exp \([a-z0-9_.]*\).*/\1/p' $$f | tr . _).py; \
 	  if test -f $$t; then $(BIN)/python -m pytest -q -m "not slow and not gpu and not browser" $$t; fi; done
 
 hooks: env
