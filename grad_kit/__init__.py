@@ -3,7 +3,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_HOME = {"Config": "base.config", "GradKitError": "base.config", "read_dataset": "data.dataset", "GRAD": "model.grad"}  # public name -> its module
+_HOME = {"Config": "base.config", "GradKitError": "base.config", "read_dataset": "data.layouts", "GRAD": "model.grad"}  # public name -> its module
 __all__ = list(_HOME)
 
 

@@ -21,6 +21,26 @@ def pytest_configure():
     grad_kit.model.grad.pick_dtype = pick_dtype
 
 
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    "Folder of a closed-form model that the command `grad_fit` wrote; copy it where something is written beside it"
+    from test_promises import CLOSED, fit, goods, run
+    root = tmp_path_factory.mktemp("model")
+    status, text = run(fit, goods(root/"parts", 30), "--out", root/"m", *CLOSED)
+    assert status == 0, text
+    return root/"m"
+
+
+def tiny(**changes):
+    "Settings of the smallest fit that goes through every stage"
+    from grad_kit.base.config import Config
+    return Config.preset("demo").replace(**dict(
+        scorers=("detector",), score_top=0., image_size=64, generator="both", contrastive_levels=((5, 9),), blur=8.,
+        n_contrastive=6, sample_steps=4, generator_steps=6, generator_width=8, generator_batch=2, analytic_images=4,
+        reweight_after=0., tail_reweighting=True, beta_density=1., alpha_1=.1, alpha_2=.1, detector_steps=40,
+        detector_width=.125, patches=4, bank_size=32, negative_bank_size=32) | changes)
+
+
 CALLERS = dict(
     autocast=lambda: torch.autocast("cpu", torch.bfloat16),
     float64=lambda: default_dtype(torch.float64),

@@ -5,11 +5,13 @@ import json, shutil, struct
 import numpy as np
 import pytest
 from PIL import Image
-from test_promises import CLOSED, CONFIG, bads, bar, counts, goods, masks, mvtec, part, put, run
+from test_promises import CLOSED, bads, bar, counts, goods, masks, mvtec, part, put, run
 
-from grad_kit import GRAD, GradKitError, read_dataset
-from grad_kit.cli import evaluate, fit
-from grad_kit.data.dataset import Dataset, choose_share, find_images, find_masks, read_folders
+from grad_kit import GradKitError, read_dataset
+from grad_kit.cli import fit
+from grad_kit.data.dataset import Dataset, choose_share
+from grad_kit.data.guard import find_images
+from grad_kit.data.layouts import read_folders
 from grad_kit.data.images import image_size, read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few.*", "ignore:.*passed over.*")
@@ -61,9 +63,7 @@ def test_shots_of_one_part_are_never_divided(tmp_path):
     ds = read_dataset(root, group_by=r"part\d+")   # defective images may be in no group
     assert {it.group for it in ds.items if it.label} == {""} and counts(ds) == [45, 15, 20]
     with pytest.raises(GradKitError, match="is no regular expression"): read_dataset(root, group_by="(")
-    status, text = run(fit, root, "--group-by", r"\w+\d+(?=_cam)", "--out", tmp_path/"m", *CLOSED)
-    assert status == 0, text
-    status, text = run(fit, root, "--group-by", "x", "--out", tmp_path/"m2", *CLOSED)
+    status, text = run(fit, root, "--group-by", "x", "--out", tmp_path/"m", *CLOSED)
     assert status == 2 and text.count("\n") == 1 and "group_by is 'x'" in text, text
 
 def test_a_part_with_a_defect_is_for_testing(tmp_path):
@@ -112,16 +112,11 @@ def test_masks_beside_some_of_the_defective_images(tmp_path, kw):
     root = real_iad(tmp_path/"audiojack", **kw)
     ds = read_dataset(root)
     assert counts(ds) == [16, 4, 10] and "(10 anomalous, 6 of 10 with masks)" in repr(ds)
+    assert ds.split("test").masked_text() == "6 of 10 with masks"   # for the report
     assert set(ds.split("test").defects) == {"good", "BX"} and ds.split("test").truth()["masks"] is None
     assert len(read_dataset(root, "score")) == 30 and len(read_dataset(root/"NG", "score")) == 10
     named = read_folders(root/"OK", root/"NG")
     assert counts(named) == [16, 4, 10] and "6 of 10 with masks" in repr(named)
-
-def test_some_masks_are_said_when_evaluated(tmp_path):
-    root = real_iad(tmp_path/"audiojack")
-    assert run(fit, root, "--out", tmp_path/"m", *CLOSED)[0] == 0
-    status, text = run(evaluate, tmp_path/"m", root, "--out", tmp_path/"e")
-    assert status == 0 and "6 of 10 with masks" in text and "4 normal and 10 anomalous" in text, text
 
 def float_tiff(path, a):
     "Three channels of float32, which PIL does not write"
@@ -155,19 +150,18 @@ def test_mvtec_3d(tmp_path):
     ("scratch/images/{}.png", "scratch/Masks/{}.PNG"), ("{}.png", "{}_mask.png"),
     ("{}.png", "{}-GT.bmp"), ("a/{}.jpg", "a/{}.png"), ("{}.png", "ground_truth/{}.png")])
 def test_masks_within_folders_of_defects(tmp_path, image, mask):
-    for n in (3, 4):
-        for root in (tmp_path/f"line{n}"/"NG", tmp_path/f"mvtec{n}"/"test"/"scratch"):
-            for i in range(4):
-                put(root/image.format(i), part(200 + i, True))
-                if i < n: put(root/mask.format(i), MASK)
-        goods(tmp_path/f"line{n}"/"OK", 10)
-        goods(tmp_path/f"mvtec{n}"/"train"/"good", 8); goods(tmp_path/f"mvtec{n}"/"test"/"good", 2, first=90)
-        for root in (tmp_path/f"line{n}", tmp_path/f"mvtec{n}"):
-            ds = read_dataset(root)
-            assert counts(ds) == [8, 2, 4], (root, ds)
-            assert sum(len(it.masks) for it in ds.items) == n and ("3 of 4 with masks" in repr(ds)) == (n == 3)
-            assert len(read_dataset(root, "score")) == len(ds)
-            assert len(find_masks(root, find_images(root).images)) == n
+    line, published = tmp_path/"line", tmp_path/"published"
+    for root, n in ((line/"NG", 3), (published/"test"/"scratch", 4)):
+        for i in range(4):
+            put(root/image.format(i), part(200 + i, True))
+            if i < n: put(root/mask.format(i), MASK)
+    goods(line/"OK", 10); goods(published/"train"/"good", 8); goods(published/"test"/"good", 2, first=90)
+    for root, n in ((line, 3), (published, 4)):
+        ds = read_dataset(root)
+        assert counts(ds) == [8, 2, 4], (root, ds)
+        assert sum(len(it.masks) for it in ds.items) == n and ("3 of 4 with masks" in repr(ds)) == (n == 3)
+        assert len(read_dataset(root, "score")) == len(ds)
+        assert len(find_images(root).masks) == n
 
 def test_two_masks_of_one_image_and_masks_of_none_are_refused(tmp_path):
     root = goods(tmp_path/"s"/"OK", 10).parent
@@ -284,7 +278,7 @@ def test_a_word_that_all_files_share_is_the_part(tmp_path):
         for i in range(4): put(tmp_path/word.lower()[:2]/f"{word}_{i}.png", part(i))
         assert len(read_dataset(tmp_path/word.lower()[:2])) == 4
     for i in range(4): put(tmp_path/"two"/f"{'crack' if i % 2 else 'dent'}_{i}.png", part(i))
-    refused(tmp_path/"two", "say different things")
+    refused(tmp_path/"two", "differ in meaning")
 
 @pytest.mark.parametrize("where", ["NG/monday", "defects/scratch_1/a", "not_ok_2/x", "masks/scratch", "test/photos",
                                    "Tests/1"])
@@ -305,25 +299,15 @@ def test_names_above_that_mean_no_harm(tmp_path):
 def matte(root, hide):
     y, x = np.mgrid[:96, :96]
     inside = (x - 48)**2 + (y - 48)**2 < 40**2
-    def one(i, bad=False):
-        a = part(i, h=96, w=96).astype(int)
-        if bad: a[44:48, 36:60] += 22
+    for i in range(3):
         behind = np.random.default_rng(i).integers(0, 255, (96, 96, 3)) if hide else np.zeros((96, 96, 3))
-        return np.dstack([np.where(inside[..., None], a, behind).clip(0, 255), inside * 255]).astype(np.uint8)
-    for i in range(30): put(root/"fit"/f"{i}.png", one(i))
-    for i in range(10):
-        put(root/"new"/f"ok{i}.png", one(4000 + i))
-        put(root/"new"/f"spot{i}.png", one(4100 + i, True))
+        seen = np.where(inside[..., None], part(i, h=96, w=96), behind)
+        put(root/f"{i}.png", np.dstack([seen, inside * 255]).astype(np.uint8))
     return root
 
 def test_a_background_under_alpha_is_not_fitted(tmp_path):
-    labels = {}
-    for hide in (True, False):
-        root = matte(tmp_path/str(hide), hide)
-        new = read_dataset(root/"new", "score")
-        label = GRAD(CONFIG, device="cpu").fit(read_dataset(root/"fit"), progress=False).score(new).label.tolist()
-        labels[hide] = dict(zip(new.names, label))
-    assert labels[True] == labels[False] and sum(v for k, v in labels[True].items() if k.startswith("spot")) == 10
+    seen = [read_dataset(matte(tmp_path/str(hide), hide)).images(64) for hide in (True, False)]
+    assert (seen[0] == seen[1]).all() and (seen[0] > 0).any()
 
 def test_every_kind_of_transparency_is_read_on_black(tmp_path):
     a, clear = part(0), np.zeros((64, 64), bool)
@@ -419,7 +403,7 @@ def test_files_called_labels_or_with_another_ending_for_the_images(tmp_path, fil
 
 def test_numbered_classes_are_no_normal_images(tmp_path):
     for name in ("class_0", "class_1"): goods(tmp_path/"a"/name, 3)
-    refused(tmp_path/"a", "say different things")
+    refused(tmp_path/"a", "differ in meaning")
     for name in ("day_0", "day_1"): goods(tmp_path/"b"/name, 3)
     assert len(read_dataset(tmp_path/"b")) == 6
 

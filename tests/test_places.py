@@ -1,6 +1,7 @@
 """Where results go, a series that differs as a whole, and broken files: one test for each kind of case in public
 reports. Written by hand; inputs are drawn here, commands run as a user would run them."""
 import csv, hashlib, json, os, shutil, subprocess, sys, threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,6 @@ from test_survival import in_a_namespace
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few.*", "ignore:.*passed over.*")
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    root = tmp_path_factory.mktemp("model")
-    status, text = run(fit, goods(root/"parts", 30), "--out", root/"m", *CLOSED)
-    assert status == 0, text
-    return root/"m"
 
 def files(folder): return {p.relative_to(folder): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
@@ -107,10 +101,13 @@ def test_a_folder_that_another_holds_is_refused_before_the_work(tmp_path, model,
     assert run(score, model, tmp_path/"lineA", "--out", tmp_path/"o")[0] == 0
     before = files(tmp_path/"o")
     monkeypatch.setattr(GRAD, "score", lambda *a, **k: pytest.fail("scored"))
-    with run_lock(tmp_path/"o"):
+    with ThreadPoolExecutor(1) as other:   # of the same process: in one thread the lock can be taken again
+        lock = run_lock(tmp_path/"o")
+        other.submit(lock.__enter__).result()
         for command in ((score, model, tmp_path/"lineB"), (evaluate, model, mvtec(tmp_path/"e"))):
             status, text = run(*command, "--out", tmp_path/"o")
             assert status == 2 and "another process is working in" in text, text
+        other.submit(lock.__exit__, None, None, None).result()
     assert files(tmp_path/"o") == before
 
 def test_results_that_broke_off_do_not_look_whole(tmp_path, model, monkeypatch):
@@ -141,7 +138,8 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path, model):
     assert sorted(p.name for p in runs.iterdir() if p.name[0] != "." and not p.name.endswith(".stages")) == \
         ["latest", "new", "v1", "v2"]
     # a process was killed while the old model had stepped aside
-    (runs/".v1.abcdefgh").mkdir(); os.rename(runs/"v1", runs/".v1.abcdefgh"/"old")
+    (runs/".grad_kit_new_abcdefgh"/"old").mkdir(parents=True)
+    os.rename(runs/"v1", runs/".grad_kit_new_abcdefgh"/"old"/"v1")
     assert len(GRAD.load(runs/"latest", "cpu").holdout_scores_) and (runs/"v1").is_dir()
 
 def test_links_among_results(tmp_path, model):
@@ -172,7 +170,7 @@ def test_a_place_that_cannot_be_replaced_is_refused_before_the_fit(tmp_path, mod
     for command in ((fit, parts, "--out", tmp_path/"m", *CLOSED), (fit, parts, "--out", tmp_path/"new", *CLOSED),
                     (demo, "--out", tmp_path/"d")):
         status, text = run(*command)
-        assert status == 2 and ("cannot be replaced (Device or resource busy)" in text or "cannot write" in text), text
+        assert status == 2 and "cannot be replaced (" in text, text
         assert text.count("\n") == 1 and "Traceback" not in text, text
     assert files(tmp_path/"m") == before and not (tmp_path/"new").exists()
     assert not [p for p in tmp_path.iterdir() if p.name[0] == "."]
