@@ -160,7 +160,7 @@ def test_levels_answer_in_time_and_in_the_dark(lab, browser):
         page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
         page.wait_for_timeout(1500)
         page.screenshot(path=OUT/"dark.png")
-        page.keyboard.press("End")                    # many moves at once: the newest wins, the page stays alive
+        page.keyboard.press("End")                    # many moves at once: the last one is shown in the end
         for _ in range(8): page.keyboard.press("ArrowLeft")
         page.wait_for_function("e => /level 1, /.test(e.innerText)", arg=explorer.element_handle())
     finally: page.close()

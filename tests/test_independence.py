@@ -13,6 +13,7 @@ from grad_kit import GRAD, GradKitError, read_dataset
 from grad_kit.cli import fit
 from grad_kit.data.dataset import Dataset, Item, as_dataset, hash_images
 from grad_kit.data.groups import find_groups, own_detail
+from grad_kit.model.calibration import hold_out
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few.*", "ignore:.*do not count.*", "ignore:.*look like shots.*",
                                         "ignore:.*times as far.*")
@@ -35,8 +36,7 @@ def jpeg(a, quality=90):
 
 def sides(images, config=CONFIG, seed=0, **how):
     "{hash of an image: whether it is held out} of what a fit of these would divide"
-    model = GRAD(config, seed, "cpu")
-    a, b = model.split_held_out(as_dataset(images))
+    a, b = hold_out(as_dataset(images), config, seed)[:2]
     return dict.fromkeys(hash_images(a), False) | dict.fromkeys(hash_images(b), True)
 
 def alarms(model, first=5000, n=40):
@@ -242,7 +242,8 @@ def test_a_score_that_is_nan_is_raised_by_name(broken, tmp_path):
     with pytest.raises(GradKitError, match="2.png' is nan"): score_images(broken, read_dataset(tmp_path, "score"))
 
 def test_held_out_images_without_a_score_stop_the_fit(monkeypatch):
-    monkeypatch.setattr(GRAD, "_scores_by_others", lambda self, held: (torch.full((len(held),), math.nan),) * 2)
+    import grad_kit.model.calibration as calibration
+    monkeypatch.setattr(calibration, "out_of_fold_scores", lambda frozen, held: (torch.full((len(held),), math.nan),) * 2)
     with pytest.raises(GradKitError, match="NaN or infinite"): fitted(stack(part(i) for i in range(30)))
 
 @pytest.mark.parametrize("field", ["holdout_scores", "holdout_peaks"])
@@ -279,5 +280,5 @@ def test_fit_takes_labels_that_say_normal():
         assert GRAD(CONFIG, device="cpu").fit(x, y, progress=False).threshold_ == want
     for y, said in (([0] * 11 + [1], r"y\[11\] is 1"), (["good"] * 11 + ["bad"], r"y\[11\] is 'bad'"),
                     (np.ones(12), r"y\[0\] is 1.0"), ([0] * 11, "y has 11 values, but there are 12 images"),
-                    ([0] * 11 + [math.nan], r"y\[11\] is nan"), ("stages", "say stages='stages'")):
+                    ([0] * 11 + [math.nan], r"y\[11\] is nan"), ("stages", "use stages='stages'")):
         with pytest.raises(GradKitError, match=said): GRAD(CONFIG, device="cpu").fit(x, y, progress=False)

@@ -1,4 +1,4 @@
-"""Everything a GPU should be asked, in steps that continue where they stopped, the most valuable first.
+"""Everything to measure on a GPU, in steps that continue where they stopped, the most valuable first.
 
     make gpu-pack DATA=../shared/data     here: wheels and data for a machine without network, into .gpu
     make gpu                              there: run it again until it says that all is done
@@ -82,7 +82,7 @@ class Record:
 SMALL = dict(image_size=64, blur=4., detector_levels=(34,), contrastive_levels=((5,),), filters_size=64, window_size=32)
 TINY = dict(generator_width=8, generator_batch=2, detector_width=.125, patches=4, bank_size=16, negative_bank_size=16)
 
-# --- the steps: each takes (put, device, quick, folder) and says its figures with `put` as they come ---
+# --- the steps: each takes (put, device, quick, folder) and stores its figures with `put` as they come ---
 
 def works(put, device, quick, folder):
     "The tests that need a GPU"
@@ -91,13 +91,13 @@ def works(put, device, quick, folder):
     r = subprocess.run([*pytest, *marked], cwd=ROOT, capture_output=True, text=True)
     (folder/"pytest.log").write_text(r.stdout + r.stderr)
     last = (r.stdout.strip().splitlines() or [r.stderr[-300:]])[-1]
-    put(tests=[f.name for f in marked], exit_status=r.returncode, said=last)
+    put(tests=[f.name for f in marked], exit_status=r.returncode, summary=last)
 
 
 def scoring(put, device, quick, folder):
     "Ceiling, latency and throughput: the paper's three detectors, then what the other presets ship"
     import torch
-    from grad_kit.lab.bench import bench_inference, bench_stages, matmul_ceiling, untrained
+    from grad_kit.lab.bench import bench_inference, matmul_ceiling, untrained
     from grad_kit.base.compute import pick_dtype
     from grad_kit.base.config import Config
     small = dict(image_size=144, detector_width=.125, blur=4.) if quick else {}
@@ -106,32 +106,30 @@ def scoring(put, device, quick, folder):
     if pick_dtype("auto", device) == torch.bfloat16: precisions[torch.bfloat16] = "bfloat16"
     ceilings = {name: matmul_ceiling(device, dtype, budget / 3) for dtype, name in precisions.items()}
     put(ceilings=ceilings)
-    rows, stages = [], []
+    rows = []
     models = {"three detectors": Config(**small), "instant": Config.preset("instant", **(SMALL if quick else {}))}
     for what, config in models.items():
-        model = untrained(config, device, normals=12 if quick else 200)
-        stages += [dict(model=what, **r) for r in bench_stages(model, batches[-1], budget=budget / 3)]
-        put(stages=stages)
-        def row_made(row, what=what): rows.append(dict(model=what) | row); put(rows=rows)
-        bench_inference(model, batches, ceilings, folder, budget, compiled=not quick and what == "three detectors",
-                        graphs=True, files=False, made=row_made)
+        model = untrained(config, device, normals=12 if quick else 200 if what == "instant" else 20)
+        compiled = not quick and what == "three detectors"
+        for row in bench_inference(model, batches, ceilings, budget, compiled, files=False):
+            rows.append(dict(model=what) | row)
+            put(rows=rows)
 
 
 def generation(put, device, quick, folder):
     "1,000 images of 256 px at level 17 by all 1,000 steps of Algorithm 2"
     import torch
-    from grad_kit.lab.bench import sync
+    from torch.utils.benchmark import timer   # synchronises with a GPU before it reads the clock
     from grad_kit.base.compute import pick_dtype
-    from grad_kit.model.grad import sampling_batch
+    from grad_kit.lab.bench import sampling_batch
     from grad_kit.paper.patchdiff import PatchDiff, compiled, noise_schedule, sample
     n, size, width, steps = (4, 48, 8, 6) if quick else (1000, 256, 64, 1000)
     dtype, batch = pick_dtype("auto", device), 2 if quick else sampling_batch(size, device)
     model = PatchDiff(17, width).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     def seconds(net, n, schedule):
-        start = time.time()
+        start = timer()
         sample(net, n, (size, size), schedule, batch=batch, device=device, dtype=dtype)
-        sync(device)
-        return time.time() - start
+        return timer() - start
     nets = {"eager": model} | ({} if quick else {"compiled": compiled(model)})
     a_step = {}
     for how, net in nets.items():
@@ -148,31 +146,18 @@ def generation(put, device, quick, folder):
 
 def training(put, device, quick, folder):
     "Milliseconds a step of both loops with the paper's settings, PatchDiff's also compiled"
-    import torch
-    from grad_kit.lab.bench import per_step
+    from grad_kit.lab.bench import bench_training
     from grad_kit.base.compute import pick_dtype
     from grad_kit.base.config import Config
-    from grad_kit.paper.detector import fit_detector
-    from grad_kit.paper.patchdiff import fit_patchdiff, noise_schedule
     c = Config.preset("mvtec_ad", **(dict(TINY, image_size=48, blur=2.) if quick else {}))
-    size, k = c.input_size(34), len(c.contrastive_levels[0])
-    lengths, dtype = (2, 4) if quick else (20, 120), pick_dtype("auto", device)
-    x = torch.randint(0, 256, (24, 3, size, size), dtype=torch.uint8, device=device)
-    def detector(steps):
-        new = c.replace(detector_steps=steps, beta_density=max(c.beta_density, 0.))
-        fit_detector(x, [x] * k, new.detector, new.reweighting, new.augmentation, dtype=dtype, progress=False)
-    def patchdiff(steps, compile=False):
-        settings = c.replace(generator_steps=steps).patchdiff
-        fit_patchdiff(x, 13, settings, noise_schedule(), dtype=dtype, progress=False, compile=compile)
-    runs, figures = {"detector": detector, "PatchDiff level 13": patchdiff}, {}
-    if not quick: runs["PatchDiff level 13, compiled"] = lambda steps: patchdiff(steps, True)
-    for what, run in runs.items():
-        figures[what] = per_step(run, *lengths, device)
-        put(ms=figures, precision=str(dtype), patches=c.patches * (k + 2))
+    dtype, figures = pick_dtype("auto", device), {}
+    for row in bench_training(c, device, {str(dtype): dtype}, (2, 4) if quick else (20, 120), compiled=not quick):
+        figures[row["what"]] = row["ms"]
+        put(ms=figures, precision=str(dtype), patches=c.patches * (len(c.contrastive_levels[0]) + 2))
 
 
 def fit_a_set(put, device, quick, folder, name, preset, category):
-    "The paper's preset on one set, seed 0, beside the preset `instant` and methods of one second on the same images"
+    "The paper's preset on one set, seed 0, and the preset `instant` and the baselines on the same images"
     from grad_kit.lab.ablate import run_cell
     from grad_kit.base.config import Config
     from grad_kit.data.dataset import read_dataset
@@ -221,7 +206,7 @@ def run(device, quick, folder, seconds, total, only, again):
     sys.path[:0] = [p for p in env["PYTHONPATH"].split(os.pathsep) if p not in sys.path]
     folder.mkdir(parents=True, exist_ok=True)
     record = Record(folder)
-    if not record.file.exists() and (PACK/"results.json").exists():   # begun on another machine
+    if not record.file.exists() and (PACK/"results.json").exists():   # started on another machine
         shutil.copy(PACK/"results.json", record.file)
     from grad_kit.lab.bench import machine
     from grad_kit.base.compute import pick_device
@@ -232,8 +217,8 @@ def run(device, quick, folder, seconds, total, only, again):
         step = record.read()["steps"].get(name, {})
         return not step.get("done") and (again or not step.get("failed"))
     for name in [n for n in (only or STEPS) if is_due(n)]:
-        if left() < STEPS[name][1]: print(f"{name}: not reweighting_on, {left():.0f} s are left in this call"); continue
-        print(f"{name}: reweighting_on, {left():.0f} s are left in this call", flush=True)
+        if left() < STEPS[name][1]: print(f"{name}: not started, {left():.0f} s are left in this call"); continue
+        print(f"{name}: starts, {left():.0f} s are left in this call", flush=True)
         command = [sys.executable, __file__, "step", name, "--device", device, "--folder", str(folder)]
         child = subprocess.Popen(command + ["--quick"] * quick, env=env)
         try: child.wait(max(1., left()))
@@ -258,17 +243,17 @@ def table(d):
     out = [f"{m['device']}, torch {m['torch']}, Python {m['python']}{', in miniature' if d.get('quick') else ''}; "
            f"{d['used_s']:.0f} s used"]
     def how(name):
-        if name not in s: return "not begun"
+        if name not in s: return "not started"
         return "done" if s[name].get("done") else s[name].get("failed") or "not finished"
     steps = [[n, how(n), s.get(n, {}).get("seconds")] for n in STEPS]
     out.append(format_table(steps, ["step", "how it went", "seconds"]))
-    if "said" in s.get("works", {}): out.append(f"GPU tests: {s['works']['said']}")
+    if "summary" in s.get("works", {}): out.append(f"GPU tests: {s['works']['summary']}")
     if "rows" in s.get("scoring", {}):
         ceilings = s["scoring"]["ceilings"]
         out.append("ceiling: " + ", ".join(f"{k} {v / 1e12:.3g} TFLOP/s" for k, v in ceilings.items()))
-        times = [[r["model"], r["generator"], r["batch"], f"{r['median_ms']:.3f}", f"{r['images_per_s']:.0f}",
+        times = [[r["model"], r["engine"], r["batch"], f"{r['median_ms']:.3f}", f"{r['images_per_s']:.0f}",
                   f"{r['difference']:.0e}"] for r in s["scoring"]["rows"]]
-        out.append(format_table(times, ["model", "generator", "batch", "ms", "images/s", "off by"]))
+        out.append(format_table(times, ["model", "engine", "batch", "ms", "images/s", "difference"]))
     if "ms" in s.get("training", {}):
         out.append(format_table([[k, f"{v:.2f}"] for k, v in s["training"]["ms"].items()],
                                 [f"a step of ({s['training']['patches']} patches)", "ms"]))
@@ -283,7 +268,7 @@ def table(d):
         return [name, method, _headline(x["image_auroc"]), x["pixel_auroc"], x[seconds]]
     for n, c in cells.items():
         rows += [row(n, "GRAD (paper), seed 0", c, "seconds"), row(n, "instant", s[n]["instant"], "seconds")]
-        rows += [row(n, k, x, "fit_seconds") for k, x in c["beside"].items() if k != "detector"]
+        rows += [row(n, k, x, "fit_seconds") for k, x in c["baselines"].items() if k != "detector"]
     if rows: out.append(format_table(rows, ["set", "method", "image AUROC", "pixel AUROC", "fit, s"]))
     return "\n\n".join(out)
 

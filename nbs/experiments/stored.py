@@ -28,16 +28,16 @@ def show(name, against="first"):
     print(ablation_table(r["cells"]))
     if len(r["variants"]) > 1: print("\n" + difference_table(r["cells"], against))
 
-def beside(name, variant=None):
-    """A stored variant (None: the last) beside each of its scorers and the baselines, means over its seeds,
-    with the scorers' weights"""
+def baselines(name, variant=None):
+    """A stored variant (None: the last), each of its scorers and the baselines, means over its seeds, with the scorers'
+    weights"""
     r = read(name)
     cells = [c for c in r["cells"] if c["variant"] == (variant or r["cells"][-1]["variant"])]
     weights = {k: sum(c["weights"][k] for c in cells) / len(cells) for k in cells[0]["weights"]}
-    said = ", ".join(f"{k} {v:.2f}" for k, v in weights.items())
-    print(f"$ {r['command']}\n{origin(dict(cells=cells))}; weights {said}\n")
+    weights = ", ".join(f"{k} {v:.2f}" for k, v in weights.items())
+    print(f"$ {r['command']}\n{origin(dict(cells=cells))}; weights {weights}\n")
     own = [(headline(c["image_auroc"]), c["pixel_auroc"]) for c in cells]
-    print(baselines_table([c["beside"] for c in cells], own), "\n")
+    print(baselines_table([c["baselines"] for c in cells], own), "\n")
 
 def values(name): return ablation_values(read(name)["cells"])
 
