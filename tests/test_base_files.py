@@ -18,16 +18,20 @@ def test_atomic_write_is_whole_or_absent():
     test_fail(broken, contains="killed")
     test_eq(json.loads((d/"a.json").read_text()), {"x": 1})
     test_eq([p.name for p in d.iterdir()], ["a.json"])
-    # a folder, killed between the old one's stepping aside and the new one's coming
-    old = d/".model.a1b2c3_d"/"old"
-    old.mkdir(parents=True)
+    # a folder, killed after the old one was moved aside and before the new one took its place
+    old = d/".grad_kit_new_a1b2c3_d"/"old"/"model"
     write_json(old/"manifest.json", {})
     put_back(d/"model"); put_back(d/"model"); put_back(d/"never")
     test_eq(sorted(p.name for p in d.iterdir() if p.name[0] != "."), ["a.json", "model"])
     test_eq(read_json(d/"model"/"manifest.json"), {})
+    # a folder that replaces a folder
+    with atomic_write(d/"model") as tmp: tmp.mkdir(); (tmp/"b").write_text("")
+    test_eq([p.name for p in (d/"model").iterdir()], ["b"])
+    long = d/("ü" * 120 + ".json")
+    write_json(long, [1]); test_eq(read_json(long), [1])
 
 
-def test_full_disk_is_said_in_one_sentence():
+def test_a_full_disk_raises_one_sentence():
     # /dev/full is Linux's always-full disk
     def full():
         with atomic_write(Path(tempfile.mkdtemp())/"a.json"):
@@ -38,44 +42,43 @@ def test_full_disk_is_said_in_one_sentence():
     test_fail(lambda: write_json("/proc/nowhere/a.json", {}), exc=GradKitError, contains="cannot write")
 
 
-def test_results_say_that_they_are():
+def test_folders_of_results_are_marked():
     d = Path(tempfile.mkdtemp())
     assert not is_output(d) and not is_output(d/"absent")
     assert is_output(mark_output(d/"a"/"b")) and not is_output(d/"a")
     write_json(d/"c"/"results.json", dict(grad_kit="0.1.0")); assert is_output(d/"c")
     (d/"file").write_text("x")
-    test_fail(lambda: mark_output(d/"file"), exc=GradKitError, contains="cannot write in")
+    test_fail(lambda: mark_output(d/"file"), exc=GradKitError, contains="cannot write")
     test_fail(lambda: mark_output(""), exc=GradKitError, contains="a path is empty")
     test_eq(user_path("~/x"), Path.home()/"x")
-    test_fail(lambda: user_path("~nobody_of_that_name/x"), exc=GradKitError, contains="write the path out")
-    long = d/("ü" * 120 + ".json")
-    write_json(long, [1])
-    test_eq(json.loads(long.read_text()), [1])
-    test_eq([p.name for p in d.iterdir() if p.name.startswith(".")], [])
+    for odd in ("~nobody_of_that_name/x", "a\0b", "x" * 5000):
+        test_fail(lambda: user_path(odd), exc=GradKitError, contains="write out another path")
 
 
 def test_a_second_process_is_locked_out_and_a_dead_one_is_not_waited_for():
     folder = Path(tempfile.mkdtemp())/"run"
-    code = "\n".join(["import sys, time; from grad_kit.core import run_lock",
+    code = "\n".join(["import sys, time; from grad_kit.base.files import run_lock",
                       "with run_lock(sys.argv[1]): print('held', flush=True); time.sleep(60)"])
     other = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
     test_eq(other.stdout.readline(), "held\n")
     def lock():
-        with run_lock(folder): return "mine"
+        with run_lock(folder), run_lock(folder.parent/"."/"run"): return "mine"
     test_fail(lock, exc=GradKitError, contains="another process is working in")
     other.kill(); other.wait()
-    for name in (".images-5.safetensors.a1b2c3_d", "cells/.cell.json.a1b2c3_d", ".mine"): (folder/name).mkdir(parents=True)
+    for name in (".grad_kit_new_a1b2c3_d/old", "cells/.grad_kit_new_a1b2c3_d/old", ".grad_kit_new_a1b2c3_e/model", ".mine"):
+        (folder/name).mkdir(parents=True)
+    (folder/".grad_kit_new_a1b2c3_d"/"images-5.safetensors").write_text("half")
     test_eq(lock(), "mine"); test_eq(lock(), "mine")
-    # what a killed process had begun to write is gone, and nothing else
-    test_eq(sorted(p.name for p in folder.iterdir() if p.is_dir()), [".mine", "cells"])
+    # files that a killed process had begun to write are removed, and nothing else
+    test_eq(sorted(p.name for p in folder.iterdir() if p.is_dir()), [".grad_kit_new_a1b2c3_e", ".mine", "cells"])
     test_eq(list((folder/"cells").iterdir()), [])
     with run_lock(None): pass
     with run_lock(folder.parent/"new"): assert (folder.parent/"new").is_dir()
-    assert not (folder.parent/"new").exists()   # a run of which nothing came leaves nothing
+    assert not (folder.parent/"new").exists()   # a run that wrote nothing leaves nothing
     (folder/"file").write_text("")
-    def inside():
-        with run_lock(folder/"file"/"inside"): pass
-    test_fail(inside, exc=GradKitError, contains="cannot write in")
+    def inside(place):
+        with run_lock(folder/place): pass
+    for place in ("file", "file/inside"): test_fail(lambda: inside(place), exc=GradKitError, contains="cannot write")
 
 
 def test_restored_training_takes_the_same_steps():

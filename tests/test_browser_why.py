@@ -145,7 +145,7 @@ def test_a_mailed_report_answers_clicks_and_keys_without_a_network(report, page,
 
 def _framed(model, image):
     "uint8 (S,S,3) as the model sees the image"
-    from grad_kit.data.dataset import as_dataset
+    from grad_kit.data.layouts import as_dataset
     ds = as_dataset(image[None], "score").read_as(model.config)
     return ds.images(model.config.image_size)[0].permute(1, 2, 0).numpy()
 

@@ -12,9 +12,11 @@ from PIL import ImageFile
 
 from grad_kit.base.compute import own_state, threads
 from grad_kit.base.config import Config, GradKitError
-from grad_kit.data.dataset import Dataset, as_dataset, read_dataset
+from grad_kit.data.dataset import Dataset
+from grad_kit.data.layouts import as_dataset, read_dataset
 from grad_kit.model.export import Exported, compare, export_model
-from grad_kit.model.grad import GRAD, FrozenModel
+from grad_kit.model.grad import GRAD
+from grad_kit.model.scorers import FrozenModel
 from test_promises import CONFIG, part, put
 
 TINY = Config.preset("quick", detector_steps=10, n_contrastive=4, sample_steps=3, contrastive_levels=((5,),),
@@ -327,7 +329,7 @@ def test_commands_find_the_scorer_of_an_installed_package(tmp_path):
 
 
 def test_a_machine_without_the_module_resource(monkeypatch):
-    from grad_kit.evaluate.report import peak_memory_gib
+    from grad_kit.evaluate.describe import peak_memory_gib
     assert peak_memory_gib(torch.device("cpu")) > 0
     monkeypatch.setitem(sys.modules, "resource", None)
     assert peak_memory_gib(torch.device("cpu")) is None

@@ -26,19 +26,6 @@ def test_filter_fields_have_their_shape_and_place():
     assert change[0] < 1e-4 and change[15] < 1e-4                      # and not far from it
 
 
-def test_what_painted_images_lose_is_seen_where_it_is_lost():
-    trays = tray_dataset(24, 0, 0, 0, size=128).images(128)
-    same = detail_kept(trays, trays)
-    test_close(same, torch.ones(4, 16, 16)); test_eq(detail_lost(same), 0)
-    for size, shape in ((34, (3, 4, 4)), (50, (4, 6, 6)), (65, (4, 8, 8))):   # at 34 the widest filter does not fit
-        part = trays[..., :size, :size]
-        test_eq(detail_kept(part, part).shape, shape)
-    half = trays.clone()
-    half[:, :, :, 64:] = F.avg_pool2d(trays.float(), 9, 1, 4)[:, :, :, 64:].round().to(torch.uint8)
-    fine = detail_kept(trays, half)[0]
-    assert fine[:, 10:].median() < .5 and fine[:, :7].mean() > .95
-
-
 def test_a_gaussian_place_is_scikit_learns_covariance():
     from sklearn.covariance import EmpiricalCovariance, ShrunkCovariance
     rng = np.random.default_rng(0)

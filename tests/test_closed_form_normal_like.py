@@ -10,30 +10,30 @@ from grad_kit.closed_form.patchmatch import sample_patchmatch
 from grad_kit.data.trays import tray_dataset
 
 
-def test_planted_fakes_are_counted():
-    normal, fresh = (tray_dataset(40, 0, 0, 0, seed=seed).images(68) for seed in (0, 1))
-    generated = sample_patchmatch(normal, 5, 20)
-    for of_fakes in (fresh, normal):   # new normal images, and whole copies of the reference images
-        for n in (0, 40): test_close(normal_like_share(normal, torch.cat([generated, of_fakes[:n]])), n / (n + 20), .15)
-    test_eq([normal_like(normal[:, :, :s, :s], fresh[:3, :, :s, :s]).shape for s in (34, 64)], [(3, 1, 1), (3, 8, 8)])
+def test_planted_normal_images_are_counted():
+    normal, fresh = (tray_dataset(30, 0, 0, 0, seed=seed).images(52) for seed in (0, 1))
+    generated = sample_patchmatch(normal, 5, 15)
+    for planted in (fresh, normal):   # new normal images, and whole copies of the reference images
+        for n in (0, 30): test_close(normal_like_share(normal, torch.cat([generated, planted[:n]])), n / (n + 15), .15)
+    test_eq([normal_like(normal[:, :, :s, :s], fresh[:3, :, :s, :s]).shape for s in (34, 52)], [(3, 1, 1), (3, 5, 5)])
 
 
 def test_a_copy_is_compared_with_other_images_than_its_source():
     g = torch.Generator().manual_seed(0)
-    usual = (140 + 3 * torch.randn(40, 3, 68, 68, generator=g)).clamp(0, 255).to(torch.uint8)
-    alone = (torch.rand(2, 3, 68, 68, generator=g) * 255).to(torch.uint8)   # each like no other image
+    usual = (140 + 3 * torch.randn(30, 3, 48, 48, generator=g)).clamp(0, 255).to(torch.uint8)
+    alone = (torch.rand(2, 3, 48, 48, generator=g) * 255).to(torch.uint8)   # each like no other image
     found = normal_like(torch.cat([usual, alone]), torch.cat([usual, alone]))
-    assert not found[40:].any()   # by their sources they would be as normal as can be
-    assert 4 * found[:40].float().mean() > .8
+    assert not found[30:].any()   # by their sources they would be as normal as can be
+    assert 4 * found[:30].float().mean() > .8
 
 
-def test_windows_of_defects_are_seldom_called_normal():
-    trays = tray_dataset(64, 0, 0, 6, size=128, seed=3)
+def test_windows_of_defects_are_seldom_normal_like():
+    trays = tray_dataset(48, 0, 0, 5, size=96, seed=3)
     test = trays.split("test")
     chosen = [i for i, d in enumerate(test.defects) if d in ("scratch", "blob", "bent")]
-    found = normal_like(trays.split("train").images(128), test.images(128)[chosen]).float()
+    found = normal_like(trays.split("train").images(96), test.images(96)[chosen]).float()
     masks = torch.tensor(np.stack([test.masks()[i] for i in chosen])).float()
-    covered = F.avg_pool2d(F.avg_pool2d(masks[:, None], 2), 17, 4, 8)[:, 0, 2:-2, 2:-2]   # by a defect, share of a window
+    covered = F.avg_pool2d(F.avg_pool2d(masks[:, None], 2), 17, 3, 8)[:, 0, 3:-3, 3:-3]   # by a defect, share of a window
     assert 4 * found[covered > .02].mean() < .3 and 4 * found[covered == 0].mean() > .6
 
 

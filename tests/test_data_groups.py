@@ -32,11 +32,11 @@ def test_near_duplicates_are_found():
         Image.fromarray(a).save(file, "JPEG", quality=90)
         return np.array(Image.open(file))
     changes = dict(jpeg=jpeg, moved=lambda a: np.roll(a, 1, 1), brighter=lambda a: a + 1, copy=lambda a: a)
-    for size in (64, 96, 256):   # the size at which a model sees them: smaller, the same, larger
+    for size in (64, 192):   # the size at which a model sees them: smaller, larger
         for name, change in changes.items():
-            pairs = resize_images(stacked([a for i in range(20) for a in (part(i), change(part(i)))]), size)
+            pairs = resize_images(stacked([a for i in range(12) for a in (part(i), change(part(i)))]), size)
             groups, large = find_groups(own_detail(pairs))
-            assert (groups[::2] == groups[1::2]).all() and len(set(groups)) == 20 and not large, (size, name)
+            assert (groups[::2] == groups[1::2]).all() and len(set(groups)) == 12 and not large, (size, name)
 
 
 def test_independent_images_are_no_group():

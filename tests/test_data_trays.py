@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 import numpy as np
 from grad_kit.base.config import GradKitError
-from grad_kit.data.dataset import read_dataset
+from grad_kit.data.layouts import read_dataset
 
 
 def test_trays_repeat_and_masks_are_exact():
@@ -16,6 +16,17 @@ def test_trays_repeat_and_masks_are_exact():
         assert a.dtype == np.uint8 and a.shape == (64, 64, 3) and m.shape == (64, 64) and m.dtype == bool
         assert (a == b).all() and m.any() == (defect is not None)
     test_fail(lambda: draw_tray(np.random.default_rng(0), 64, "rust"), exc=GradKitError, contains="'rust'")
+
+
+def test_pixels_of_trays_never_change():
+    # other tests and experiments depend on them
+    import hashlib
+    digest = hashlib.sha256()
+    for size in (64, 96):
+        for defect in (None, *DEFECTS):
+            for a in draw_tray(np.random.default_rng(7), size, defect): digest.update(np.ascontiguousarray(a).tobytes())
+    for it in tray_dataset(3, 1, 1, 1).items: digest.update(it.image.tobytes())
+    test_eq(digest.hexdigest()[:16], "2019d2e91eda33ef")
 
 
 def test_a_defect_changes_the_image_under_its_mask():

@@ -47,7 +47,7 @@ def drawn_sets(
     return np.hstack([getattr(rng, f"standard_{kind}")(size=(sets, good)), apart])
 
 def coverage(*args):
-    "(share of 95 % intervals that hold the true AUROC, their mean width)"
+    "(share of 95 % intervals that contain the true AUROC, their mean width)"
     kind, auroc, good, bad, sets, rng = args
     labels = np.repeat([0, 1], [good, bad])
     ends = np.array([auroc_intervals(s, labels)["pooled"] for s in drawn_sets(*args)])
@@ -57,40 +57,30 @@ def coverage(*args):
 def test_image_auroc_by_hand():
     test_close(image_auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 0.75, 1e-12)
     test_close(image_auroc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8]), 0.875, 1e-12)  # the tie counts as half
-    test_eq(image_auroc([0, 1], [1, 2]), 1.0); test_eq(image_auroc([0, 1], [2, 1]), 0.0)
     test_eq(image_auroc([0, 1, 1], [7, 7, 7]), 0.5)
     test_eq(image_auroc(torch.tensor([0, 1]), torch.tensor([1., 2.], dtype=torch.bfloat16, requires_grad=True)), 1.0)
-
-
-def test_image_auroc_is_the_share_of_ordered_pairs():
     rng = np.random.default_rng(0)
-    for values in (3, 30, 10**9):  # few values: most pairs are ties
-        labels, scores = rng.random(300) < 0.3, rng.integers(values, size=300)
-        d = scores[labels][:, None] - scores[~labels]
-        test_close(image_auroc(labels, scores), ((d > 0) + 0.5 * (d == 0)).mean(), 1e-12)
-        test_close(image_auroc(labels, scores), roc_auc_score(labels, scores), 1e-12)
+    labels, scores = rng.random(300) < 0.3, rng.integers(30, size=300)
+    d = scores[labels][:, None] - scores[~labels]
+    test_close(image_auroc(labels, scores), ((d > 0) + 0.5 * (d == 0)).mean(), 1e-12)
 
 
 def test_image_auroc_refuses():
     test_fail(lambda: image_auroc([0, 0, 0], [1, 2, 3]), exc=GradKitError, contains="found 3 normal and 0 anomalous")
-    test_fail(lambda: image_auroc([1], [1]), exc=GradKitError, contains="found 0 normal and 1 anomalous")
     test_fail(lambda: image_auroc([], []), exc=GradKitError, contains="found 0 normal")
     test_fail(lambda: image_auroc([0, 1, 1], [1, 2, np.nan]), exc=GradKitError, contains="scores[2] is nan")
-    test_fail(lambda: image_auroc([0, 1, 1], [1, -np.inf, 1]), exc=GradKitError, contains="scores[1] is -inf")
-    test_fail(lambda: image_auroc([0, 1, 1], [1, 2]), exc=GradKitError, contains="scores has 2 values and labels has 3")
-    test_fail(lambda: image_auroc([0, 255], [1, 2]), exc=GradKitError, contains="labels[1] is 255")
-    test_fail(lambda: image_auroc([[0, 1]], [[1, 2]]), exc=GradKitError, contains="labels has the shape (1, 2)")
+    test_fail(lambda: image_auroc([0, 1, 1], [1, 2]), exc=GradKitError, contains="the shape (2,) and labels (3,)")
+    test_fail(lambda: image_auroc([0, 255], [1, 2]), exc=GradKitError, contains="labels holds 255")
+    test_fail(lambda: image_auroc([[0, 1]], [[1, 2]]), exc=GradKitError, contains="scores has the shape (1, 2)")
 
 
 def test_resize_map_keeps_edges():
     # two cells over four pixels: their centres lie between pixels 0 and 1 and between 2 and 3
     test_close(resize_map(np.array([[0., 4.]]), (1, 4)), np.array([[0., 1., 3., 4.]]), 1e-6)
-    m = np.random.default_rng(0).random((5, 7))
-    test_eq(resize_map(m, m.shape), m)
 
 
 def test_pixel_auroc_by_hand():
-    # a 1 x 2 map over a 1 x 4 mask becomes 0, 1, 3, 4; the defect pixel at 1 beats one of three good pixels
+    # a 1 x 2 map over a 1 x 4 mask becomes 0, 1, 3, 4; the defect pixel at 1 is above one of three good pixels
     test_close(pixel_auroc([np.array([[0, 1, 0, 0]], bool)], [np.array([[0., 4.]])]), 1/3, 1e-12)
     test_close(pixel_auroc([np.array([[0, 255, 0, 0]], np.uint8)], [np.array([[0, 4]], np.float32)]), 1/3, 1e-12)
     test_eq(pixel_auroc([np.eye(4, dtype=bool)], np.zeros((1, 2, 2))), 0.5)
@@ -106,21 +96,18 @@ def test_pixel_auroc_against_sklearn():
         maps = (rng.integers(values, size=(4, 16, 16)) / values).astype(np.float32)
         big = [enlarged(m, s) for m, s in zip(maps, sizes)]
         want = roc_auc_score(np.concatenate([m.ravel() for m in masks]), np.concatenate([b.ravel() for b in big]))
-        test_close(pixel_auroc(masks, maps), want, 1e-12)
         test_close(pixel_auroc([torch.from_numpy(m) for m in masks], torch.from_numpy(maps)), want, 1e-12)
         test_close(pixel_auroc(masks, list(maps)), want, 1e-12)
 
 
-def test_pixel_auroc_keeps_the_order_and_nothing_else():
+def test_pixel_auroc_depends_on_the_order_alone():
     rng = np.random.default_rng(1)
     masks, maps = rng.random((3, 24, 24)) < 0.2, rng.random((3, 24, 24))
     a = pixel_auroc(masks, maps)
-    rising = [lambda x: 8 * x - 100, lambda x: 1 - 1e-8 * (1 - x), np.exp, lambda x: x**3]
-    for f in rising: test_close(pixel_auroc(masks, f(maps)), a, 1e-12)
+    for f in (np.exp, lambda x: 1 - 1e-8 * (1 - x)): test_close(pixel_auroc(masks, f(maps)), a, 1e-12)
     test_close(pixel_auroc(masks, -maps), 1 - a, 1e-12)
-    # near 1, float32 has no room for different values: float64 maps stay float64
+    # near 1 float32 cannot represent the differences: float64 maps stay float64
     assert len(np.unique(np.float32(1 - 1e-8 * (1 - maps)))) == 1
-    test_close(pixel_auroc(masks, 4 * maps[:, ::2, ::2] + 1), pixel_auroc(masks, maps[:, ::2, ::2]), 1e-12)
     # a scale of its own for each image would change the order between images
     test_ne(pixel_auroc(masks, maps * np.array([1, 2, 4])[:, None, None]), a)
 
@@ -140,13 +127,12 @@ def test_pixel_auroc_refuses():
 
 def test_aupro_by_hand():
     # one region of two pixels (values 5 and 2), one of one pixel (3); good pixels 4, 3, 1, 0
-    m, a = np.array([[1, 1, 0, 1, 0, 0, 0]], bool), np.array([[5., 2, 4, 3, 3, 1, 0]])
+    curve = PixelCurve([np.array([[1, 1, 0, 1, 0, 0, 0]], bool)], [np.array([[5., 2, 4, 3, 3, 1, 0]])])
     # found: 1/4 at rate 0 (5); at 3 the rate goes from 1/4 to 1/2 and the share from 1/4 to 3/4; at 2 the share becomes 1
-    test_close(aupro([m], [a], 1.), (.25 * .25) + (.25 * (.25 + .75) / 2) + .5 * 1, 1e-12)
-    test_close(aupro([m], [a], .25), .25, 1e-12)
-    test_close(aupro([m], [a], .375), (.25 * .25 + .125 * (.25 + .5) / 2) / .375, 1e-12)   # cut amid a tie: interpolated
-    test_close(pixel_auroc([m], [a]), (4 + 2.5 + 2) / 12, 1e-12)
-    test_fail(lambda: aupro([m], [a], 0), exc=GradKitError, contains="limit is 0")
+    test_close(curve.area(1.), (.25 * .25) + (.25 * (.25 + .75) / 2) + .5 * 1, 1e-12)
+    test_close(curve.area(.25), .25, 1e-12)
+    test_close(curve.area(.375), (.25 * .25 + .125 * (.25 + .5) / 2) / .375, 1e-12)   # the limit within a tie: interpolated
+    test_close(curve.auroc(), (4 + 2.5 + 2) / 12, 1e-12)
 
 
 def test_pixel_metrics_against_slow_definitions():
@@ -158,7 +144,7 @@ def test_pixel_metrics_against_slow_definitions():
         regions = [flood(m) for m in masks]
         pro = lambda hit: np.mean([h[r].mean() for h, rs in zip(hit, regions) for r in rs])
         points = slow_curve(masks, maps, pro)
-        curve = PixelCurve(masks, maps, workers=2)
+        curve = PixelCurve(masks, maps)
         for limit in (.05, .3, 1.): test_close(curve.area(limit), slow_area(points, limit), 1e-9)
         y, s = np.concatenate([m.ravel() for m in masks]), np.concatenate([a.ravel() for a in maps])
         test_close(curve.auroc(), roc_auc_score(y, s), 1e-12)
@@ -168,10 +154,10 @@ def test_pixel_metrics_against_slow_definitions():
 
 
 def test_spro_by_hand_and_against_the_slow_definition():
-    # one defect of three pixels (values 9, 6, 1) that is whole with two of them
+    # one defect of three pixels (values 9, 6, 1), found in full with two of them
     # good pixels 7 and 5, and a normal image with 8
     d, a = np.array([[1, 1, 1, 0, 0]], bool), np.array([[9., 6, 1, 7, 5]])
-    got = spro([[d], []], [[2], []], [a, np.array([[8.]])], limits=(1/3, 2/3, 1.))
+    got = spro([d, np.array([[False]])], [[d], []], [[2], []], [a, np.array([[8.]])], limits=(1/3, 2/3, 1.))
     test_close(got[1/3], .5, 1e-12); test_close(got[2/3], .5, 1e-12); test_close(got[1.], (.5 * 2 + 1) / 3, 1e-12)
     rng = np.random.default_rng(1)
     for values in (5, 10**6):
@@ -182,15 +168,14 @@ def test_spro_by_hand_and_against_the_slow_definition():
         maps = [np.round(rng.random((9, 11)) * values) / values + .2 * n for n in count]
         def share(hit):
             return np.mean([min(h[m].sum() / n, 1) for h, ms, ns in zip(hit, defects, areas) for m, n in zip(ms, ns)])
-        points = slow_curve([n > 0 for n in count], maps, share)
-        got = spro(defects, areas, maps)
+        masks = [n > 0 for n in count]
+        points = slow_curve(masks, maps, share)
+        got = spro(masks, defects, areas, maps)
         for limit in SPRO_LIMITS: test_close(got[limit], slow_area(points, limit), 1e-9)
-        table = spro_table(defects, areas, maps, ["logical", "structural", "good"])
-        test_eq(table["logical"], spro(defects[::2], areas[::2], maps[::2]))
-        test_close(table["mean"][.05], (table["logical"][.05] + table["structural"][.05]) / 2, 1e-12)
-    test_fail(lambda: spro([[d], []], [[2], [1]], [a, a]), exc=GradKitError, contains="image 1 has 0 defects and 1")
-    test_fail(lambda: spro([[d & False]], [[2]], [a]), exc=GradKitError, contains="empty defect mask")
-    test_fail(lambda: spro([[d]], [[0]], [a]), exc=GradKitError, contains="at least one pixel")
+        table = spro_table(masks, defects, areas, maps, ["logical", "structural", "good"])
+        test_eq(list(table["logical"].values()), list(spro(masks[::2], defects[::2], areas[::2], maps[::2]).values()))
+        test_close(table["mean"]["0.05"], (table["logical"]["0.05"] + table["structural"]["0.05"]) / 2, 1e-12)
+    test_fail(lambda: spro([d], [[d & False]], [[2]], [a]), exc=GradKitError, contains="empty defect mask")
 
 
 def test_saturation_of_the_whole_area_is_pro():
@@ -198,7 +183,8 @@ def test_saturation_of_the_whole_area_is_pro():
     masks = [rng.random((20, 20)) < .1, np.zeros((20, 20), bool)]
     maps = [rng.random((20, 20)) for _ in masks]
     regions = flood(masks[0])
-    test_close(spro([regions, []], [[int(r.sum()) for r in regions], []], maps)[.3], aupro(masks, maps), 1e-9)
+    whole = spro(masks, [regions, []], [[int(r.sum()) for r in regions], []], maps)[.3]
+    test_close(whole, PixelCurve(masks, maps).area(.3), 1e-9)
 
 
 def test_headline_follows_the_benchmark():
@@ -230,15 +216,8 @@ def test_auroc_table_by_hand():
     t = auroc_table(scores, labels, kinds, ["good", "good", "pooled", "pooled", "mean", "logical"])
     test_close(t["pooled"], 5/8, 1e-12); test_eq(t["by_defect"], dict(logical=0.0, mean=0.5, pooled=1.0))
     test_eq(auroc_table(scores, labels)["by_defect"], dict(anomalous=5/8))
-
-
-def test_auroc_table_without_one_class():
-    nothing = dict(by_defect={}, mean=None, pooled=None)
-    test_eq(auroc_table([1, 2], [0, 0], ["good"] * 2, ["good"] * 2), nothing)
-    test_eq(auroc_table([1, 2], [1, 1]), nothing)
-    test_fail(lambda: auroc_table([1, 2], [0, 1], ["good"], None),
-              exc=GradKitError, contains="kinds has 1 values and labels has 2")
-    test_fail(lambda: auroc_table([np.nan, 2], [0, 0]), exc=GradKitError, contains="scores[0] is nan")
+    test_eq(auroc_table([1, 2], [0, 0], ["good"] * 2, ["good"] * 2), dict(by_defect={}, mean=None, pooled=None))
+    test_fail(lambda: auroc_table([1, 2], [0, 1], ["good"], None), exc=GradKitError, contains="1 names of groups and 2")
 
 
 def test_intervals_hold_what_they_promise():
@@ -249,7 +228,7 @@ def test_intervals_hold_what_they_promise():
         held, width = coverage(*setting, 400, rng)
         assert held >= .93 and width < .56, (setting, held, width)
     held, width = coverage("normal", .8, 100, 100, 400, rng)
-    assert .93 <= held <= .985 and width < .135, (held, width)   # no wider than need be: 4 x .031
+    assert .93 <= held <= .985 and width < .135, (held, width)   # no wider than necessary: 4 x .031
 
 
 def test_the_interval_of_a_mean_holds_too():
@@ -272,17 +251,15 @@ def test_intervals_of_groups_and_limits():
     assert a["pooled"][0] < image_auroc(y, s) < a["pooled"][1] and width("logical") > width("pooled")
     test_close(np.add(auroc_intervals(-s, y)["pooled"], auroc_intervals(s, y)["pooled"][::-1]), 1, 1e-12)   # mirrored
     test_eq(auroc_intervals([1, 2], [0, 0]), {})
-    for ties in ([0.] * 40, [0.] * 39 + [1.]):   # equal scores leave room on both sides
+    for ties in ([0.] * 40, [0.] * 39 + [1.]):   # equal scores: the interval extends to both sides
         low, high = auroc_intervals(ties, [0, 1] * 20)["pooled"]; assert low < .45 and high > .52
     for n in (1, 10, 100):   # all in order: Wilson's interval of n shares of 1, never a point
         test_close(auroc_intervals([0.] * n + [1.] * n, [0] * n + [1] * n)["pooled"], [n / (n + 1.959964**2), 1], 1e-6)
-    test_fail(lambda: auroc_intervals([0, 1.], [0, 1], level=95), exc=GradKitError, contains="level is 95")
 
 
 def test_oracle_f1_by_hand():
     test_close(oracle_f1([0, 0, 1, 1], [1, 3, 2, 4]), .8, 1e-12)   # all but the lowest: two found, one false
     test_eq(oracle_f1([1, 1], [0, 0]), 1.)
-    test_fail(lambda: oracle_f1([0, 0], [1, 2]), exc=GradKitError, contains="found none")
 
 
 def test_evaluate_by_hand():
@@ -295,7 +272,6 @@ def test_evaluate_by_hand():
     test_eq((r["n_normal"], r["n_anomalous"], r["threshold"]), (2, 4, 1.5))
     test_eq(r["detection_rate_by_defect"], dict(missing=1.0, scratch=0.0, swapped=0.0))
     test_eq(r["pixel_auroc"], pixel_auroc(masks, maps)); assert r["pixel_auroc"] > 0.9
-    test_eq(r["aupro"], aupro(masks, maps))
     test_eq(r["image_auroc_95"], auroc_intervals(scores, labels))
     test_eq(r["image_auroc"], auroc_table(scores, labels, None, defects))
     test_eq(json.loads(json.dumps(r, allow_nan=False)), r)
@@ -304,7 +280,7 @@ def test_evaluate_by_hand():
     test_eq(json.loads(json.dumps(r, allow_nan=False)), r)
 
 
-def test_evaluate_says_none_where_it_cannot_measure():
+def test_evaluate_gives_none_where_it_cannot_measure():
     maps = np.zeros((2, 4, 4))
     r = evaluate([1, 2], maps, [0, 0], masks=np.zeros((2, 8, 8), bool), threshold=1)
     test_eq((r["pixel_auroc"], r["false_alarm_rate"], r["detection_rate"]), (None, 0.5, None))
@@ -313,8 +289,19 @@ def test_evaluate_says_none_where_it_cannot_measure():
     test_eq((r["threshold"], r["false_alarm_rate"], r["detection_rate"]), (None, None, None))
     test_eq(r["detection_rate_by_defect"], dict(anomalous=None))
     test_fail(lambda: evaluate([1, 2], maps, [0, 1], masks=np.ones((2, 8, 8), bool)),
-              exc=GradKitError, contains="image 0 is labelled normal, but its mask marks 64")
-    test_fail(lambda: evaluate([1, 2], None, [0, 1], threshold=np.nan), exc=GradKitError, contains="threshold is nan")
+              exc=GradKitError, contains="image 0 is labelled normal, but its mask marks")
+
+
+def test_tables_are_aligned():
+    two = summarise([.125, None, .375])
+    test_eq((two["mean"], two["n"]), (.25, 2)); test_close(two["std"], .03125**.5, 1e-12)
+    test_eq(summarise([1]), dict(mean=1., std=None, n=1)); test_eq(summarise([None]), None)
+    rows = [["a", 1, 0.5], ["long name", None, two], ["b", 2, summarise([1])]]
+    t = format_table(rows, ["defect", "n", "AUROC"], digits=2).split("\n")
+    test_eq(t[0], "defect     n        AUROC")
+    test_eq(t[2:], ["a          1         0.50", "long name  -  0.25 ± 0.18", "b          2         1.00"])
+    test_eq(format_table([], ["a", "b"]), "a  b\n-  -")
+    test_fail(lambda: format_table([[1]], ["a", "b"]), exc=ValueError)
 
 
 def test_baselines_find_the_image_and_the_square():
@@ -329,25 +316,3 @@ def test_baselines_find_the_image_and_the_square():
         at = int(maps[2].argmax())
         assert 20 <= at // side * 64 / side <= 30 and 40 <= at % side * 64 / side <= 50
     test_close(nearest_image(normal, normal)[1], torch.zeros(20), 1e-6)
-
-
-def test_format_table_aligns():
-    rows = [["a", 1, 0.5], ["long name", None, dict(mean=0.25, std=0.125, n=2)]]
-    t = format_table(rows, ["defect", "n", "AUROC"], digits=2).split("\n")
-    test_eq(t[0], "defect     n        AUROC")
-    test_eq(t[2:], ["a          1         0.50", "long name  -  0.25 ± 0.12"])
-    test_eq(format_table([], ["a", "b"]), "a  b\n-  -")
-    test_fail(lambda: format_table([[1]], ["a", "b"]), exc=GradKitError, contains="row 0 of the table has 1 cells")
-
-
-def test_summarise_by_hand():
-    a = dict(name="x", seed=1, ok=True, auroc=dict(mean=0.5, by=dict(p=1, q=None)), extra=[1, 2])
-    b = dict(name="x", seed=3, ok=False, auroc=dict(mean=0.7, by=dict(p=1, q=0.25)), extra=[1, 2], more=4)
-    s = summarise([a, b])
-    test_eq((s["name"], s["ok"], s["extra"], s["seed"]["mean"]), ("x", [True, False], [1, 2], 2.0))
-    test_close(s["auroc"]["mean"]["mean"], 0.6, 1e-12); test_close(s["auroc"]["mean"]["std"], 0.02**0.5, 1e-12)
-    test_eq(s["auroc"]["by"], dict(p=dict(mean=1.0, std=0.0, n=2), q=dict(mean=0.25, std=None, n=1)))
-    test_eq(s["more"], dict(mean=4.0, std=None, n=1))
-    test_eq(summarise([dict(x=None), dict(x=None)]), dict(x=None))
-    json.dumps(s, allow_nan=False)
-    test_fail(lambda: summarise([]), exc=GradKitError, contains="no results")

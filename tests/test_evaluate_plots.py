@@ -33,12 +33,10 @@ def test_plot_contrastive_layout():
     test_eq([a.get_title() for a in fig.axes[:3]], ["normal", "n = 5", "n = 17"])
     test_eq([len(a.images) for a in fig.axes], [1, 1, 1, 0, 1, 1, 0, 0, 1])  # empty places where a level has fewer images
     assert (fig.axes[1].images[0].get_array() == x[0]).all()
-    test_eq(len(plot_contrastive({9: x[:1]}).axes), 1)
-    test_eq(len(plot_contrastive({9: np.repeat(x, 9, 0)}).axes), 4)
-    test_fail(lambda: plot_contrastive({9: x / 255}), exc=GradKitError, contains="level 9[0] is float64")
+    test_eq(len(plot_contrastive({9: np.repeat(x[:1, ::8, ::8], 9, 0)}).axes), 4)
+    test_fail(lambda: plot_contrastive({9: x / 255}), exc=GradKitError, contains="image 0 is float64")
     test_fail(lambda: plot_contrastive({9: x[0]}), exc=GradKitError, contains="(64, 3)")
-    test_fail(lambda: plot_contrastive({9: x[:0]}), exc=GradKitError, contains="level 9 is empty")
-    test_fail(lambda: plot_contrastive({}), exc=GradKitError, contains="images_by_level is empty")
+    test_fail(lambda: plot_contrastive({9: x[:0]}), exc=GradKitError, contains="no images")
 
 
 def test_figures_leave_no_trace():
@@ -56,63 +54,31 @@ def test_save_figure_writes_png():
     p = save_figure(plot_contrastive({9: draw_tray(0)[None]}), d/"sub"/"a.png", dpi=50)
     test_eq(p.read_bytes()[:8], bytes([137, 80, 78, 71, 13, 10, 26, 10]))
     test_eq([f.name for f in p.parent.iterdir()], ["a.png"])
-    test_fail(lambda: save_figure(plt.figure(), d/"a.jpg"), exc=GradKitError, contains="must end in .png")
     test_fail(lambda: save_figure(plt.figure(), "/proc/nowhere/a.png"), exc=GradKitError, contains="cannot write")
     plt.close("all")
 
 
-def test_cell_extent_centres_cells():
-    left, right, bottom, top = cell_extent(8, 9)
-    test_eq((left + 2, top + 2), (16.5, 16.5)); test_eq((right - 2, bottom - 2), (16.5 + 4 * 8, 16.5 + 4 * 7))
-    test_eq(cell_extent(3, 3, first=0, stride=1), (-0.5, 2.5, 2.5, -0.5))  # pixels themselves
-
-
-def test_plot_weights_scale_is_symmetric_and_common():
-    x = np.stack([draw_tray(s) for s in range(2)])
+def test_plot_weights_have_one_symmetric_scale():
+    x = np.stack([draw_tray(s)[::2, ::2] for s in range(2)])
     w = np.ones((2, 8, 8)); w[0, 0, 0] = 40; v = np.exp2(np.linspace(-3, 2, 128)).reshape(2, 8, 8)
-    fig = plot_weights(x, x, w, v, extent=cell_extent(8, 8))
+    fig = plot_weights(x, x, w, v)
     test_eq(len(fig.axes), 4 * 2 + 1)
     limits = {a.images[-1].get_clim() for a in fig.axes[4:8]}
     test_eq(len(limits), 1); lo, hi = limits.pop(); test_eq(lo, -hi)
-    a = fig.axes[4]
-    test_eq(tuple(a.images[1].get_extent()), (14.5, 46.5, 46.5, 14.5))
-    test_eq(a.get_xlim(), (-0.5, 63.5)); test_eq(a.get_ylim(), (63.5, -0.5))
-    test_eq(fig.axes[-1].get_ylabel(), "weight relative to uniform (log2)")
-
-
-def test_plot_weights_uniform_is_zero():
-    x = draw_tray(0)[None]
-    fig = plot_weights(x, x, np.full((1, 5, 5), 1e-4), np.full((1, 5, 5), 7.))
-    for a in fig.axes[2:4]: test_close(a.images[1].get_array(), np.zeros((5, 5)), 1e-12)
-    w = np.ones((1, 2, 2)); w[0, 0] = [2, 0]  # mean 1: doubled is 1, a weight of 0 falls to the end of the scale
-    a = plot_weights(x, x, w, 10 * w).axes[3].images[1]
+    test_eq(tuple(fig.axes[4].images[1].get_extent()), (-.5, 31.5, 31.5, -.5))
+    x = x[:1]
+    a, b = plot_weights(None, x, np.full((1, 5, 5), 1e-4), np.full((1, 5, 5), 7.)).axes[1:3]
+    for ax in a, b: test_close(ax.images[1].get_array(), np.zeros((5, 5)), 1e-12)   # uniform weights in any unit
+    w = np.ones((1, 2, 2)); w[0, 0] = [2, 0]  # mean 1: doubled is 1, a weight of 0 is at the end of the scale
+    a = plot_weights(x, x, w, None).axes[2].images[1]
     test_close(a.get_array(), np.array([[1, a.get_clim()[0]], [0, 0]]), 1e-12)
 
 
-def test_plot_weights_refuses():
-    x, w = draw_tray(0)[None], np.ones((1, 4, 4))
-    test_fail(lambda: plot_weights(x, x, w[0], w), exc=GradKitError, contains="noisy has 4 entries, but there are 1")
-    test_fail(lambda: plot_weights(x, x, w, np.log(w / 2)), exc=GradKitError, contains="tail has a weight below 0")
-    test_fail(lambda: plot_weights(x, x, w * np.nan, w), exc=GradKitError, contains="noisy[0] holds NaN")
-    test_fail(lambda: plot_weights(x[:0], x, w, w), exc=GradKitError, contains="original is empty")
-    test_fail(lambda: plot_weights(None, x, None, None), exc=GradKitError, contains="both None")
-    test_eq(len(plot_weights(None, x, None, w).axes), 3)
-
-
-def test_plot_detail_shows_every_level_and_octave():
-    fig = plot_detail({5: np.ones((4, 8, 8)), 9: np.full((4, 8, 8), .5)})
-    test_eq(len(fig.axes), 2 * 4 + 1)
-    test_eq([ax.get_title() for ax in fig.axes[:4]], ["3.5 px", "7 px", "14 px", "28 px"])
-    test_eq(fig.axes[4].images[0].get_array().max(), -1)
-    test_fail(lambda: plot_detail({}), exc=GradKitError, contains="no levels")
-    test_fail(lambda: plot_detail({5: np.zeros((4, 8, 8))}), exc=GradKitError, contains="above 0")
-
-
 def test_plot_maps_one_scale_for_all():
-    x = np.stack([draw_tray(s) for s in range(5)])
+    x = np.stack([draw_tray(s)[::4, ::4] for s in range(5)])
     maps = np.stack([k * draw_blob(0.3, 0.6, 16) for k in range(5)])
-    nowhere = np.zeros((64, 64), bool)
-    masks = [None, np.eye(100, dtype=bool), nowhere, ~nowhere, np.eye(64, dtype=bool)]
+    nowhere = np.zeros((16, 16), bool)
+    masks = [None, np.eye(30, dtype=bool), nowhere, ~nowhere, torch.eye(16)]
     fig = plot_maps(x, maps, masks, threshold=2.0, columns=3)
     test_eq(len(fig.axes), 2 * 3 * 3 + 1)
     shown = [a.images[1] for a in fig.axes if len(a.images) == 2]
@@ -123,108 +89,70 @@ def test_plot_maps_one_scale_for_all():
     test_eq([a.get_title() for a in fig.axes[:3]][0], "max 0")
 
 
-def test_plot_maps_one_image_no_mask():
-    x = draw_tray(0)
+def test_plot_maps_take_arrays_tensors_and_lists():
+    x = draw_tray(0)[::2, ::2]
     as_tensor = torch.from_numpy(x).permute(2, 0, 1)[None]
-    for im, m in (x[None], np.zeros((1, 8, 8))), (as_tensor, torch.rand(1, 64, 64)), ([x[:, :40]], [np.eye(5)]):
-        fig = plot_maps(im, m)
-        test_eq(len(fig.axes), 3); fig.canvas.draw()
-    test_eq(plot_maps([x], [np.eye(5)], vmin=-1, vmax=9).axes[1].images[1].get_clim(), (-1, 9))
-    test_eq(plot_maps([x], [np.eye(5)], titles=["a"]).axes[0].get_title(), "a")
-
-
-def test_plot_maps_outline_lies_on_the_defect():
+    for im, m in (x[None], np.zeros((1, 8, 8))), (as_tensor, torch.rand(1, 32, 32)), ([x[:, :20]], [np.eye(5)]):
+        test_eq(len(plot_maps(im, m).axes), 3)
+    a = plot_maps([x], [np.eye(5)], titles=["a"], vmin=-1, vmax=9).axes
+    test_eq((a[1].images[1].get_clim(), a[0].get_title()), ((-1, 9), "a"))
     # a mask at twice the image's size: its border is drawn in image pixels
-    m = np.zeros((128, 128), bool); m[20:40, 60:100] = True
-    a = plot_maps([draw_tray(0)], [np.eye(5)], [m]).axes[1]
-    v = a.collections[0].get_paths()[0].vertices
-    test_close(v.min(0), [29.5, 9.5], 0.3); test_close(v.max(0), [49.5, 19.5], 0.3)
-
-
-def test_plot_maps_refuses():
-    x, m = draw_tray(0)[None], np.zeros((1, 8, 8))
-    test_fail(lambda: plot_maps(x, m[0]), exc=GradKitError, contains="maps has 8 entries, but there are 1 images")
-    test_fail(lambda: plot_maps(x, m[None]), exc=GradKitError, contains="maps[0] has the shape (1, 8, 8)")
-    test_fail(lambda: plot_maps(x, m + np.inf), exc=GradKitError, contains="maps[0] holds NaN or infinity")
-    test_fail(lambda: plot_maps(x, m, masks=[]), exc=GradKitError, contains="masks has 0 entries")
-    test_fail(lambda: plot_maps(x, m, masks=[m]), exc=GradKitError, contains="masks[0] has the shape")
-    test_fail(lambda: plot_maps(x, m, titles=["a", "b"]), exc=GradKitError, contains="titles has 2 entries")
-    test_fail(lambda: plot_maps(x[0], m), exc=GradKitError, contains="(64, 3)")
+    m = np.zeros((64, 64), bool); m[10:20, 30:50] = True
+    v = plot_maps([x], [np.eye(5)], [m]).axes[1].collections[0].get_paths()[0].vertices
+    test_close(v.min(0), [14.5, 4.5], 0.3); test_close(v.max(0), [24.5, 9.5], 0.3)
+    test_fail(lambda: plot_maps([x], np.zeros((2, 8, 8))), exc=ValueError)
 
 
 def test_plot_history_panels():
-    h = dict(step=[0, 10, 20], loss=[1.0, 0.1, 0.01], lr=[1e-3, 2e-3, 1e-3], val=[None, 0.5, float("nan")])
+    h = dict(step=[0, 10, 20], loss=[1.0, 0.1, 0.01], lr=[1e-3, 2e-3, 1e-3], val=[0., 0.5, 0.2])
     fig = plot_history(h, columns=2)
-    test_eq(len(fig.axes), 4); test_eq([a.get_yscale() for a in fig.axes[:2]], ["log", "linear"])
-    test_eq([a.get_title() for a in fig.axes[:3]], ["loss", "lr", "val (1 of 3 finite)"])
-    test_eq(fig.axes[0].lines[0].get_xdata().tolist(), [0, 10, 20]); test_eq(fig.axes[2].get_xlabel(), "step")
-    fig = plot_history(dict(loss=np.arange(500.)))  # the running mean of a straight line is that line, ends apart
-    y = fig.axes[0].lines[1].get_ydata()
-    test_close(y[20:480], np.arange(20, 480), 1e-9); test_eq(fig.axes[0].get_xlabel(), "record")
-    plot_history(dict(loss=torch.ones(1)))
-    plot_history(dict(loss=[float("nan")] * 3)).canvas.draw()
-    test_fail(lambda: plot_history(dict(step=[1, 2], loss=[1])),
-              exc=GradKitError, contains="history 'step' has the shape (2,) and 'loss' has 1")
-    test_fail(lambda: plot_history({}), exc=GradKitError, contains="no lists of values")
+    test_eq([a.get_title() for a in fig.axes], ["loss", "lr", "val"])
+    test_eq([a.get_yscale() for a in fig.axes[:2]], ["log", "linear"])
+    test_eq(list(fig.axes[0].lines[0].get_xdata()), [0, 10, 20])
+    y = plot_history(dict(step=range(500), loss=range(500))).axes[0].lines[1].get_ydata()
+    test_close(y[20:480], np.arange(20, 480), 1e-9)   # the running mean of a straight line is that line, except at the ends
 
 
 def test_plot_scores_counts():
-    fig = plot_scores([1, 2, 3, 4, 4, 5], [0, 0, 1, 1, 1, 1], threshold=3, defects=["good", "good", "b", "b", "a", "a"])
+    fig = plot_scores([1, 2, 3, 4, 4, 5], [0, 0, 1, 1, 1, 1], threshold=3, defects=["good", "good", "b", "b", "a$", "a$"])
     def legend(ax): return [t.get_text() for t in ax.get_legend().get_texts()]
     test_eq(len(fig.axes), 2)
     test_eq(legend(fig.axes[0]), ["normal (2): 0% above", "threshold 3"])
-    test_eq(legend(fig.axes[1]), ["a (2): 100% above", "b (2): 50% above"])
+    test_eq(legend(fig.axes[1]), [r"a\$ (2): 100% above", "b (2): 50% above"])
     test_eq(sum(p.get_height() for p in fig.axes[0].patches), 2)
     test_eq(legend(plot_scores([1, 2], [0, 1]).axes[1]), ["anomalous (1)"])
-    # one image, one class, equal scores
-    for args in ([1.0], [0]), ([1.0], [1]), ([2, 2], [0, 1]): plot_scores(*args, threshold=5.0).canvas.draw()
-    plot_scores(torch.arange(30.), torch.ones(30), defects=[f"type {i}" for i in range(30)]).canvas.draw()
-    test_fail(lambda: plot_scores([1, 2], [1]), exc=GradKitError, contains="labels has 1 entries")
-    test_fail(lambda: plot_scores([1, np.nan], [0, 1]), exc=GradKitError, contains="scores[1] is not finite")
-    test_fail(lambda: plot_scores([[1, 2]], [0, 1]), exc=GradKitError, contains="scores has the shape (1, 2)")
-    test_fail(lambda: plot_scores([1, 2], [0, 1], defects=["a"]), exc=GradKitError, contains="defects has 1 entries")
+    for args in ([1.0], [0]), ([1.0], [1]), ([2, 2], [0, 1]): plot_scores(*args, threshold=5.0)   # one class, equal scores
+    test_eq(len(legend(plot_scores(torch.arange(20.), torch.ones(20), defects=[f"{i}" for i in range(20)]).axes[1])), 20)
 
 
 def test_plot_receptive_field_counts():
     s = np.zeros((21, 31)); s[6:15, 11:20] = 1e-3; s[10, 15] = 1
     def title(*args, **kw): return plot_receptive_field(*args, **kw).axes[0].get_title()
-    fig = plot_receptive_field(s, 9)
-    test_eq(title(s, 9), "level 9: 81 of 81 pixels inside, 0 outside")
-    box = fig.axes[0].patches[0]; test_eq((box.get_xy(), box.get_width()), ((10.5, 5.5), 9))
+    box_drawn = plot_receptive_field(s, 9).axes[0].patches[0]
+    test_eq((box_drawn.get_xy(), box_drawn.get_width()), ((10.5, 5.5), 9))
     s[0, 0] = 1e-30  # however small, it counts
     test_eq(title(s, 9), "level 9: 81 of 81 pixels inside, 1 outside")
     test_eq(title(s, 5), "level 5: 25 of 25 pixels inside, 57 outside")
-    test_eq(title(np.ones((34, 34)), 34, centre=(16.5, 16.5)), "level 34: 1156 of 1156 pixels inside, 0 outside")
     plot_receptive_field(np.zeros((5, 5)), 3).canvas.draw()
-    test_fail(lambda: plot_receptive_field(s[0], 9), exc=GradKitError, contains="support[0] has the shape (31,)")
 
 
-def test_plot_ablation_takes_gaps_and_refuses_uneven_tables():
+def test_ablations_and_bands():
     test_eq(len(plot_ablation({"a": {"x": [.5, None], "y": [.1, .2]}, "b": {"x": [None, None], "y": [.3, .4]}}).axes), 2)
     test_eq(len(plot_ablation({"a": {"x": [.5]}}).axes), 1)
-    test_fail(lambda: plot_ablation({}), exc=GradKitError, contains="no values")
-    test_fail(lambda: plot_ablation({"a": {"x": [1.]}, "b": {"y": [1.]}}), exc=GradKitError, contains="'b'")
-
-
-def test_plot_bands_draws_means_and_the_range_of_seeds():
     fig = plot_bands({"a": {0.: [.1, .3], 1.: [.5, .7]}, "b": {0.: [.2]}}, "x", "y")
     line = fig.axes[0].lines[0]
     test_eq((line.get_xdata().tolist(), [round(v, 6) for v in line.get_ydata()]), ([0., 1.], [.2, .6]))
     test_eq([t.get_text() for t in fig.axes[0].get_legend().get_texts()], ["a", "b"])
-    test_fail(lambda: plot_bands({}), exc=GradKitError, contains="no values")
-    test_fail(lambda: plot_bands({"a": {}}), exc=GradKitError, contains="no values")
 
 
-def test_figures_behind_the_sliders_refuse_what_they_cannot_show():
+def test_figures_of_the_widgets():
     image = np.zeros((64, 64, 3), np.uint8)
     fig = plot_level(image, 9, [image] * 6, {"34": 8.5})
     test_eq(len(fig.axes), 8)
     test_fail(lambda: plot_level(image.astype(float), 9, [image]), exc=GradKitError, contains="uint8")
     x = np.zeros((2, 3, 8, 8))
     test_eq(len(plot_denoising(x, x, x, 5).axes), 6)
-    test_fail(lambda: plot_denoising(x, x, x[:1], 5), exc=GradKitError, contains="(N,3,H,W)")
     fig = plot_decision(image, np.eye(4), [0., 1.], [0, 1], 1, .5, changed=[(image, "a")])
     test_eq(len(fig.axes), 12)
     texts = [t.get_text() for t in plot_decision(image, np.eye(4), [0., 1.], None, 1, .5).axes[2].get_legend().get_texts()]
     assert "all images" in texts and "normal" not in texts
-    test_fail(lambda: plot_decision(image, np.eye(4), [0., 1.], [0], 1, .5), exc=GradKitError, contains="labels")

@@ -11,7 +11,8 @@ from test_promises import CLOSED, CONFIG, goods, part, put, run
 
 from grad_kit import GRAD, GradKitError, read_dataset
 from grad_kit.cli import fit
-from grad_kit.data.dataset import Dataset, Item, as_dataset, hash_images
+from grad_kit.data.dataset import Dataset, Item, hash_images
+from grad_kit.data.layouts import as_dataset
 from grad_kit.data.groups import find_groups, own_detail
 from grad_kit.model.calibration import hold_out
 

@@ -2,12 +2,12 @@
 
 from fastcore.test import *
 from grad_kit.lab.ablate import *
-import tempfile
+import csv, json, tempfile
 from pathlib import Path
 import numpy as np
 from grad_kit.base.config import Config, GradKitError
 from grad_kit.data.trays import tray_dataset
-TINY = dict(image_size=64, n_contrastive=6, sample_steps=4, analytic_images=4, detector_steps=20, detector_width=.125,
+TINY = dict(image_size=64, n_contrastive=4, sample_steps=3, analytic_images=4, detector_steps=10, detector_width=.125,
             patches=4, bank_size=32, negative_bank_size=32)
 
 
@@ -28,23 +28,34 @@ def test_finished_cells_are_kept_and_images_shared():
     out = Path(tempfile.mkdtemp())
     data = lambda seed: tray_dataset(8, 4, 3, 1, seed=seed)
     c = Config.preset("quick", **TINY)
-    first = ablate(data, c, table_4(c), (0, 1), out, "cpu", say=None)
-    test_eq(len(first), 12); test_eq([x["variant"] for x in first[::2]], list(table_4(c)))
+    rows = dict(list(table_4(c).items())[:2])
+    first = ablate(data, c, rows, (0, 1), out, "cpu", say=None)
+    test_eq(len(first), 4); test_eq([x["variant"] for x in first[::2]], list(rows))
     # one set of images a seed and level, shared by all rows
     test_eq(len(list(out.glob("stages-*/images-*"))), 2 * len(c.contrastive_levels[0]))
     lines = []
-    test_eq(first, ablate(data, c, table_4(c), (0, 1), out, "cpu", say=lines.append))
-    assert len(lines) == 12 and all(line.endswith(", kept") for line in lines), lines
+    test_eq(first, ablate(data, c, rows, (0, 1), out, "cpu", say=lines.append))
+    assert len(lines) == 4 and all(line.endswith(", kept") for line in lines), lines
     text = ablation_table(first)
-    assert all(name in text for name in table_4(c)) and "image AUROC" in text and "±" in text
+    assert all(name in text for name in rows) and "image AUROC" in text and "±" in text
     assert "/2)" in difference_table(first) and "baseline" in difference_table(first, "first")
     test_fail(lambda: ablate(data, c, dict(a=dict(no_such=1)), (0,), out, "cpu"), exc=GradKitError, contains="no_such")
     test_fail(lambda: difference_table(first, "last"), exc=GradKitError, contains="'last'")
+    write_ablation(first, (0, 1), out, command="from a test")
+    results = json.loads((out/"results.json").read_text())
+    test_eq((list(results), len(results["cells"])), (["command", "cells"], 4)); assert "config" not in results["cells"][0]
+    with open(out/"cells.csv") as f: rows = [(r["variant"], r["seed"]) for r in csv.DictReader(f)]
+    test_eq(rows[:3], [("baseline", "0"), ("baseline", "1"), ("+ regularisation", "0")])
+    assert (out/"ablation.png").exists()
+    text = ablation_text(first, "trays", (0, 1), "first")
+    assert text.startswith("trays, protocol 'test', last step, mean ± standard deviation of seeds 0, 1; ")
+    assert "change against baseline" in text
+    assert "change against" not in ablation_text(first[:2], "trays", (0, 1))
 
 
-def test_an_interrupted_ablation_goes_on_to_the_same_cells():
+def test_an_interrupted_ablation_continues_to_the_same_cells():
     data, c = (lambda seed: tray_dataset(8, 4, 3, 1, seed=seed)), Config.preset("quick", **TINY)
-    variants = dict(list(table_4(c).items())[:2])
+    variants = grid(patches=[4, 5])
     whole = ablate(data, c, variants, (0,), None, "cpu", say=None)
     out = Path(tempfile.mkdtemp())
     def interrupted(line): raise KeyboardInterrupt   # Ctrl-C when the first cell is done
@@ -52,8 +63,8 @@ def test_an_interrupted_ablation_goes_on_to_the_same_cells():
     test_eq(len(list((out/"cells").iterdir())), 1)
     rest = ablate(data, c, variants, (0,), out, "cpu", say=None)
     def untimed(cell):
-        kept = {k: v for k, v in cell.items() if k not in ("seconds", "beside")}
-        return kept | {name: v["image_auroc"] for name, v in cell["beside"].items()}
+        kept = {k: v for k, v in cell.items() if k not in ("seconds", "baselines")}
+        return kept | {name: v["image_auroc"] for name, v in cell["baselines"].items()}
     for a, b in zip(whole, rest): test_eq(untimed(a), untimed(b))
 
 
@@ -65,12 +76,12 @@ def test_fewer_normal_images_are_a_part_of_more():
     for split in ("test", "validation"): test_eq(some.split(split).names, ds.split(split).names)
     test_eq(take_normals(ds, 12).fingerprint(64), ds.fingerprint(64))
     for n in (1, 13): test_fail(lambda: take_normals(ds, n), exc=GradKitError, contains="from 2 to 12")
-    c = Config.preset("quick", **TINY)
-    cells = ablate(ds, c, {"as it is": {}, "wide": dict(patches=8)}, (0,), None, "cpu", say=None, normals=(4, 8))
+    c = Config.preset("instant", image_size=64, filters_size=64, window_levels=[5], blur=4.)
+    cells = ablate(ds, c, {"as it is": {}, "wide": dict(blur=8.)}, (0,), None, "cpu", say=None, normals=(4, 8))
     wanted = [f"{variant}, {n} normal images" for variant in ("as it is", "wide") for n in (4, 8)]
     test_eq([x["variant"] for x in cells], wanted)
     test_eq([x["normals"] for x in cells], [4, 8, 4, 8])
-    assert cells[0]["rbce"] != cells[1]["rbce"]     # other images, another detector
+    assert cells[0]["threshold"] != cells[1]["threshold"]     # other images, another model
 
 
 def test_the_papers_figures_agree_with_themselves():
@@ -80,3 +91,15 @@ def test_the_papers_figures_agree_with_themselves():
     loco = np.mean(list(PAPER_LOCO.values()))   # 88.1, where the paper's own mean is 87.5
     assert abs(loco - PAPER_MEANS["mvtec_loco"]["image"]) < .7
     assert {*PAPER_AD, *PAPER_LOCO} <= set(FLIPS)
+
+
+def test_a_reproduction_names_its_tables():
+    trays, instant = tray_dataset(16, 4, 3, 1), dict(image_size=64, filters_size=64, window_levels=[5], blur=4.)
+    cells = [run_cell(trays, Config.preset("instant", **instant), seed, device="cpu") for seed in (0, 1)]
+    text = reproduction_text(dict(trays=cells), "mvtec_loco", (0, 1), paper_tables(dict(trays=cells), "mvtec_loco", False))
+    assert text.startswith("MVTec LOCO AD: Table 1, percent, last step, mean ± standard deviation over seeds 0, 1, ")
+    assert "\n\ntrays\non the same images" in text and "mean of 1" in text
+    whole = {name: cells for name in PAPER_AD}
+    table = paper_tables(whole, "mvtec_ad").splitlines()
+    assert table[-1].split()[-2:] == ["98.7", "96.8"] and "100.0" in next(line for line in table if "bottle" in line), table
+    assert "paper, pixel" in table[0] and paper_tables(dict(bottle=cells), "mvtec_ad").split()[-2:] == ["-", "-"]

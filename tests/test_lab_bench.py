@@ -11,15 +11,12 @@ from grad_kit.base.config import Config, GradKitError
 from grad_kit.paper.detector import PatchDetector
 
 
-def test_flops_are_counted_and_memory_is_seen():
-    cpu = torch.device("cpu")
+def test_flops_are_counted_and_slow_calls_are_timed():
     a, x, w = torch.randn(64, 32), torch.randn(1, 3, 10, 10), torch.randn(8, 3, 3, 3)
     test_eq(count_flops(lambda: a @ a.T), 2 * 64 * 64 * 32)
     test_eq(count_flops(lambda: torch.nn.functional.conv2d(x, w)), 2 * 8 * 8 * 8 * 27)
-    t = time_call(lambda: time.sleep(.01), cpu, .05)
-    assert 10 <= t["median_ms"] <= t["p95_ms"] and t["rounds"] >= 3
-    used = peak_memory(lambda: torch.ones(64 * 2**18).sum(), cpu)   # 64 MiB of floats
-    assert used is None or 60 < used < 100, used
+    t = time_call(lambda: time.sleep(.01), .02)   # at least five calls, whatever the budget
+    assert 10 <= t["median_ms"] <= t["p95_ms"] and t["rounds"] >= 5, t
     # channels in, channels out, kernel, positions along a side
     layers = ((5, 64, 4, 16), (64, 128, 4, 7), (128, 256, 3, 5), (256, 512, 3, 3), (512, 256, 3, 1),
               (256, 256, 1, 1), (256, 256, 1, 1), (256, 1, 1, 1))
@@ -27,68 +24,50 @@ def test_flops_are_counted_and_memory_is_seen():
     test_close(count_flops(lambda: PatchDetector()(torch.zeros(1, 5, 34, 34))) / 2e6, by_hand / 1e6, 1e-6)
 
 
-def test_work_beside_others_is_measured_and_ended():
-    small = Config.preset("quick", detector_width=.125, patches=4)
-    rows = bench_beside(small, busy=(0, 1), budget=.1, say=lambda text: None)
-    test_eq([(r["busy"], r["threads"]) for r in rows], [(n, how) for n in (0, 1) for how in ("all", "by load")])
-    assert all(r["steps_per_s"] > 0 and r["used"] for r in rows)
-
-
-def test_bench_measures_every_part_and_every_engine_agrees():
-    quiet, small = lambda text: None, Config.preset("quick", detector_width=.125, generator_width=8, patches=8)
-    train = small.replace(alpha_1=.1, alpha_2=.1, generator_crop=16, generator_batch=4, generator="trained")
-    parts = "inference", "stages", "sampling", "training", "beside", "scaling"
-    r = bench(small, train, "cpu", (1, 2), quick=True, budget=.05, only=parts, say=quiet)
-    r = json.loads(json.dumps(r))
-    text = bench_tables(r)
-    for word in ("torch float32", "ONNX Runtime int8", "OpenVINO float32", "double backward", "generate, steps", "of ceiling"):
-        assert word in text, word
-    test_eq({x["batch"] for x in r["inference"]}, {1, 2})
-    small = {"small": ("demo", dict(image_size=64, filters_size=64, window_size=32, blur=4., detector_width=.125))}
-    names = "torch float32", "OpenVINO int8"
-    r["presets"] = bench_presets(torch.device("cpu"), (2,), r["ceilings"], small, .05, quiet, names)
-    assert "small" in bench_tables(r)
-    test_eq([x["generator"] for x in r["presets"]], ["torch float32", "OpenVINO int8"])
-    for x in r["inference"] + r["presets"]:
-        most = dict(float32=1e-3, bfloat16=.1, int8=.3)[x["generator"].split()[-1]]
-        assert x["difference"] < most, x   # of the largest score; random weights, the worst case
-        assert x["median_ms"] > 0 and x["gflop_per_image"] >= 0
-    test_eq(len(r["scaling"]), 6 * 3)
+def test_bench_measures_every_part_and_engines_agree():
+    small = Config.preset("quick", detector_width=.125, generator_width=8, patches=8, image_size=48, n_contrastive=4)
+    train = small.replace(generator_crop=16, generator_batch=4, generator="trained")
+    def quiet(text): pass
+    r = bench(small, train, "cpu", (1,), quick=True, budget=.02, only=("sampling", "training"), say=quiet)
+    engines = "torch float32", "OpenVINO float32", "ONNX Runtime int8"
+    model = untrained(small, "cpu", 12)
+    r["inference"] = list(bench_inference(model, (1, 2), r["ceilings"], .02, say=quiet, names=engines))
+    r["presets"] = [dict(preset="small", **row) for row in r["inference"]]
+    r["peers"] = [dict(peer="theirs", precision="float32", batch=1, median_ms=1e3)]
+    test_eq([(x["engine"], x["batch"]) for x in r["inference"]], [(e, b) for e in engines for b in (1, 2)])
+    for x in r["inference"]:
+        assert x["median_ms"] > 0 and x["gflop_per_image"] > 0
+        if "float32" in x["engine"]: assert x["difference"] < 1e-3, x
+    text = bench_tables(json.loads(json.dumps(r)))
+    words = "ONNX Runtime int8", "PatchDiff level 9", "of ceiling", "V100", "small", "theirs"
+    for word in words: assert word in text, word
 
 
 def test_a_regression_is_named_and_another_machine_refused():
-    row = dict(generator="torch float32", batch=1, median_ms=10.)
+    row = dict(engine="torch float32", batch=1, median_ms=10.)
     then = dict(device="a", cores=2, ceilings=dict(float32=1e11), inference=[row])
     now = then | dict(inference=[row | dict(median_ms=20.)])
     table, slower = against_reference(now, then)
     test_eq((len(slower), "2.00" in table), (1, True)); assert "torch float32, 1" in slower[0]
-    test_eq(against_reference(now | dict(ceilings=dict(float32=5e10)), then)[1], [])   # the machine is half as fast today
+    test_eq(against_reference(now | dict(ceilings=dict(float32=5e10)), then)[1], [])   # a machine half as fast today
     test_eq(against_reference(then, now)[1], [])
-    test_fail(lambda: against_reference(then | dict(device="b"), then), exc=GradKitError, contains="measured on device 'a'")
+    other = then | dict(device="b")
+    test_fail(lambda: against_reference(other, then), exc=GradKitError, contains="measured on device 'a'")
 
 
-def test_peers_say_what_they_need():
+def test_peers_name_what_they_need_and_are_timed():
     try: import anomalib  # noqa: F401, asked only whether it is there
     except ImportError: test_fail(peer_models, exc=GradKitError, contains="make bench")
     else: assert len(peer_models()) == 7
-
-
-def test_ours_and_peers_get_the_same_rounds():
-    from unittest import mock
-    from grad_kit.cli import bench as bench_module
-    calls, taken = [], dict(median_ms=60_000., p95_ms=60_000., rounds=1)   # as slow as a peer may be
-    def noted(f, device, *args, **kw):
-        calls.append((args, kw))
-        return taken
-    def nothing(*args): pass
-    with (mock.patch.object(bench_module, "peer_models", lambda: {"slow": lambda: torch.nn.Conv2d(3, 1, 1)}),
-          mock.patch.object(bench_module, "time_call", noted), mock.patch.object(bench_module, "_peer_flops", nothing),
-          mock.patch.object(bench_module, "peak_memory", nothing)):
-        bench_module.bench_peers("cpu", (1, 8, 64), {"float32": torch.float32}, 3., say=nothing)
-        of_peers, calls = calls, []
-        for batch in (1, 8, 64):
-            bench_module._engine_row("torch float32", nothing, torch.zeros(batch, 3, 8, 8), "cpu", 3., 1, {})
-    test_eq(len(calls), 3); test_eq(of_peers, calls)
+    class Peer(torch.nn.Module):
+        def forward(self, x):
+            from types import SimpleNamespace
+            assert x.mean() < 3   # normalised
+            if len(x) > 2: raise RuntimeError("no memory")
+            return SimpleNamespace(anomaly_map=x[:, :1], pred_score=x.amax((1, 2, 3)))
+    said = []
+    rows = list(bench_peers(torch.device("cpu"), (1, 2, 3), {"float32": torch.float32}, .02, said.append, {"peer": Peer}))
+    test_eq([r["batch"] for r in rows], [1, 2]); assert "batch 3: left out (no memory)" in said[-1]
 
 
 @pytest.mark.slow
@@ -100,9 +79,9 @@ def test_every_step_of_make_gpu_runs_in_miniature():
         command = [sys.executable, root/"tools"/"gpu.py", "run", "--device", "cpu", "--quick", "--folder", folder, *more]
         return subprocess.run(command, env=env, capture_output=True, text=True)
     first = call("--seconds", "5")
-    test_eq(first.returncode, 3); assert "works: not begun" in first.stdout
+    test_eq(first.returncode, 3); assert "works: not started" in first.stdout
     second = call()
-    test_eq(second.returncode, 0)
+    assert second.returncode == 0, second.stdout + second.stderr
     record = json.loads((folder/"results.json").read_text())
     test_eq([s["done"] for s in record["steps"].values()], [True] * 7)
     test_eq({x["batch"] for x in record["steps"]["scoring"]["rows"]}, {1, 2})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from grad_kit.base.config import Config, GradKitError
-from grad_kit.data.dataset import read_dataset
+from grad_kit.data.layouts import read_dataset
 from grad_kit.model.grad import GRAD
 from grad_kit.data.trays import tray_dataset, write_trays
 def kill_one(name, killed):
@@ -38,51 +38,35 @@ def fitted(folder, config=TINY, seed=0, validation=19):
 
 def test_a_file_name_that_is_used_again_is_another_image():
     import hashlib
-    from grad_kit.lab.scale import _changed, _keep, _stamp
     file = Path(tempfile.mkdtemp())/"cam1.bmp"
-    def row(error=""): return str(file), error, _stamp(str(file)), hashlib.sha256(file.read_bytes()).hexdigest()
+    def row(error=""): return str(file), error, stamp_of(str(file)), hashlib.sha256(file.read_bytes()).hexdigest()
+    def kept(row, wanted=(str(file),)): return rows_to_keep([row], {*wanted}) == [True]
     file.write_bytes(b"first"); first = row()
-    test_eq(_keep([first, ("s3://not/asked", "", "", "")], {str(file)}), [True, True])
-    test_eq(_keep([row("broken")], {str(file)}), [False])
+    assert kept(first) and kept(("s3://not/asked", "", "", "")) and not kept(row("broken"))
     times = os.stat(file).st_atime_ns, os.stat(file).st_mtime_ns
     file.write_bytes(b"other"); os.utime(file, ns=times)       # the same size and modification time
-    test_eq(_keep([first], {str(file)}), [False]); test_eq(_keep([first], {"else"}), [True])
-    file.write_bytes(b"first"); assert _stamp(str(file)) != first[2] and not _changed(*first[:1], *first[2:])
-    assert not _changed(str(file), "", first[3]) and _changed(str(file), "", "0")   # no stamp: the hash alone
-    file.unlink(); assert _changed(*first[:1], *first[2:])
-
-
-def test_the_plan_honours_what_depends_on_what():
-    root = Path(tempfile.mkdtemp())
-    write_trays(root/"a", tray_dataset(5, 4, 2, 1))
-    tasks = plan({"a": root/"a"}, Config.preset("quick", **TINY), (0, 1), root/"out")
-    test_eq(len(tasks), 2 * (3 + 2 + 1))   # level 5 at 64 and at 34 px, level 9 at 34 px; two detectors; one measurement
-    names = list(tasks)
-    for name, (*_, needs) in tasks.items(): assert all(names.index(n) < names.index(name) for n in needs)
-    test_eq(tasks["a, seed 1, train level 64"][-1],
-            ("a, seed 1, generate level 5 at 34 px", "a, seed 1, generate level 9 at 34 px"))
-    test_eq(tasks["a, seed 0, measure"][-1], ("a, seed 0, train level 34", "a, seed 0, train level 64"))
+    assert not kept(first) and kept(first, ["else"])
+    file.write_bytes(b"first"); assert stamp_of(str(file)) != first[2] and kept(first)
+    assert kept((*first[:2], "", first[3])) and not kept((*first[:2], "", "0"))   # no stamp: the hash alone
+    file.unlink(); assert not kept(first)
 
 
 @pytest.mark.slow
-def test_a_sweep_gives_what_one_process_gives_and_goes_on():
+def test_a_sweep_gives_what_one_process_gives_and_continues():
     from grad_kit.lab.ablate import ablate
     root, config = Path(tempfile.mkdtemp()), Config.preset("quick", **TINY)
     folders = {name: root/name for name in ("a", "b")}
     for i, f in enumerate(folders.values()): write_trays(f, tray_dataset(8, 19, 2, 1, seed=i))
-    tables, killed = [], []
-    def stop_early(table):
-        words = [word for line in table.splitlines()[2:] for word in line.split()[1:]]
-        if sum(int(word.split("/")[0]) for word in words if "/" in word) >= 4: raise KeyboardInterrupt
+    lines, killed = [], []
+    def stop_early(line): raise KeyboardInterrupt
     with cluster(cpus=2):
-        test_fail(lambda: sweep(folders, config, (0, 1), root/"out", show=stop_early), exc=KeyboardInterrupt)
-        done = len(list((root/"out").rglob("*.safetensors")))
-        assert 3 <= done < 20, done
-        threading.Thread(target=kill_one, args=("_train", killed), daemon=True).start()
-        cells = sweep(folders, config, (0, 1), root/"out", show=tables.append)
+        test_fail(lambda: sweep(folders, config, (0, 1), root/"out", say=stop_early), exc=KeyboardInterrupt)
+        assert 1 <= len(list((root/"out").rglob("cells/*.json"))) < 4
+        threading.Thread(target=kill_one, args=("measure_cell", killed), daemon=True).start()
+        cells = sweep(folders, config, (0, 1), root/"out", say=lines.append)
         assert killed
-        again = sweep(folders, config, (0, 1, 2), root/"out", show=tables.append)
-    assert "2/2" in tables[-1] and len(tables) > 20, tables[-1]
+        again = sweep(folders, config, (0, 1, 2), root/"out", say=lines.append)
+    assert lines[-1].endswith("measured (2 of 2)"), lines
     for name, f in folders.items():
         # one thread, as each worker has: sums in another order differ in the sixth digit
         threads = torch.get_num_threads(); torch.set_num_threads(1)
@@ -91,19 +75,19 @@ def test_a_sweep_gives_what_one_process_gives_and_goes_on():
         for a, b in zip(cells[name], want):
             for k in ("image_auroc", "pixel_auroc"): test_eq(a[k], b[k])
         test_eq(again[name][:2], cells[name]); test_eq(len(again[name]), 3)
-    seconds = [cs[2]["seconds"] for cs in again.values()]
-    assert min(seconds) > .2, seconds   # of all tasks, though the last found every stage finished
     # a test image that cannot be read fails one task, when the others have ended
     write_trays(root/"c", tray_dataset(8, 19, 2, 1)); next((root/"c"/"test"/"good").iterdir()).write_bytes(b"no image")
     broken = dict(folders, c=root/"c")
-    said = "1 of 6 tasks failed, first 'c, seed 0, measure'"
     with cluster(cpus=2):
-        test_fail(lambda: sweep(broken, config, (0,), root/"out", show=tables.append), exc=GradKitError, contains=said)
-    assert "(1 failed)" in tables[-1]
-    # a training image fails before any task begins
-    next((root/"c"/"train"/"good").iterdir()).write_bytes(b"no image")
-    test_fail(lambda: plan(broken, config, (0,), root/"out"), exc=GradKitError, contains="train/good")
-    test_fail(lambda: plan(folders, config, (0, 0), root/"out"), exc=GradKitError, contains="list each once")
+        test_fail(lambda: sweep(broken, config, (0,), root/"out", say=lines.append), exc=GradKitError,
+                  contains="1 of 1 tasks failed, first 'c, seed 0'")
+
+
+def test_a_sweep_refuses_data_and_seeds_before_it_starts():
+    root, config = Path(tempfile.mkdtemp()), Config.preset("quick", **TINY)
+    write_trays(root/"a", tray_dataset(4, 4, 2, 1)); next((root/"a"/"train"/"good").iterdir()).write_bytes(b"no image")
+    test_fail(lambda: sweep({"a": root/"a"}, config, (0,), root/"out"), exc=GradKitError, contains="train/good")
+    test_fail(lambda: sweep({"a": root/"a"}, config, (0, 0), root/"out"), exc=GradKitError, contains="list each once")
 
 
 @pytest.mark.slow
@@ -117,7 +101,7 @@ def test_bulk_scoring_equals_the_model_and_survives_a_killed_worker():
     (root/"images"/"broken.png").write_bytes(b"no image")
     listed, killed = sorted(map(str, (root/"images").rglob("*.png"))), []
     with cluster(cpus=3):
-        threading.Thread(target=kill_one, args=("_Score", killed), daemon=True).start()
+        threading.Thread(target=kill_one, args=("ScoreWorker", killed), daemon=True).start()
         first = score_many(root/"model", listed[:600], root/"out", workers=2, part=200, say=None)
         result = score_many(root/"model", root/"images", root/"out", workers=2, part=700, say=None)
     test_eq((first["scored"], result["kept"], result["scored"], result["failed"]), (600, 600, 1401, 1)); assert killed
@@ -132,7 +116,7 @@ def test_bulk_scoring_equals_the_model_and_survives_a_killed_worker():
 
 
 @pytest.mark.slow
-def test_bulk_scoring_goes_on_and_mixes_nothing():
+def test_bulk_scoring_continues_and_mixes_nothing():
     import pyarrow as pa, pyarrow.parquet as pq
     root = Path(tempfile.mkdtemp())
     fitted(root/"model", ONE_LEVEL); fitted(root/"other", ONE_LEVEL, 1)
@@ -199,7 +183,7 @@ def test_a_hundred_thousand_images_in_flat_memory():
     test_eq((len(paths), len(set(paths)), result["failed"]), (100_000, 100_000, 0))
 
 
-def test_what_cannot_be_spread_is_said():
+def test_what_cannot_be_scored_is_refused():
     root = Path(tempfile.mkdtemp())
     def fails(images, contains="", model="model", **kw):
         test_fail(lambda: score_many(root/model, images, root/"out", **kw), exc=GradKitError, contains=contains)
@@ -214,7 +198,6 @@ def test_what_cannot_be_spread_is_said():
 @pytest.mark.slow
 def test_bulk_scoring_agrees_with_grad_score():
     # what a worker does with a batch, without Ray; it needs pyarrow (extra [scale])
-    from grad_kit.lab.scale import _Score
     root = Path(tempfile.mkdtemp())
     model = fitted(root/"model", validation=3)
     (root/"images"/"NG").mkdir(parents=True); (root/"images"/"masks").mkdir()
@@ -224,7 +207,7 @@ def test_bulk_scoring_agrees_with_grad_score():
     ds = read_dataset(root/"images", "score")
     (root/"broken.png").write_bytes(b"no image")
     paths = [*(str(it.image) for it in ds.items), str(root/"broken.png")]
-    rows = _Score(str(root/"model"), "cpu", "float32", True)({"path": np.array(paths, object)}).to_pylist()
+    rows = ScoreWorker(str(root/"model"), "cpu", "float32", True)({"path": np.array(paths, object)}).to_pylist()
     test_eq(len(rows), 5); test_eq(rows[-1]["alarm"], None)
     assert "broken.png" in rows[-1]["error"] and rows[-1]["image_score"] is None
     want, scores = GRAD.load(root/"model", "cpu").score(ds), np.array([r["image_score"] for r in rows[:4]])
@@ -233,9 +216,8 @@ def test_bulk_scoring_agrees_with_grad_score():
 
 
 def test_a_model_is_named_by_its_own_files():
-    from grad_kit.lab.scale import _model_hash
     root = Path(tempfile.mkdtemp())
     fitted(root/"model", validation=3)
-    before = _model_hash(root/"model")
-    (root/"model"/"Thumbs.db").write_bytes(b"x"); test_eq(_model_hash(root/"model"), before)
-    m = root/"model"/"manifest.json"; m.write_text(m.read_text() + " "); assert _model_hash(root/"model") != before
+    before = model_hash(root/"model")
+    (root/"model"/"Thumbs.db").write_bytes(b"x"); test_eq(model_hash(root/"model"), before)
+    m = root/"model"/"manifest.json"; m.write_text(m.read_text() + " "); assert model_hash(root/"model") != before

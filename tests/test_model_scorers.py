@@ -2,11 +2,12 @@
 
 from fastcore.test import *
 from grad_kit.model.scorers import *
+import math, warnings
 import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.test import *
-from grad_kit.base.config import Config
+from grad_kit.base.config import Config, GradKitError
 from grad_kit.base.compute import resize_images, to_uint8
 from grad_kit.data.trays import tray_dataset
 
@@ -52,7 +53,7 @@ def test_scorers_keep_what_they_need_and_treat_images_apart():
         alone = torch.cat([s(x[None].float()) for x in fresh])
         test_close(alone, a, 1e-3)                                            # a batch's company does not matter
         test_close(s(fresh.flip(0).float()).flip(0), a, 1e-3)
-        assert s(normal[:2].float()).mean() < a.mean()                        # what was seen is nearer
+        assert s(normal[:2].float()).mean() < a.mean()                        # fitted images are nearer
 
 
 def test_a_thin_defect_raises_the_map_where_it_is():
@@ -81,12 +82,46 @@ def test_planted_changes_repeat_and_are_local():
     assert share.max() < .6 and (share > 0).sum() >= 3
 
 
-def test_trust_tells_a_blind_scorer_from_a_seeing_one():
+def test_weights_follow_the_response_to_planted_changes():
     g = torch.Generator().manual_seed(0)
     held = torch.randn(30, 3, generator=g)
     planted = torch.cat([held, held]) + torch.tensor([10., 7., .2])
     w = scorer_weights(held, planted)
     test_close(w, torch.tensor([1., .5, .25]), .1); assert w[0] == 1 and w[2] == .25
-    first_practised = torch.tensor([True, False, False])   # who has practised sets no standard
+    first_practised = torch.tensor([True, False, False])   # it sets no standard
     test_close(scorer_weights(held, planted, first_practised), torch.tensor([.25, 1., .25]), 1e-6)
     test_eq(scorer_weights(held, torch.cat([held, held])), torch.ones(3))
+
+
+def test_out_of_memory_halves_the_batch():
+    def f(x):
+        sizes.append(len(x))
+        if len(x) > room: raise torch.OutOfMemoryError("out of memory")
+        return [x.float().mean((1, 2, 3)), x]
+    x = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 3, 2, 2)
+    sizes, room, cpu = [], 3, torch.device("cpu")
+    with warnings.catch_warnings(record=True) as w:
+        warnings.simplefilter("always")
+        mean, same = in_batches(f, cpu, x)
+    test_eq((sizes, mean.tolist()), ([8, 4, 2, 2, 2, 2], [*range(8)])); assert torch.equal(same, x)
+    said = [message.split(": ")[-1] for v in w if "out of memory" in (message := str(v.message))]
+    test_eq(said, [f"going on with {n} images at a time" for n in (4, 2)])
+    test_eq([len(out) for out in in_batches(f, cpu, x[:0])], [0, 0])
+    room = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        test_fail(lambda: in_batches(f, cpu, x), exc=GradKitError, contains="does not hold one image of 2 pixels")
+    test_fail(lambda: in_batches(f, cpu, x, 0), exc=GradKitError, contains="batch is 0")
+
+
+def test_a_result_has_names_and_no_label_of_a_score_that_is_not_finite():
+    maps, scores = torch.eye(4)[None].repeat(2, 1, 1) * 2, torch.tensor([0., 2.])
+    r = Result.named((maps, scores, torch.tensor([[3., 1., 2.], [4., 5., 6.]])), ["detector", 34, 68], 1., 1.)
+    test_eq({k: v.tolist() for k, v in (r.level_score | r.scorer_score).items()},
+            {34: [1., 5.], 68: [2., 6.], "detector": [3., 4.]})
+    test_eq((list(r.level_score), list(r.scorer_score)), ([34, 68], ["detector"]))
+    test_eq((r.label.tolist(), int(r.mask.sum())), ([False, True], 8))
+    for broken in (math.nan, math.inf):
+        r = Result(torch.tensor([0., broken]), maps, {}, 1.)
+        test_fail(lambda: r.label, exc=GradKitError, contains="'image 1'")
+        test_fail(lambda: r.mask, exc=GradKitError, contains="'image 1'")

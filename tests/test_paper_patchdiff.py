@@ -6,11 +6,9 @@ from grad_kit.paper.patchdiff import *
 import tempfile
 from pathlib import Path
 import pytest, torch
-from grad_kit.base.compute import coord_map, seeded
-from grad_kit.base.config import Config, GradKitError
-from grad_kit.base.compute import to_float, to_uint8
+from grad_kit.base.compute import coord_map, seeded, to_float
+from grad_kit.base.config import Config, GradKitError, SamplingSettings
 from grad_kit.data.trays import tray_dataset
-from grad_kit.base.config import SamplingSettings
 
 
 def test_schedule_ends():
@@ -20,24 +18,13 @@ def test_schedule_ends():
     assert s.alpha_bar[1000] < 1e-4 and (s.alpha_bar.diff() < 0).all()
 
 
-def test_patchdiff_shapes():
-    for h, w in ((16, 16), (17, 22)):
-        for norm in ("none", "rms", "layer"):
-            eps = PatchDiff(9, 8, norm)(torch.randn(2, 3, h, w), torch.tensor([1, 1000]))
-            test_eq(eps.shape, (2, 3, h, w))
-    for n in (4, 1, 6, 7, 9.0, "9"): test_fail(lambda: PatchDiff(n), exc=GradKitError, contains="1 + 4k")
-
-
-def test_receptive_field_is_the_level():
+def test_patchdiff_has_its_shapes_and_its_window():
     for n in (5, 9, 13, 17, 21):
         for norm in ("none", "rms", "layer"):
             model = PatchDiff(n, width=8, norm=norm)
             test_eq(receptive_field(model), n)
             for pixel in ((24, 24), (25, 25), (24, 25), (25, 24)):  # the window is full: n x n pixels, none missing
                 test_eq(int((gradient_support(model, pixel) > 0).sum()), n * n)
-
-
-def test_the_bottleneck_sees_the_level_too():
     for n in (5, 13):
         net = PatchDiff(n, width=8).double()
         for p in net.parameters(): p.data.normal_(0, .3)
@@ -47,16 +34,18 @@ def test_the_bottleneck_sees_the_level_too():
         net(x, torch.tensor([500])); seen["z"][0, :, 10, 10].sum().backward()
         rows, cols = x.grad[0].abs().sum(0).nonzero().T
         test_eq((int(rows.max() - rows.min()) + 1, int(cols.max() - cols.min()) + 1), (n, n))
-
-
-def test_group_norm_breaks_the_window():
-    model = PatchDiff(9, width=8)
+    model = PatchDiff(9, width=8)   # the measure can fail: a GroupNorm lets every pixel see the whole image
     model.enter.norm = torch.nn.GroupNorm(4, 8)
     test_eq(receptive_field(model), 48)
+    for h, w in ((16, 16), (17, 22)):
+        for norm in ("none", "rms", "layer"):
+            eps = PatchDiff(9, 8, norm)(torch.randn(2, 3, h, w), torch.tensor([1, 1000]))
+            test_eq(eps.shape, (2, 3, h, w))
+    for n in (4, 1, 6, 7, 9.0, "9"): test_fail(lambda: PatchDiff(n), exc=GradKitError, contains="1 + 4k")
 
 
 def test_algorithm_1_agrees_with_diffusers():
-    schedulers = pytest.importorskip("diffusers")
+    schedulers = pytest.importorskip("diffusers")   # the reference in tests, no dependency; it counts steps from 0
     s, x0 = noise_schedule(), torch.rand(4, 3, 8, 8) * 2 - 1
     oracle = schedulers.DDPMScheduler(1000, 1e-4, 0.02, "linear")
     seen = {}
@@ -72,17 +61,16 @@ def test_algorithm_1_agrees_with_diffusers():
     test_close(loss, eps_1.square().mean())
 
 
-def test_random_crops_equal_plain_slices():
+def test_crops_equal_plain_slices():
     images, coords = torch.randint(0, 256, (5, 3, 20, 24), dtype=torch.uint8), coord_map(20, 24)[None]
-    index = torch.randint(5, (16,))
-    with seeded(0): crops, where = random_crops(images, coords, index, 9)
-    with seeded(0): top, left = torch.randint(20 - 9 + 1, (16,)), torch.randint(24 - 9 + 1, (16,))
+    with seeded(0): crops, where = draw_batch(images, coords, Config(generator_batch=16, generator_crop=16).patchdiff)
+    with seeded(0): index, top, left = (torch.randint(n, (16,)) for n in (5, 20 - 16 + 1, 24 - 16 + 1))
     for i, (m, y, x) in enumerate(zip(index, top, left)):
-        assert torch.equal(crops[i], to_float(images[m, :, y:y + 9, x:x + 9]))
-        assert torch.equal(where[i], coords[0, :, y:y + 9, x:x + 9])
+        assert torch.equal(crops[i], to_float(images[m, :, y:y + 16, x:x + 16]))
+        assert torch.equal(where["coords"][i], coords[0, :, y:y + 16, x:x + 16])
 
 
-def test_algorithm_2_agrees_with_diffusers():
+def test_samplers_agree_with_diffusers():
     schedulers = pytest.importorskip("diffusers")
     s = noise_schedule()
     def net(x, t):  # any function serves as the network; this one keeps x within bounds
@@ -97,9 +85,6 @@ def test_algorithm_2_agrees_with_diffusers():
             x = ddpm_step(x, net(x, t), t, t - 1, s, z, SamplingSettings(sigma_t=kind))
             y = oracle.step(net(y, t), t - 1, y, generator=torch.Generator().manual_seed(t)).prev_sample
         assert (x - y).abs().max() < 1e-4, (kind, (x - y).abs().max())
-
-
-def test_ddim_agrees_with_diffusers():
     schedulers = pytest.importorskip("diffusers")
     s = noise_schedule()
     def net(x, t):
@@ -116,27 +101,13 @@ def test_ddim_agrees_with_diffusers():
             x = ddim_step(x, net(x, times[i]), times[i], times[i + 1], s, z, SamplingSettings(eta=eta))
             y = oracle.step(net(y, times[i]), times[i] - 1, y, eta=eta, variance_noise=z).prev_sample
         assert (x - y).abs().max() < 1e-4, (eta, (x - y).abs().max())
+    x, eps, z = torch.randn(3, 1, 3, 4, 4).double()
+    for t in (1000, 500, 2, 1):   # and with each other
+        posterior = SamplingSettings(eta=1., sigma_t="posterior")
+        test_close(*(f(x, eps, t, t - 1, s, z, posterior) for f in (ddpm_step, ddim_step)), 1e-9)
 
 
-def test_sampling_is_algorithm_2():
-    s = noise_schedule(30)
-    net = PatchDiff(5, 8)
-    for p in net.parameters(): p.data.normal_(0, .1)
-    def algorithm_2(x):
-        for t in range(30, 0, -1):
-            alpha, alpha_bar = s.alpha[t], s.alpha_bar[t]
-            z = torch.randn_like(x)
-            if t == 1: z = 0 * z
-            eps = net(x, torch.full((len(x),), t))
-            x = 1 / alpha.sqrt() * (x - (1 - alpha) / (1 - alpha_bar).sqrt() * eps) + (1 - alpha).sqrt() * z
-        return x
-    with seeded(0, "sample", 0), torch.no_grad():   # the stream of the first batch
-        x_T = torch.randn(4, 3, 12, 12).contiguous(memory_format=torch.channels_last)
-        generated = to_uint8(algorithm_2(x_T))
-    assert (sample(net, 4, (12, 12), s).int() - generated.int()).abs().max() <= 1   # but for rounding
-
-
-def test_training_lowers_the_loss_and_repeats():
+def test_training_lowers_the_loss_repeats_and_continues():
     images = tray_dataset(16, 0, 0, 0, size=36).images(36)
     c = Config.preset("demo", generator_steps=40, generator_width=8, generator_batch=4)
     model, losses = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), progress=False)
@@ -145,20 +116,6 @@ def test_training_lowers_the_loss_and_repeats():
     for p, q in zip(model.parameters(), again.parameters()): assert torch.equal(p, q)
     other, _ = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), seed=1, progress=False)
     assert not torch.equal(next(other.parameters()), next(model.parameters()))
-
-
-@pytest.mark.slow
-def test_compiled_training_and_sampling_agree_with_eager():
-    images = tray_dataset(8, 0, 0, 0, size=36).images(36)
-    c = Config.preset("demo", generator_steps=6, generator_width=8, generator_batch=2)
-    (plain, losses), (fast, losses_2) = (fit_patchdiff(images, 9, c.patchdiff, noise_schedule(), progress=False, compile=on) for on in (False, True))
-    test_close(losses, losses_2, 1e-3)
-    for p, q in zip(plain.parameters(), fast.parameters()): test_close(p, q, 1e-2)
-    a, b = (sample(net, 2, (36, 36), noise_schedule(), SamplingSettings(steps=4), device="cpu").float() for net in (plain, compiled(plain)))
-    assert (a - b).abs().max() <= 2
-
-
-def test_an_interrupted_training_continues_to_the_same_weights():
     images = tray_dataset(8, 0, 0, 0, size=36).images(36)
     c = Config.preset("demo", generator_steps=12, generator_width=8, generator_batch=2)
     whole, losses = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), progress=False)
@@ -169,8 +126,23 @@ def test_an_interrupted_training_continues_to_the_same_weights():
         if len(calls) == 8: raise Killed
     def before_each_call(m, a): return killing(*a) if isinstance(m, PatchDiff) else None
     hook = torch.nn.modules.module.register_module_forward_pre_hook(before_each_call)
-    test_fail(lambda: fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), checkpoint=file, every=0, progress=False), exc=Killed)
+    def fit(): return fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), checkpoint=file, every=0, progress=False)
+    test_fail(fit, exc=Killed)
     hook.remove()
-    continued, losses_2 = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), checkpoint=file, every=0, progress=False)
+    continued, losses_2 = fit()
     test_eq(losses, losses_2)
     for p, q in zip(whole.parameters(), continued.parameters()): assert torch.equal(p, q)
+
+
+@pytest.mark.slow
+def test_compiled_training_and_sampling_agree_with_eager():
+    images = tray_dataset(8, 0, 0, 0, size=36).images(36)
+    c = Config.preset("demo", generator_steps=6, generator_width=8, generator_batch=2)
+    s = noise_schedule()
+    (plain, losses), (fast, losses_2) = (
+        fit_patchdiff(images, 9, c.patchdiff, s, progress=False, compile=on) for on in (False, True))
+    test_close(losses, losses_2, 1e-3)
+    for p, q in zip(plain.parameters(), fast.parameters()): test_close(p, q, 1e-2)
+    few = SamplingSettings(steps=4)
+    a, b = (sample(net, 2, (36, 36), s, few, device="cpu").float() for net in (plain, compiled(plain)))
+    assert (a - b).abs().max() <= 2

@@ -22,29 +22,7 @@ def test_the_bank_is_a_ring():
     test_eq(again.seen, bank.seen); test_eq(again.features, bank.features)
 
 
-def test_weights_equal_a_float64_loop():
-    torch.manual_seed(0)
-    plus, minus, z = MemoryBank(16, 6), MemoryBank(24, 6), torch.randn(10, 6).relu()
-    P, M = torch.randn(16, 6), torch.randn(24, 6)
-    plus.enqueue(P); minus.enqueue(M)
-    def sim(a, b): return float((a.double() @ b.double()) / (a.double().norm() * b.double().norm()))
-    for beta in (.5, 4., 16.):
-        noisy = [1 / sum(math.exp(beta * sim(m, v)) for m in P) for v in z]
-        tail = [1 / sum(math.exp(beta * sim(m, v)) for m in M) for v in z]
-        both = [a * b for a, b in zip(noisy, tail)]
-        for banks, w in (((plus,), noisy), ((minus,), tail), ((plus, minus), both)):
-            test_close(patch_weights(z, *banks, beta_density=beta), torch.tensor([v / sum(w) for v in w]), 1e-5)
-
-
-def test_weight_map_agrees_with_patch_weights():
-    torch.manual_seed(0)
-    bank, f = MemoryBank(8, 4), torch.randn(2, 4, 3, 5)
-    bank.enqueue(torch.randn(8, 4))
-    w = patch_weights(f.permute(0, 2, 3, 1).reshape(-1, 4), bank, beta_density=4.)
-    test_close(weight_map(f, bank, 4.), (w * 30).log2().reshape(2, 3, 5), 1e-4)
-
-
-def test_weights_do_not_overflow_and_stay_uniform_until_full():
+def test_weights_stay_finite_uniform_until_full_and_do_what_they_are_for():
     torch.manual_seed(0)
     bank, z = MemoryBank(8, 4), torch.randn(5, 4)
     bank.enqueue(torch.randn(7, 4))
@@ -56,9 +34,6 @@ def test_weights_do_not_overflow_and_stay_uniform_until_full():
     test_close(patch_weights(z, bank, beta_density=0.), torch.full((5,), .2), 1e-6)
     def weights(z): return patch_weights(z, bank, beta_density=4.)
     test_close(weights(3 * z), weights(z), 1e-6)  # length of a feature does not matter
-
-
-def test_weights_do_what_they_are_for():
     torch.manual_seed(0)
     plus, minus = MemoryBank(64, 8), MemoryBank(64, 8)
     normal, common, rare = (torch.eye(8)[i] + .05 * torch.randn(64, 8) for i in range(3))
@@ -67,3 +42,8 @@ def test_weights_do_what_they_are_for():
     assert w[0] < w[1] < w[2]
     test_close(effective_sample_size(torch.full((8,), 1 / 8)), 1.)
     test_close(effective_sample_size(torch.tensor([1., 0, 0, 0])), .25)
+    torch.manual_seed(0)
+    bank, f = MemoryBank(8, 4), torch.randn(2, 4, 3, 5)
+    bank.enqueue(torch.randn(8, 4))
+    w = patch_weights(f.permute(0, 2, 3, 1).reshape(-1, 4), bank, beta_density=4.)
+    test_close(weight_map(f, bank, 4.), (w * 30).log2().reshape(2, 3, 5), 1e-4)

@@ -321,10 +321,10 @@ def test_masks_have_the_images_own_size(tmp_path, model):
 # --- bulk scoring: Ray and pyarrow are an extra, so here what a worker does with a batch ---
 
 def test_a_worker_keeps_what_the_file_was(tmp_path, model, monkeypatch):
-    from grad_kit.lab.scale import _keep, _Score
+    from grad_kit.lab.scale import ScoreWorker, rows_to_keep
     images = [str(f) for f in sorted(goods(tmp_path/"cam", 3).iterdir())]
     (tmp_path/"broken.png").write_bytes(b"no image")
-    worker = _Score(str(model), "cpu", "float32", True)
+    worker = ScoreWorker(str(model), "cpu", "float32", True)
     def rows(paths):
         found = worker.columns(paths)
         return found, list(zip(found["path"], found["error"], found["stamp"], found["sha256"]))
@@ -333,9 +333,9 @@ def test_a_worker_keeps_what_the_file_was(tmp_path, model, monkeypatch):
     assert found["sha256"][0] == hashlib.sha256(Path(images[0]).read_bytes()).hexdigest()
     want = worker.model.score(read_dataset(tmp_path/"cam", "score"))
     assert np.allclose(found["image_score"][:3], want.image_score) and found["alarm"][:3] == want.label.tolist()
-    assert _keep(kept, set(found["path"])) == [True, True, True, False]
+    assert rows_to_keep(kept, set(found["path"])) == [True, True, True, False]
     put(images[1], part(900, True))   # the camera's name comes again, with a defect
-    assert _keep(kept, set(found["path"])) == [True, False, True, False]
+    assert rows_to_keep(kept, set(found["path"])) == [True, False, True, False]
     again, _ = rows(images[1:2])
     assert again["image_score"][0] > found["image_score"][1] and again["alarm"] == [True]
     score_pixels = worker.model.score_pixels

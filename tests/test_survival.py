@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from grad_kit.base.config import Config, GradKitError, PRESETS
-from grad_kit.data.dataset import kind_of_name, read_dataset
+from grad_kit.data.guard import kind_of_name
+from grad_kit.data.layouts import read_dataset
 from grad_kit.data.images import image_size, read_image, read_mask
 from grad_kit.model.grad import GRAD
 from grad_kit.data.trays import tray_dataset

@@ -2,7 +2,7 @@
 
 from fastcore.test import *
 from grad_kit.view.widgets import *
-import functools, os, threading, time
+import functools, os
 import ipywidgets as w, matplotlib.pyplot as plt, numpy as np, torch
 from grad_kit.base.config import Config, GradKitError
 from grad_kit.model.grad import GRAD
@@ -19,125 +19,74 @@ def fitted():
 
 
 def test_frames_are_the_pictures_at_each_value():
-    import ipywidgets, matplotlib.pyplot as plt
-    def draw(made, n, scale): return plt.figure(figsize=(n, 1)), f"{n} wide, {scale:.1f}"
-    scale = ipywidgets.FloatLogSlider(1., min=-1, max=1, step=.5)
-    e = Explorer(dict(n=ipywidgets.IntSlider(3, 1, 5, 2), scale=scale), draw)
+    def draw(n, scale): return plt.figure(figsize=(n, 1)), f"{n} wide, {scale:.1f}"
+    scale = w.FloatLogSlider(1., min=-1, max=1, step=.5)
+    e = Explorer(dict(n=w.IntSlider(3, 1, 5, 2), scale=scale), draw)
     frames = e.frames("n")
     test_eq([(v, said) for v, said, _ in frames], [(1, "1 wide, 1.0"), (3, "3 wide, 1.0"), (5, "5 wide, 1.0")])
     test_eq(e.controls["n"].value, 3); assert all(data[:4] == b"RIFF" and data[8:12] == b"WEBP" for *_, data in frames)
     test_eq([round(v, 2) for v, *_ in e.frames("scale", 3)], [.1, 1., 10.])
-
-
-def test_newest_request_wins_and_old_work_is_stopped():
-    log, gate = [], threading.Event()
-    def compute(check, n):
-        log.append(("start", n))
-        for i in range(1000):
-            check(i / 1000)
-            if n != 1: break                # only n = 1 takes long
-            gate.wait(.01)
-        log.append(("done", n))
-        return n * 10
-    def draw(made, n): return plt.figure(figsize=(1, 1)), f"made {made}"
-    e = Explorer(dict(n=w.IntSlider(1, 1, 9)), draw, compute, ["n"])
-    for n in (2, 3, 4): e.controls["n"].value = n
-    e.wait(20)
-    test_eq(e.message, "made 40")
-    assert ("done", 1) not in log and ("done", 4) in log, log
-    before = len(log); e.controls["n"].value = 3; e.wait(20); e.controls["n"].value = 4; e.wait(20)
-    test_eq(e.message, "made 40"); assert ("start", 4) not in log[before:]      # kept
-    assert e.picture.value[:4] == b"\x89PNG"
-
-
-def test_stop_and_errors_are_said_in_the_widget():
-    def endless(check, n):
-        if n == 7: raise GradKitError("7 has no picture; choose another")
-        while n == 5: check(0); time.sleep(.001)
-        return n
-    def draw(made, n): return plt.figure(figsize=(1, 1)), f"made {made}"
-    e = Explorer(dict(n=w.IntSlider(5, 1, 9)), draw, endless, ["n"])
-    e.stop(); e.wait(20)
-    assert "stopped" in e.message and not e.picture.value
-    e.controls["n"].value = 6; e.wait(20); test_eq(e.message, "made 6"); kept = e.picture.value
-    e.controls["n"].value = 7; e.wait(20); assert "7 has no picture" in e.message and e.picture.value == kept
-    e.controls["n"].value = 6; e.wait(20); test_eq(e.message, "made 6")
-    e.controls["n"].value = 5
-    test_fail(lambda: e.wait(.05), exc=TimeoutError); e.stop(); e.wait(20)
     old = os.environ.pop("GRAD_KIT_STILLS", None)
     test_eq(e.still(), None); os.environ["GRAD_KIT_STILLS"] = "1"; test_eq(e.still().data[:2], b"\xff\xd8")
     if old is None: del os.environ["GRAD_KIT_STILLS"]
 
 
-def test_memory_holds_the_last_hundred_settings():
-    made = []
-    def compute(check, n):
-        made.append(n)
-        return n
-    def draw(x, n): return plt.figure(figsize=(.2, .2)), str(x)
-    e = Explorer(dict(n=w.IntSlider(1, 1, 200)), draw, compute, ["n"]).wait()
-    for n in range(2, 105): e.controls["n"].value = n; e.wait()
-    for n in (104, 5): e.controls["n"].value = n; e.wait(); test_eq(e.message, str(n))
-    test_eq(made, list(range(1, 105)))
-    e.controls["n"].value = 4; e.wait(); test_eq((e.message, made[-1]), ("4", 4))   # forgotten, made again
-
-
-def test_messages_are_text_and_not_html():
-    def refuse(made, n): raise GradKitError("'<img src=x>' is no image")
-    e = Explorer(dict(n=w.IntSlider(1, 1, 9)), refuse)
-    assert "&lt;img" in e.message and "<img" not in e.message
-
-
-def test_denoising_steps_leave_the_global_generator_alone_and_repeat():
-    model = lambda x, t: x
-    torch.manual_seed(0); a = torch.rand(1); torch.manual_seed(0)
-    def walk(): return [x.clone() for _, x, _, _ in denoising_steps(model, 2, (8, 8), noise_schedule(), 5, seed=3)]
-    one, two = walk(), walk()
-    test_eq(torch.rand(1), a)
-    test_eq(len(one), 6); assert all(torch.equal(p, q) for p, q in zip(one, two))
+def test_errors_are_shown_as_text_and_the_picture_stays():
+    def draw(n):
+        if n == 7: raise GradKitError("'<img src=x>' has no picture; choose another")
+        return plt.figure(figsize=(1, 1)), f"made {n}" if n != 8 else 1 / 0
+    e = Explorer(dict(n=w.IntSlider(6, 1, 9)), draw)
+    test_eq(e.message, "made 6"); kept = e.picture.value
+    e.controls["n"].value = 7; assert "&lt;img src=x&gt;&#x27; has no picture" in e.message and e.picture.value == kept
+    e.controls["n"].value = 6; test_eq(e.message, "made 6")
+    test_fail(lambda: setattr(e.controls["n"], "value", 8), exc=ZeroDivisionError)
+    assert "ZeroDivisionError: division by zero" in e.message and e.picture.value == kept
 
 
 def test_levels_differ_and_are_kept():
-    e = explore_levels(size=32, n=2, normals=8, steps=4).wait()
+    e = explore_levels(size=32, n=2, normals=8, steps=4)
     nine = e.picture.value
     for level in (1, 17, 33):
         e.controls["level"].value = level
-        e.wait()
         assert f"level {level}, " in e.message and e.picture.value != nine, e.message
-    e.controls["level"].value = 9; e.wait()
-    test_eq(e.picture.value, nine)
-    e.controls["draw"].value = 1; e.wait(); assert e.picture.value != nine
+    e.controls["level"].value = 9
+    test_eq(e.picture.value, nine)   # with the same seconds: it was not generated again
+    e.controls["seed"].value = 1; assert e.picture.value != nine
     test_fail(lambda: explore_levels(np.zeros((2, 8, 8, 3), np.float32)), exc=GradKitError, contains="uint8")
 
 
-def test_denoising_ends_in_the_image_that_the_level_paints():
-    e = explore_denoising(size=32, n=2, normals=8, steps=6).wait()
+def test_denoising_repeats_and_ends_in_an_image():
+    model = lambda x, t: x
+    def walk(): return denoising_steps(model, 2, (8, 8), noise_schedule(), 5, seed=3)
+    torch.manual_seed(0); a = torch.rand(1); torch.manual_seed(0)
+    one, two = walk(), walk()
+    test_eq(torch.rand(1), a)   # the global generator is left alone
+    test_eq(list(one), [1000, 800, 600, 400, 200, 0]); assert all(torch.equal(one[t][0], two[t][0]) for t in one)
+    assert torch.equal(one[0][0], one[0][2])
+    e = explore_denoising(size=32, n=2, normals=8, steps=6)
     middle = e.picture.value
     for t in (1000, 0):
         e.controls["t"].value = t
-        e.wait()
         assert f"t = {t}:" in e.message and e.picture.value != middle
-    way = e._kept[9,]
-    test_eq(list(way), list(e.controls["t"].options)); assert torch.equal(way[0][0], way[0][2])
 
 
-def test_a_fitted_model_paints_with_its_own_patchdiffs_and_schedule():
-    from grad_kit.view.widgets import _engine
+def test_a_fitted_model_generates_with_its_own_patchdiffs_and_schedule():
+    from grad_kit.view.widgets import trained_levels
     model, trays = fitted()
     e = explore_levels(trays, model, n=2, normals=8, steps=3)
-    e.controls["level"].value = 5; e.wait()
+    e.controls["level"].value = 5
     free = e.picture.value
-    e.controls["generator"].value = "patchmatch"; e.wait()
+    e.controls["generator"].value = "patchmatch"
     assert "level 5, patchmatch" in e.message and "8 rounds" in e.message and e.picture.value != free, e.message
-    e.controls["generator"].value = "trained"; e.wait()
+    e.controls["generator"].value = "trained"
     assert "level 5, trained" in e.message and e.picture.value != free, e.message
-    e.controls["level"].value = 13; e.wait()
+    e.controls["level"].value = 13
     assert "no trained PatchDiff of level 13; it has 5, 9" in e.message, e.message
-    way = explore_denoising(model=model, n=2, steps=3).wait()
+    way = explore_denoising(model=model, n=2, steps=3)
     test_eq(way.controls["level"].options, (5, 9)); assert "level 9" in way.message, way.message
     other = GRAD(TINY.replace(timesteps=500, sample_steps=4))
     other.__dict__.update({k: v for k, v in vars(model).items() if k != "config"})
-    test_eq(_engine(other, 64)[1].timesteps, 500)
+    test_eq(trained_levels(other, 64)[1].timesteps, 500)
     test_fail(lambda: explore_levels(model=model), exc=GradKitError, contains="images=")
     test_fail(lambda: explore_levels(trays, GRAD(TINY)), exc=GradKitError, contains="not fitted")
 
@@ -146,55 +95,47 @@ def test_weights_follow_beta_and_agree_with_the_reweighting():
     from grad_kit.paper.reweight import patch_weights, effective_sample_size
     from grad_kit.paper.detector import dense_features
     model, _ = fitted()
-    e = explore_weights(model).wait()
-    x, shape, similar = e._kept[34,]
+    x = torch.cat([*model.contrastive_[34].values()])[:5]
+    e = explore_weights(model, x)
     z = dense_features(model.detectors_[34], x).permute(0, 2, 3, 1).flatten(0, 2)
     for beta in (.5, 8.):
         e.controls["beta"].value = beta
-        e.wait()
         share = effective_sample_size(patch_weights(z, *model.banks_[34], beta_density=e.controls["beta"].value))
         assert f"effective sample size {share:.0%} of" in e.message, (e.message, share)
     both = e.picture.value
-    e.controls["equation"].value = "noisy"; e.wait(); assert e.picture.value != both
+    e.controls["equation"].value = "noisy"; assert e.picture.value != both
+    assert "windows" in explore_weights(model).message
     loaded = GRAD(TINY); loaded.__dict__.update({**vars(model), "contrastive_": {}})
     test_fail(lambda: explore_weights(loaded), exc=GradKitError, contains="images=")
-    explore_weights(loaded, x).wait()
 
 
 def test_scores_counts_agree_with_predict_and_rates_move_them():
     model, trays = fitted()
     test = trays.split("test")
-    e = explore_scores(model, trays).wait()
+    e = explore_scores(model, trays)
     def found(rate): return int(model.predict(test, rate)[torch.as_tensor(test.labels)].sum())
     for rate in (5., 20.):
-        e.controls["rate_asked"].value = rate
-        e.wait()
-        asked = e.controls["rate_asked"].value / 100
+        e.controls["rate"].value = rate
+        asked = e.controls["rate"].value / 100
         assert f"Of 12 anomalous images {found(asked)} found" in e.message, (e.message, found(asked))
     before = e.picture.value
-    e.controls["image"].value = 7; e.wait(); assert e.picture.value != before and test.items[7].name in e.message
-    e.controls["which"].value = 34; e.wait()
-    e.controls["rate_asked"].value = .1; e.wait(); assert "ask for 0.0323 or more" in e.message
-    plain = explore_scores(model, np.stack([it.image for it in test.items[:3]])).wait()
+    e.controls["image"].value = 7; assert e.picture.value != before and test.items[7].name in e.message
+    e.controls["which"].value = 34
+    e.controls["rate"].value = .1; assert "ask for 0.0323 or more" in e.message
+    few, result = np.stack([it.image for it in test.items[:3]]), model.score(test)
+    plain = explore_scores(model, few)
     assert "of 3 images raise an alarm" in plain.message and "good" not in plain.message, plain.message
-    result = model.score(test)
-    assert explore_scores(model, trays, result).wait().message
-    bad = explore_scores(model, np.stack([it.image for it in test.items[:3]]), result).wait()
-    assert "the result holds 18 scores" in bad.message
+    assert explore_scores(model, trays, result).message
+    test_fail(lambda: explore_scores(model, few, result), exc=GradKitError, contains="the result holds 18 scores")
 
 
-def test_the_tour_begins_with_the_worst_and_turns_pages():
+def test_the_tour_begins_with_the_worst():
     model, trays = fitted()
-    e = label_tour(model, trays).wait()
-    r, misses, alarms = e._kept[()]
-    test = trays.split("test")
-    s = r.image_score.numpy()
-    test_eq(s[misses[0]], s[test.labels].min()); test_eq(s[alarms[0]], s[~test.labels].max())
-    first = e.picture.value
-    back, on = e.children[0].children[-2:]
-    on.click(); e.wait(); test_eq(e.controls["page"].value, 2); assert e.picture.value != first
-    for _ in range(9): on.click()
-    e.wait(); test_eq(e.controls["page"].value, 4)
-    back.click(); e.wait(); test_eq(e.controls["page"].value, 3)
-    unlabelled = np.zeros((2, 64, 64, 3), np.uint8)
-    test_fail(lambda: label_tour(model, unlabelled), exc=GradKitError, contains="explore_scores")
+    result, labels = model.score(trays.split("test")), trays.split("test").labels
+    e, first, s = label_tour(model, trays, result), [], result.image_score.numpy()
+    missed, false = int((s[labels] <= result.threshold).sum()), int((s[~labels] > result.threshold).sum())
+    assert f"({missed} of 12 missed" in e.message and f"({false} of 6 false alarms" in e.message, e.message
+    test_eq(e.controls["page"].max, 4)
+    before = e.picture.value
+    e.controls["page"].value = 2; assert e.picture.value != before
+    test_fail(lambda: label_tour(model, np.zeros((2, 64, 64, 3), np.uint8)), exc=GradKitError, contains="explore_scores")

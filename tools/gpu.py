@@ -160,7 +160,7 @@ def fit_a_set(put, device, quick, folder, name, preset, category):
     "The paper's preset on one set, seed 0, and the preset `instant` and the baselines on the same images"
     from grad_kit.lab.ablate import run_cell
     from grad_kit.base.config import Config
-    from grad_kit.data.dataset import read_dataset
+    from grad_kit.data.layouts import read_dataset
     from grad_kit.data.trays import tray_dataset
     tiny = dict(SMALL, **TINY, n_contrastive=4, generator_steps=4, sample_steps=3, detector_steps=4) if quick else {}
     data = tray_dataset(24, 4, 2, 2, size=64) if quick else read_dataset(PACK/"data"/name)

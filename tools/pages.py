@@ -1,5 +1,5 @@
-"""Run the pages (all cells of the notebooks but tests) as `nbdev_test` does, and compare what they print with the outputs
-that are stored: `python tools/pages.py`, or with notebooks for these alone.
+"""Run the pages (all cells of the notebooks but tests) as `nbdev_test` does, and compare what they print with the
+outputs that are stored: `python tools/pages.py`, or with notebooks for these alone.
 
 The pages run in a copy, so that the notebooks stay as they are. Numbers differ by machine and time and are not
 compared; words are. `python tools/execute.py NOTEBOOK` stores outputs anew.

@@ -10,18 +10,17 @@ import math
 
 import torch
 
-from .analytic import NearestWindow
-from ..base.compute import guarded
+from ..base.compute import guarded, resize_images, subsample, to_float
 from ..base.config import PATCH
-from ..base.compute import resize_images, subsample, to_float
+from .analytic import NearestWindow
 
 # %% ../../nbs/closed_form/4_normal_like.ipynb #eb14d6c4
 @guarded
 @torch.no_grad()
 def normal_like(
-    normal,    # uint8 (N,3,S,S) normal images, N at least 2, S at least 34: the detector's input
+    normal,      # uint8 (N,3,S,S) normal images, N at least 2, S at least 34: the detector's input
     generated,   # uint8 (M,3,S,S) contrastive images
-    most=64,   # normal images to compare with
+    most=64,     # normal images to compare with
 ):
     """(M,h,w) bool: generated windows as near to a normal image, their source left out, as the nearest quarter of the
     windows there of normal images is to another one"""
@@ -40,17 +39,16 @@ def normal_like(
     return (d <= usual[..., None]).permute(2, 0, 1)
 
 def normal_like_share(
-    normal,    # uint8 (N,3,S,S), as `normal_like` takes them
+    normal,      # uint8 (N,3,S,S), as `normal_like` takes them
     generated,   # uint8 (M,3,S,S) contrastive images
-    most=64,   # normal images to compare with
+    most=64,     # normal images to compare with
 ):
-    """In [0,1]: the share of generated windows that are in fact normal.
-    That is, as near to a normal image that is not their source as normal images are to each other"""
+    "In [0,1]: the share of generated windows that are as near to other normal images as normal images are"
     return min(1., 4 * float(normal_like(normal, generated, most).float().mean()))
 
 # %% ../../nbs/closed_form/4_normal_like.ipynb #b64146cc
 def choose_beta(
     share,  # of normal-like patches, from `normal_like_share`
 ):
-    "beta_density: 2 where at least a third of the generated patches are fakes, else 0, with which all weights are equal"
+    "beta_density: 2 where at least a third of the generated patches are normal-like, else 0: all weights equal"
     return 2. if share >= 1 / 3 else 0.

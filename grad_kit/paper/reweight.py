@@ -10,7 +10,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 
 from ..base.compute import guarded
 
@@ -40,19 +39,17 @@ class MemoryBank(torch.nn.Module):
         self.features[at] = z
         self.seen += len(z)
 
+    @guarded
+    @torch.no_grad()
+    def log_density(self,
+        z,             # (N,dim) features
+        beta_density,  # kernel sharpness
+    ):
+        "(N,): log of the sum over the bank of exp(beta_density * cosine similarity), the denominator of Eqs. 1 and 2"
+        return torch.logsumexp(beta_density * (F.normalize(z.float(), dim=1) @ self.features.T), 1)
+
     def get_extra_state(self): return torch.tensor(self.seen)
     def set_extra_state(self, state): self.seen = int(state)
-
-# %% ../../nbs/paper/3_reweight.ipynb #4229ccb3
-@patch
-@guarded
-@torch.no_grad()
-def log_density(self:MemoryBank,
-    z,             # (N,dim) features
-    beta_density,  # kernel sharpness
-):
-    "(N,): log of the sum over the bank of exp(beta_density * cosine similarity), the denominator of Eqs. 1 and 2"
-    return torch.logsumexp(beta_density * (F.normalize(z.float(), dim=1) @ self.features.T), 1)
 
 # %% ../../nbs/paper/3_reweight.ipynb #2576033f
 @guarded
@@ -66,11 +63,10 @@ def patch_weights(
     if not banks or not all(b.full for b in banks): return torch.full((len(z),), 1 / len(z), device=z.device)
     return torch.softmax(-sum(b.log_density(z, beta_density) for b in banks), 0)
 
-# %% ../../nbs/paper/3_reweight.ipynb #d514f895
 def effective_sample_size(
     w,  # (N,) weights that sum to 1
 ):
-    "Scalar tensor in (0,1]: the share of patches that count; 1 for uniform weights, 1/N where one patch has all"
+    "Scalar tensor in (0,1]: 1 for uniform weights, 1/N where one patch has all the weight"
     return 1 / (len(w) * w.square().sum())
 
 # %% ../../nbs/paper/3_reweight.ipynb #04a514e5

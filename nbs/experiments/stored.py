@@ -7,7 +7,8 @@ import matplotlib.pyplot as plt
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from grad_kit.evaluate import plots
-from grad_kit.lab.ablate import ablation_table, ablation_values, baselines_table, difference_table
+from grad_kit.evaluate.report import baselines_table
+from grad_kit.lab.ablate import ablation_table, ablation_values, difference_table
 from grad_kit.evaluate.metrics import headline
 
 set_matplotlib_formats("jpeg", pil_kwargs=dict(quality=75))  # small files
