@@ -31,6 +31,7 @@ dataset, trays, grad, exporting = map(Lazy, ("data.dataset", "data.trays", "mode
 places, report, describe, why = map(Lazy, ("evaluate.places", "evaluate.report", "evaluate.describe", "view.why"))
 ablation, benchmark, scale = map(Lazy, ("lab.ablate", "lab.bench", "lab.scale"))
 
+# %% ../nbs/cli.ipynb #7df3da5d
 def command(f):
     """The console command of a function: its parameters are the options, its docstring is the help.
     A `GradKitError` becomes one line on stderr and exit status 2, Ctrl-C status 130"""
@@ -59,6 +60,7 @@ def command(f):
             return 2
     return main
 
+# %% ../nbs/cli.ipynb #a38178f5
 def say(text): print(text, flush=True)   # a line that a pipe shows at once
 
 # %% ../nbs/cli.ipynb #50bdd627

@@ -2,8 +2,8 @@
 
 No page is executed. But where a page shows the still picture of an explorer, the site shows its frames with a slider
 that moves without Python, made here by the cells of nbs/view/1_widgets.ipynb; and tutorial 8 shows a report in place
-of the view that
-needs a kernel. A link that leads nowhere, to a page or to a heading, is an error, as is any other warning.
+of the view, which needs a kernel. A link to a page or a heading that does not exist is an error, as is any other
+warning.
 """
 import base64, html, json, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path

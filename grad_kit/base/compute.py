@@ -127,6 +127,7 @@ def derive_seed(
 
 _random = threading.RLock()   # the random streams of torch, numpy and python are shared by all threads
 
+# %% ../../nbs/base/3_compute.ipynb #7503e935
 @contextmanager
 def seeded(
     seed,    # the run's seed
@@ -221,6 +222,7 @@ def own_state():
         for d, on in autocast.items(): torch.set_autocast_enabled(d, on)
         _thread.own = False
 
+# %% ../../nbs/base/3_compute.ipynb #52da66a1
 def guarded(f):  # function or method
     "Decorator: it runs in `own_state`"
     @functools.wraps(f)

@@ -150,6 +150,7 @@ def run_lock(folder):  # made if it is not there; None: nothing is locked
             shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 
+# %% ../../nbs/base/2_files.ipynb #7145318b
 def clear_half_written(folder):
     "Remove the files, not the folders, that `atomic_write` had begun when a process was killed"
     for tmp in (*folder.glob(".grad_kit_new_*"), *folder.glob("cells/.grad_kit_new_*")):

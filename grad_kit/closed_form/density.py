@@ -67,6 +67,7 @@ def mean_and_variance(
     mean = F.avg_pool2d(x, k)
     return mean, F.avg_pool2d((x - F.interpolate(mean, scale_factor=k)).square(), k)
 
+# %% ../../nbs/closed_form/3_density.ipynb #6c916fd7
 @patch
 def forward(self:FilterBank, x):
     "A list of (B,45,h,w), one for each size of cells; small cells are computed once, larger ones from them"
@@ -78,6 +79,7 @@ def forward(self:FilterBank, x):
     most_of = [shrink(F.max_pool2d, e) for e in energies[:2]]
     return [self.cell(mean_of, most_of, c // least) for c in self.cells]
 
+# %% ../../nbs/closed_form/3_density.ipynb #85e8238b
 @patch
 def cell(self:FilterBank, mean_of, most_of, k):
     "(B,45,h,w): the features of cells k times as wide as the smallest"

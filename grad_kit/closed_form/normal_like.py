@@ -38,6 +38,7 @@ def normal_like(
     d = d.masked_fill_(d < source[..., None, None], math.inf).amin(-1)
     return (d <= usual[..., None]).permute(2, 0, 1)
 
+# %% ../../nbs/closed_form/4_normal_like.ipynb #6269fc16
 def normal_like_share(
     normal,      # uint8 (N,3,S,S), as `normal_like` takes them
     generated,   # uint8 (M,3,S,S) contrastive images

@@ -57,6 +57,7 @@ def window_sample(
     at = ((torch.arange(5) + torch.rand(2, 5, generator=generator)) * level / 5).floor().long()
     return torch.cartesian_prod(*(at.clamp(max=level - 1) - level // 2))
 
+# %% ../../nbs/closed_form/2_patchmatch.ipynb #2b17084e
 def generated_windows(
     picture,  # (B,H,W,4)
     level,    # n
@@ -67,6 +68,7 @@ def generated_windows(
     x = F.pad(picture.permute(0, 3, 1, 2), (r, r + 1, r, r + 1), "reflect").permute(0, 2, 3, 1)
     return torch.stack([x[:, r + dy:r + dy + h:BLOCK, r + dx:r + dx + w:BLOCK] for dy, dx in steps.tolist()], 3)
 
+# %% ../../nbs/closed_form/2_patchmatch.ipynb #a85808a8
 def window_distance(
     sources,  # Sources
     source,   # (B,h,w)

@@ -88,6 +88,7 @@ def central(long, short):
     start = (long - short) // 2
     return slice(start, start + short)
 
+# %% ../../nbs/data/2_dataset.ipynb #e1596fd8
 def frame_image(
     a,         # (H,W) or (H,W,3)
     frame,     # one of `FRAMES`
@@ -104,6 +105,7 @@ def frame_image(
     out[central(side, h), central(side, w)] = a
     return out
 
+# %% ../../nbs/data/2_dataset.ipynb #e8817760
 def unframe_map(
     amap,   # (S,S) float, of a framed image
     size,   # (H,W) of the image at native size
@@ -279,6 +281,7 @@ MASK_REMARKS = dict(   # the warning for each remark
     lossy="grey at their edges, as lossy compression or resizing leaves them: "
           "pixels above half of the greatest value count")
 
+# %% ../../nbs/data/2_dataset.ipynb #6c721117
 @patch
 def defect_masks(self:Dataset, i):  # position in `items`
     """One bool (H,W) for each defect at native size, framed as the image is; [] for a normal image.
@@ -357,6 +360,7 @@ def fingerprint(self:Dataset, size):  # side in pixels
     x = self.split("train").images(size)
     return hashlib.sha256(repr(tuple(x.shape)).encode() + x.numpy().tobytes()).hexdigest()[:12]
 
+# %% ../../nbs/data/2_dataset.ipynb #2d24d13e
 @patch
 def test_fingerprint(self:Dataset):
     "12 hex digits of a hash of the test and validation images, their labels and masks, by the content of their files"

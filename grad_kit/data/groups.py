@@ -24,6 +24,7 @@ def spectra(grey):  # uint8 (N,S,S)
     f[:, 0, 0] = 0
     return f
 
+# %% ../../nbs/data/5_groups.ipynb #95186c59
 def register(
     f,     # (N,S,S//2+1) whitened spectra
     mean,  # (S,S//2+1) of the mean image

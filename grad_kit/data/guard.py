@@ -57,6 +57,7 @@ def name_words(name):  # of a file or folder
     words = re.findall(rf"{SIGNS}|[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])|\d+", text)
     return [singular(w.lower()) for w in words]
 
+# %% ../../nbs/data/3_guard.ipynb #6eec030e
 @cache
 def kinds_of_name(name):
     "The kinds of `WORDS` that a name contains"
@@ -95,6 +96,7 @@ class Found:
     @property
     def photos(self): return [p for p in self.images if p not in self.masks]
 
+# %% ../../nbs/data/3_guard.ipynb #fac717a6
 def between(root, path):
     "Names of the folders between a folder and a file below it"
     return path.relative_to(root).parts[:-1]
@@ -125,6 +127,7 @@ def walk(found):  # `Found`, which counts what is passed over
         if real not in seen: yield from map(here.__truediv__, names)
         seen.add(real)
 
+# %% ../../nbs/data/3_guard.ipynb #662899f9
 def find_images(
     folder,         # searched in depth
     group_by=None,  # as for `read_dataset`
@@ -173,6 +176,7 @@ def mask_key(folders, stem, left_out):
             if kind_of_name(x) not in left_out and not set(name_words(x)) <= WORDS["picture"]]
     return "/".join((*kept, stem)).lower()
 
+# %% ../../nbs/data/3_guard.ipynb #e3a114c3
 def find_masks(paths):  # {image file: names of its folders}, masks among them
     "{mask: its image, or None where there is none or where several images have its key}"
     inside = {p for p, names in paths.items() if any(kind_of_name(x) == "mask" for x in names)}
@@ -198,6 +202,7 @@ def find_masks(paths):  # {image file: names of its folders}, masks among them
         if (image := image_beside(p, same)) and not {image, p} & masks.keys() and looks_like_mask(p): masks[p] = image
     return masks
 
+# %% ../../nbs/data/3_guard.ipynb #049cca30
 def lossless(path): return path.suffix.lower() in (".png", ".bmp", ".tif", ".tiff")
 
 def image_beside(p, same):
@@ -250,6 +255,7 @@ def is_odd(names, path, kinds):
     "Whether an image is not normal by its name, or by these names of its folders, of which these kinds are not"
     return {kind_of_name(x) for x in names} & kinds or kind_of_name(path.stem) == "bad" or is_mask_name(path)
 
+# %% ../../nbs/data/3_guard.ipynb #1042696e
 def names_within(found):  # `Found`
     "The reason to refuse a folder by the names of images and folders in it; None where these agree"
     def meaning(p):

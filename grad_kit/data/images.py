@@ -139,6 +139,7 @@ def read_pixels(
     raise GradKitError(f"'{path}' has 16 bits a colour, of which only the upper 8 are read, "
                        f"so bit_depth={bits} cannot be used; save it with 8 bits a colour")
 
+# %% ../../nbs/data/1_images.ipynb #9830a196
 def read_image(
     path,  # image file with 8 bits a channel (grey, RGB, RGBA, palette, CMYK) or 16-bit grey
     data=None,  # the file's bytes, if already read; `path` is then used in messages only

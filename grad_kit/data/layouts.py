@@ -172,6 +172,7 @@ class Place(NamedTuple):
 
 def place(root, path): return "/".join((*between(root, path), stem_of(path)))
 
+# %% ../../nbs/data/4_layouts.ipynb #3bfb4eeb
 def copies(paths):  # image files
     "{file: the first file of the same bytes}, for those that are copies"
     sizes = [p.stat().st_size for p in paths]
@@ -182,6 +183,7 @@ def copies(paths):  # image files
         if original != p: same[p] = original
     return same
 
+# %% ../../nbs/data/4_layouts.ipynb #b5950090
 def divide(found, normals, bad=()):
     "Items of these normal images: a fifth for testing, and the groups in `bad`; the others for training"
     base = Path(os.path.commonpath([p.parent for p in normals])) if normals else found.root
@@ -414,6 +416,7 @@ def named_folders(**folders):
                                "give each a folder of its own")
     return roots
 
+# %% ../../nbs/data/4_layouts.ipynb #9bc74525
 def read_folders(
     normal,         # folder of normal images
     abnormal=None,  # folder of defective ones; its subfolders name the defects

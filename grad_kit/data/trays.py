@@ -52,6 +52,7 @@ def draw_pin(rng, image, mask, x, y, colour, bent):
     straight = (2 * x - head[0], 2 * y - head[1])   # where the tip of a straight pin would be
     for end in (tip, straight): mask.line([(x, y), end], 255, 3.5)
 
+# %% ../../nbs/data/6_trays.ipynb #28d37561
 def draw_compartment(rng, image, mask, x0, y0, cell, defect):
     "The pins of compartment `cell` of six, with this defect or None"
     column, row = cell % 3, cell // 3
@@ -90,6 +91,7 @@ def photograph(rng, canvas):
     a = a * light + rng.normal(0, 2, a.shape).astype(np.float32)
     return a.round().clip(0, 255).astype(np.uint8)
 
+# %% ../../nbs/data/6_trays.ipynb #fc8d92b2
 def draw_tray(
     rng,          # numpy random Generator
     size=64,      # side in pixels

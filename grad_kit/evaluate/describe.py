@@ -27,6 +27,7 @@ def peak_memory_gib(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     return round(peak + (torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0), 2)
 
+# %% ../../nbs/evaluate/4_describe.ipynb #6a3738a5
 def fitting_text(
     model,    # GRAD, not yet fitted
     dataset,  # Dataset that it will be fitted on
@@ -38,6 +39,7 @@ def fitting_text(
             f"{scorers_text(model)}{f', detector levels {list(model.config.detector_levels)}' if trains else ''}, "
             f"seed {model.seed}, {device_name(model.device)}{f'; stages in {stages}' if trains else ''}")
 
+# %% ../../nbs/evaluate/4_describe.ipynb #3dd7074e
 def generated_lines(
     model,  # fitted GRAD
 ):
@@ -49,6 +51,7 @@ def generated_lines(
                      + ", ".join(f"{share:.0%} at level {n}" for n, share in shares.items()) + rule)
     return lines
 
+# %% ../../nbs/evaluate/4_describe.ipynb #64ef3cbe
 def fitted_text(
     model,    # fitted GRAD
     out,      # folder that it was saved in
@@ -95,6 +98,7 @@ def plot_generated(
              f"{', from top to bottom' if len(by) > 1 else ''})")
     return plots.plot_contrastive(shown, normal[:4], title)
 
+# %% ../../nbs/evaluate/4_describe.ipynb #7a33d91e
 def plot_generated_weights(
     model,   # fitted GRAD with a detector
     level,   # of the detector

@@ -25,6 +25,7 @@ def source_of(
         try: return json.loads((Path(out)/file).read_text()).get("source", "")
         except (OSError, ValueError, AttributeError): continue
 
+# %% ../../nbs/evaluate/5_places.ipynb #ba94098c
 def run_name(folder):
     "The folder's name; with its parent's where it only says what kind of images it holds (lineA_good)"
     def is_vague(word):
@@ -33,6 +34,7 @@ def run_name(folder):
         return f"{folder.parent.name}_{folder.name}"
     return folder.name or "data"
 
+# %% ../../nbs/evaluate/5_places.ipynb #04105b26
 def default_place(
     images,      # folder, or one image
     prefix="",   # of the name
@@ -66,6 +68,7 @@ def results_folder(
                                     "name a new folder")
     return out
 
+# %% ../../nbs/evaluate/5_places.ipynb #e09c6fd7
 @contextmanager
 def results_lock(
     out,      # folder of results

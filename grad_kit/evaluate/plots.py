@@ -45,6 +45,7 @@ def plain(text):
     "Text without formulas and invalid characters: file names may contain dollars and bytes that are not UTF-8"
     return str(text).encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
+# %% ../../nbs/evaluate/2_plots.ipynb #ded5e2fa
 def as_images(
     images,  # array, tensor or list of uint8 images in either order of axes
 ):
@@ -73,6 +74,7 @@ def show(ax, image=None, amap=None, **kw):
     ax.imshow(np.repeat(grey[..., None], 3, axis=2))
     return ax.imshow(amap, extent=(-0.5, w - 0.5, h - 0.5, -0.5), **kw)
 
+# %% ../../nbs/evaluate/2_plots.ipynb #8f7d317e
 def outline(ax, mask, image, color):
     "Draw the border of a mask of any size over its image; nothing for None"
     mask = np.zeros((1, 1), bool) if mask is None else as_array(mask).astype(bool)
@@ -85,11 +87,13 @@ def box(ax, y, x, side, **kw):
     "Draw a square of `side` pixels around (y, x)"
     ax.add_patch(mpl.patches.Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **kw))
 
+# %% ../../nbs/evaluate/2_plots.ipynb #74a52a9d
 def count_axis(ax):
     "Whole numbers of images on the vertical axis"
     ax.set_ylabel("images")
     ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
 
+# %% ../../nbs/evaluate/2_plots.ipynb #92183d74
 def save_figure(
     fig,      # a matplotlib figure
     path,     # where to, ending in .png
@@ -292,6 +296,7 @@ def plot_ablation(
     axes[0, 0].set_yticks(places, [plain(v) for v in values]); axes[0, 0].invert_yaxis()
     return fig
 
+# %% ../../nbs/evaluate/2_plots.ipynb #f866059b
 @styled
 def plot_bands(
     curves,          # {name: {x: one number a seed}}

@@ -204,6 +204,7 @@ def ablation_values(
     return {variant: {name: [f(c) for c in seeds] for name, f in columns.items()}
             for variant, seeds in variants.items()}
 
+# %% ../../nbs/lab/1_ablate.ipynb #4058848c
 def ablation_table(
     cells,  # what `ablate` returned
 ):
@@ -346,6 +347,7 @@ def percent(
     if None in values: return None
     return f"{100 * np.mean(values):.1f}" + (f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
 
+# %% ../../nbs/lab/1_ablate.ipynb #c61f130c
 def paper_tables(
     cells,   # what `reproduce` returned
     layout,  # "mvtec_ad" or "mvtec_loco"

@@ -152,6 +152,7 @@ def sampling_batch(size, device):
     "Images of this side to generate at a time, as the generator `trained` does"
     return max(1, min(256, (2**22 if device.type == "cuda" else 2**16) // size**2))
 
+# %% ../../nbs/lab/3_bench.ipynb #8f03a6cc
 def bench_sampling(
     config,    # Config: its PatchDiff, timesteps and sample_steps
     device,
@@ -176,6 +177,7 @@ def bench_sampling(
                        ms_per_step=ms, minutes_1000_images_algorithm_2=config.timesteps * minutes,
                        minutes_1000_images_few_steps=config.sample_steps * minutes)
 
+# %% ../../nbs/lab/3_bench.ipynb #48862ce5
 def per_step(
     run,   # run(n) makes n steps
     a, b,  # numbers of steps
@@ -188,6 +190,7 @@ def per_step(
     run(a)   # warm-up
     return 1e3 * (clock(b) - clock(a)) / (b - a)
 
+# %% ../../nbs/lab/3_bench.ipynb #9b716791
 def bench_training(
     config,   # Config
     device,
@@ -292,6 +295,7 @@ def machine(device):
     return dict(device=device_name(device), cores=os.cpu_count(), torch=torch.__version__,
                 python=platform.python_version(), grad_kit=__version__)
 
+# %% ../../nbs/lab/3_bench.ipynb #de0f9c86
 def bench(
     config=None,        # Config whose scoring is measured; None: the paper's three levels at 256 px
     train=None,         # Config whose training and sampling are measured; None: "mvtec_ad" on a GPU, "cpu_ad" else

@@ -29,6 +29,7 @@ def last_line(error):
     error = getattr(error, "cause", None) or error
     return (str(error).strip().splitlines() or [repr(error)])[-1]
 
+# %% ../../nbs/lab/4_scale.ipynb #dbcc1257
 @contextmanager
 def cluster(
     address=None,  # of a cluster ("auto", "ray://HOST:10001"); None: the one joined, else one here, stopped at the end
@@ -53,6 +54,7 @@ def cluster(
     finally:
         if joined_here: ray.shutdown()
 
+# %% ../../nbs/lab/4_scale.ipynb #1823d788
 def device_for(device, gpu_share):
     "The CPU for a task that has no share of a GPU, unless a device is named"
     return "cpu" if device == "auto" and not gpu_share else device
@@ -63,6 +65,7 @@ def measure_cell(folder, config, seed, stages, device, file):
     warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
     write_json(file, run_cell(read_dataset(folder), config, seed, stages, device))
 
+# %% ../../nbs/lab/4_scale.ipynb #4f2b3c90
 def sweep(
     folders,       # {category: folder}, with the same path on every machine
     config,        # Config, or {category: Config}
@@ -246,6 +249,7 @@ def scored_paths(
                 first += len(batch)
     return rows.filter(kept)["path"].to_pylist()
 
+# %% ../../nbs/lab/4_scale.ipynb #8b7bc188
 def write_part(
     scored,  # Ray data set of scores
     wanted,  # the paths it must have

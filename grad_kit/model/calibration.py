@@ -115,6 +115,7 @@ class Calibration:
     `holdout_scores_` and `holdout_peaks_` (highest image score, and highest value of the map, of each held-out image or
     group of images), `statistics_` (of the images), `rounding_`, `threshold_` and `pixel_threshold_`"""
 
+# %% ../../nbs/model/4_calibration.ipynb #d4e01f98
 @patch
 @guarded
 def calibrate(self:Calibration,
@@ -159,6 +160,7 @@ def scorer_units(
     units = [max(std, 1e-3 * abs(zero), 1e-3) for std, zero in zip(s.std(0).tolist(), zeros)]
     return list(zip(zeros, units, scorer_weights(s, changed, practised).tolist()))
 
+# %% ../../nbs/model/4_calibration.ipynb #a3927849
 def highest(
     values,  # (M,) of the images
     groups,  # (M,) group of each; None: each by itself
@@ -241,6 +243,7 @@ def threshold_at(self:Calibration,
     scores = self.holdout_peaks_ if pixels else self.holdout_scores_
     return threshold_for(scores, rate, best_effort, self.held_out_text()) + self.tolerance()
 
+# %% ../../nbs/model/4_calibration.ipynb #70a3d078
 @patch
 def take_thresholds(self:Calibration, best_effort=True):
     "The thresholds for the config's rate"
@@ -254,6 +257,7 @@ def held_out_text(self:Calibration):
     if images <= len(self.holdout_scores_): return "held-out normal images"
     return f"parts in {images} held-out normal images"
 
+# %% ../../nbs/model/4_calibration.ipynb #f2dbf7f2
 @patch
 def no_promise(self:Calibration,
     false_alarm_rate=None,  # None: the config's

@@ -93,6 +93,7 @@ def take(self:DetectorScorer, level, state):
         bank_pos=bank(r.bank_size, "bank_pos"), bank_neg=bank(r.negative_bank_size, "bank_neg")))
     self.history[level] = {k: v.tolist() for k, v in state["history"].items()}
 
+# %% ../../nbs/model/3_detector_scorer.ipynb #cbef006f
 @patch
 def state(self:DetectorScorer):
     "What each level learned"
@@ -103,6 +104,7 @@ def state(self:DetectorScorer):
         return parts | own
     return {n: of_level(n) for n in self.columns}
 
+# %% ../../nbs/model/3_detector_scorer.ipynb #4ff5055d
 @patch
 def restore(self:DetectorScorer, state):
     "Take over a `state`; returns self"
@@ -201,6 +203,7 @@ class FoldedDetector(Scorer):
 
     def cut(self, m): return m * self.inside * self.inside[:, None]
 
+# %% ../../nbs/model/3_detector_scorer.ipynb #b6ce37b3
 @patch
 def folded(self:DetectorScorer, dtype): return FoldedDetector(self, dtype)
 

@@ -81,6 +81,7 @@ def write_float(model, file):
     )
     program.save(file)
 
+# %% ../../nbs/model/6_export.ipynb #14da5422
 def quantised(file, images):
     """The ONNX file of eight-bit convolutions: weights by output channel, activations by their range on `images`,
     uint8 (N,3,S,S). Each level's first convolution and its last, which makes the score, and the filter bank are kept"""
@@ -133,6 +134,7 @@ def proof_images(model, check):
     noise = np.random.default_rng(0).normal(0, 1, (8, 3, size, size)) * np.linspace(0, 60, 8)[:, None, None, None]
     return torch.from_numpy((127.5 + noise).clip(0, 255).astype(np.uint8))
 
+# %% ../../nbs/model/6_export.ipynb #7d16bb7a
 def prove(model, file, images, exact):
     """Raises `GradKitError` where the file just written does not take 1, 3 and 8 images at a time, or scores otherwise
     than the model (than itself, where it is not `exact`): by more than `tolerance` and 1e-5 of the score, as 32-bit
@@ -263,6 +265,7 @@ def __call__(self:Exported,
     if not len(images): return [out[:0] for out in self._run(np.zeros((1, 3, S, S), np.uint8))]
     return self._run(images)
 
+# %% ../../nbs/model/6_export.ipynb #e6158232
 @patch
 @guarded
 def score(self:Exported,

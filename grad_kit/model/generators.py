@@ -133,6 +133,7 @@ def key(self:Generation,
     return self.config.key(*parts, algorithm=ALGORITHM, seed=self.seed, data=self.data,
                            size=self.config.image_size, **more)
 
+# %% ../../nbs/model/1_generators.ipynb #a6006f61
 @patch
 def stage(self:Generation,
     kind,  # what it makes, as its file's name begins
@@ -208,6 +209,7 @@ def source_of(
     except (OSError, TypeError): source = repr(getattr(f, "__code__", f))   # typed at a prompt, or an object
     return hashlib.sha256(source.encode()).hexdigest()[:12]
 
+# %% ../../nbs/model/1_generators.ipynb #22bfd1f5
 @patch
 def image_stages(self:Generation,
     n,     # PatchDiff level
@@ -221,6 +223,7 @@ def image_stages(self:Generation,
         return self.key(*GENERATORS[name].parts, generator=name, level=n, side=size, n=m, sources=sources)
     return {name: (m, key(name, m)) for name, m in counts.items() if m}
 
+# %% ../../nbs/model/1_generators.ipynb #dea83f84
 @patch
 def run_generator(self:Generation, name, normal, n, m):
     "(m,3,size,size) uint8 images of level n by one generator, on the CPU"
@@ -253,6 +256,7 @@ def generate(self:Generation,
     self.generated[n, size] = keep_colours(torch.cat(made), normal)
     return self.generated[n, size]
 
+# %% ../../nbs/model/1_generators.ipynb #061f7623
 @patch
 def contrastive_of(self:Generation,
     normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them

@@ -232,6 +232,7 @@ def score(self:GRAD,
     maps = {name: maps for name, (maps, _, _) in self.score_each(pixels, batch, precision).items()}
     return replace(result, scorer_map=maps)
 
+# %% ../../nbs/model/5_grad.ipynb #eb0eab8b
 @patch
 def check_size(self:GRAD,
     item,  # Item of a Dataset
@@ -256,6 +257,7 @@ def score_pixels(self:GRAD,
     thresholds = getattr(self, "threshold_", np.nan), getattr(self, "pixel_threshold_", np.nan)   # NaN in `calibrate`
     return Result.named(in_batches(frozen, self.device, images, batch), frozen.columns, *thresholds)
 
+# %% ../../nbs/model/5_grad.ipynb #b480f299
 @patch
 @guarded
 def score_each(self:GRAD,
@@ -287,6 +289,7 @@ def predict(self:GRAD,
     threshold = self.threshold_at(false_alarm_rate, best_effort=false_alarm_rate is None)
     return self.score(images).image_score > threshold
 
+# %% ../../nbs/model/5_grad.ipynb #82f5fad5
 @patch
 def seen(self:GRAD,
     dataset,  # Dataset
@@ -296,6 +299,7 @@ def seen(self:GRAD,
     hashes = dataset.read_as(self.config).image_hashes(self.config.image_size)
     return {k: [i for i, h in enumerate(hashes) if known.get(h) == k] for k in ("fitted", "held_out")}
 
+# %% ../../nbs/model/5_grad.ipynb #bdd17e61
 @patch
 @guarded
 def weight_maps(self:GRAD,

@@ -260,6 +260,7 @@ def plant_changes(
     mask = draw(.3, 1., 1, 1, 1) * wavy_ellipses(size, draw, g, images.device)
     return (images.float() * (1 - mask) + source * mask).round().to(torch.uint8)
 
+# %% ../../nbs/model/2_scorers.ipynb #e09a4523
 def wavy_ellipses(size, draw, g, device):
     "(B,1,S,S) from 0 to 1: an ellipse each, with a wavy and soft edge"
     along = torch.linspace(0, 1, size, device=device)
@@ -354,6 +355,7 @@ def of_levels(self:FrozenModel,
     maps = [part.of_levels(some) for part, some in zip(self.parts, levels)]
     return maps if len(maps) == 1 else [part.cut(m) for part, m in zip(self.parts, maps)]
 
+# %% ../../nbs/model/2_scorers.ipynb #2915c48e
 @patch
 def fuse(self:FrozenModel,
     maps,       # (B,S,S) of each scorer

@@ -214,6 +214,7 @@ def strongest(maps):
     "Of maps (N,h,w) the highest values in each place of the grid, and their positions in the flat map, (N,GRID,GRID)"
     return F.adaptive_max_pool2d(maps, GRID, return_indices=True)
 
+# %% ../../nbs/view/2_explain.ipynb #5f39a9ff
 class Why:
     """Explains the scores of a fitted `GRAD`.
     Raises `GradKitError` where the model keeps no normal images to compare with"""

@@ -59,6 +59,7 @@ def as_entry(answer):
         return known | dict(energies=e.energies) if e.energies else known
     return [answer.sentence, [entry(e) for e in answer.evidence]]
 
+# %% ../../nbs/view/3_why.ipynb #259628a6
 @guarded
 def packed_image(
     why,        # Why
@@ -74,6 +75,7 @@ def packed_image(
     top = divmod(int(strongest(looked["map"][None])[0].argmax()), GRID)
     return dict(picture=as_url(image, quality=85), heat=heat, map=as_numbers(small), places=places, top=top)
 
+# %% ../../nbs/view/3_why.ipynb #1b0291d8
 def packed_gradient(why, image, place):
     "What `logit_gradient` returns for an image and a place (row, column), its gradient as a picture"
     found = logit_gradient(why.model, image, *place)
@@ -277,6 +279,7 @@ def add(self:Marks,
         return marks + [dict(name=it.name, image=h, mark=m, press=press, group=it.group) for it, h, m in entries]
     self.change(added)
 
+# %% ../../nbs/view/3_why.ipynb #3fb5c0a8
 @patch
 def undo(self:Marks, hashes):  # of the images shown: only their marks are removed
     "Remove what the last press of a button marked among these images"
@@ -367,6 +370,7 @@ def fitted(self:Inspector, lessons):
     most = max(self.config.reference_images, len(ds.split("train")))
     return GRAD(self.config.replace(reference_images=most), self.seed).fit(ds, progress=False)
 
+# %% ../../nbs/view/3_why.ipynb #906fb077
 @patch
 def alarms_unseen(self:Inspector, lessons):
     "{image hash: whether it raises an alarm}, of the parts shown and marked as good, by models fitted without them"
@@ -381,6 +385,7 @@ def alarms_unseen(self:Inspector, lessons):
         alarms |= zip([self.hashes[i] for i in left], model.score_pixels(self.pixels[left]).label.tolist())
     return alarms
 
+# %% ../../nbs/view/3_why.ipynb #a507ea7e
 @patch
 @guarded
 def refit(self:Inspector):

@@ -76,6 +76,7 @@ def still(self:Explorer,
     from IPython.display import Image as Shown
     return Shown(self.smaller(800, "jpeg", quality), format="jpeg") if os.environ.get("GRAD_KIT_STILLS") else None
 
+# %% ../../nbs/view/1_widgets.ipynb #1d52d7f1
 @patch
 def frames(self:Explorer,
     name,       # the slider that moves, a key of `controls`
