@@ -362,7 +362,7 @@ def test_an_export_refuses_images_of_another_size(model, exports):
 
 def test_an_export_that_scores_otherwise_is_not_written(model, exports, tmp_path, monkeypatch):
     import grad_kit.model.export
-    monkeypatch.setattr(grad_kit.model.export, "_write_float", lambda m, file: shutil.copy(exports/"m.onnx", file))
+    monkeypatch.setattr(grad_kit.model.export, "write_float", lambda m, file: shutil.copy(exports/"m.onnx", file))
     other = copy.copy(model)
     other.units_ = {k: (zero + .01, spread, weight) for k, (zero, spread, weight) in model.units_.items()}
     other._frozen = {}

@@ -161,7 +161,6 @@ def auroc(self:PixelCurve):
     "Area under the ROC curve over all pixels, as scikit-learn's `roc_auc_score`"
     return float(1 - (self.bad / self.bad.sum() * (self.above + self.not_below) / (2 * self.n_good)).sum())
 
-# %% ../../nbs/evaluate/1_metrics.ipynb #9c7978ce
 @patch
 def average_precision(self:PixelCurve):
     "As scikit-learn's `average_precision_score` over all pixels: the precision at each recall, without interpolation"
@@ -174,7 +173,6 @@ def oracle_f1(self:PixelCurve):
     found = self.bad[::-1].cumsum()[::-1]
     return float((2 * found / (found + self.not_below + found[0])).max())
 
-# %% ../../nbs/evaluate/1_metrics.ipynb #992e8a61
 def pixel_auroc(
     masks,  # list of (H,W) bool, each at its image's native size, True on the defect; all False for normal images
     maps,   # (B,h,w) or list of (h,w) finite floats, higher is more anomalous; resized to each mask's size
@@ -206,7 +204,6 @@ def spro(
     curve = PixelCurve(masks, maps, saturating)
     return {limit: curve.area(limit) for limit in limits}
 
-# %% ../../nbs/evaluate/1_metrics.ipynb #9678ba33
 def spro_table(
     masks, defect_masks, saturation_areas, maps,   # as for `spro`
     kinds,             # (N,) "logical", "structural", or "good" for normal images
@@ -233,7 +230,6 @@ def group_by(
     names = np.array([str(n or "anomalous") for n in names], object)
     return {n: labels & (names == n) for n in sorted(set(names[labels]))}
 
-# %% ../../nbs/evaluate/1_metrics.ipynb #7f44a403
 def auroc_table(
     scores,        # (N,) finite numbers, higher is more anomalous
     labels,        # (N,) 0 normal, 1 anomalous
@@ -293,7 +289,6 @@ def auroc_interval(
     middle, half = theta + z * z / (2 * n), z * math.sqrt(theta * (1 - theta) / n + (z / (2 * n))**2)
     return [max(0., float((middle - half) / (1 + z * z / n))), min(1., float((middle + half) / (1 + z * z / n)))]
 
-# %% ../../nbs/evaluate/1_metrics.ipynb #91238d07
 def auroc_intervals(
     scores,      # (N,) finite numbers
     labels,      # (N,) 0 normal, 1 anomalous
@@ -380,7 +375,6 @@ def summarise(
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return dict(mean=float(np.mean(values)), std=std, n=len(values))
 
-# %% ../../nbs/evaluate/1_metrics.ipynb #08aabd52
 def format_table(
     rows,      # list of rows; a cell is text, a number, None (printed as "-") or what `summarise` gave
     headers,   # list of column names

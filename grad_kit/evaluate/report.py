@@ -36,7 +36,6 @@ def machine(
     return dict(device=device_name(model.device), python=platform.python_version(), torch=torch.__version__,
                 grad_kit=__version__)
 
-# %% ../../nbs/evaluate/3_report.ipynb #a5ec798e
 def write_csv(
     path,  # file
     rows,  # list of dicts, one key a column, at least one row
@@ -47,7 +46,6 @@ def write_csv(
         writer.writeheader()
         writer.writerows(rows)
 
-# %% ../../nbs/evaluate/3_report.ipynb #64794b20
 def score_columns(
     result,     # Result
     threshold,  # scores above it raise an alarm
@@ -134,7 +132,6 @@ class Evaluation:
     seconds: float   # since the work began
     note: str        # `series_note` of the images
 
-# %% ../../nbs/evaluate/3_report.ipynb #dbc365b1
 @guarded
 def evaluate_model(
     model,       # fitted GRAD
@@ -185,7 +182,6 @@ def notes(self:Evaluation):
         lines.append(f"no baselines: '{name}' came without the normal training images that they compare with")
     return lines + ([self.note] if self.note else [])
 
-# %% ../../nbs/evaluate/3_report.ipynb #81613a71
 @patch
 def text(self:Evaluation):
     "The figures, those of scorers and baselines on the same images, and the alarms at the threshold, as text"
@@ -270,7 +266,6 @@ def results(self:Evaluation,
         baselines=self.baselines, seen=self.seen, note=self.note, seed=model.seed, generator=model.config.generator,
         **machine(model), config=model.config.to_dict(), **more, seconds=self.seconds)
 
-# %% ../../nbs/evaluate/3_report.ipynb #d5d0cfd2
 @patch
 def write(self:Evaluation,
     out,         # folder, made if it does not exist
@@ -358,7 +353,6 @@ class Scoring:
     note: str          # `series_note` of the images
     broken: dict       # name of an image that cannot be read -> why
 
-# %% ../../nbs/evaluate/3_report.ipynb #a86a70c4
 @guarded
 def score_images(
     model,    # fitted GRAD
@@ -385,7 +379,6 @@ def order(self:Scoring):
     "Indices of the images, highest score first"
     return (-self.result.image_score.numpy()).argsort()
 
-# %% ../../nbs/evaluate/3_report.ipynb #a06677b5
 @patch
 def text(self:Scoring,
     top=12,  # images in the table
@@ -398,7 +391,6 @@ def text(self:Scoring,
     notes = [self.note] if self.note else []
     return "\n".join([table, *notes, *(f"not scored: {why}" for why in self.broken.values())])
 
-# %% ../../nbs/evaluate/3_report.ipynb #16529b56
 @patch
 def plot_top(self:Scoring,
     top=12,  # images
@@ -426,7 +418,6 @@ def results(self:Scoring,
         false_alarm_rate_asked=self.rate, **(pixels if math.isfinite(threshold) else {}), note=self.note,
         broken=list(self.broken.values()), seconds=round(time.time() - self.start, 2), **machine(self.model))
 
-# %% ../../nbs/evaluate/3_report.ipynb #63616461
 @patch
 def write(self:Scoring,
     out,     # folder, made if it does not exist; results of an earlier run in it are replaced

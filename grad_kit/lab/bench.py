@@ -231,8 +231,7 @@ def peer_models():
     except (ImportError, RuntimeError) as e:
         raise GradKitError(f"anomalib cannot be imported here ({type(e).__name__}: {str(e).splitlines()[0]}); it needs "
                            "a torchvision that fits this torch: `make bench` builds such an environment") from e
-    resnet18 = dict(backbone="resnet18", pre_trained=False)
-    wide = dict(backbone="wide_resnet50_2", pre_trained=False)
+    resnet18, wide = (dict(backbone=name, pre_trained=False) for name in ("resnet18", "wide_resnet50_2"))
     def padim():
         model = PadimModel(layers=["layer1", "layer2", "layer3"], **resnet18)
         model.gaussian.mean, model.gaussian.inv_covariance = torch.randn(100, 4096), torch.randn(4096, 100, 100)

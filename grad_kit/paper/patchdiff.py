@@ -43,7 +43,6 @@ class NoiseSchedule:
         if kind != "beta": var = var * (1 - self.alpha_bar[t - 1]) / (1 - self.alpha_bar[t])
         return float(var.sqrt())
 
-# %% ../../nbs/paper/1_patchdiff.ipynb #f9966918
 def noise_schedule(
     timesteps=1000,   # T
     beta_start=1e-4,
@@ -164,7 +163,6 @@ def gradient_support(
         (out[0, :, row, column] * torch.randn(3, dtype=torch.float64)).sum().backward()
     return x.grad[0].abs().sum(0)
 
-# %% ../../nbs/paper/1_patchdiff.ipynb #ccc2b241
 def receptive_field(
     model,    # takes x (B,3,H,W), t (B,)
     size=48,  # side of the test image; must exceed the window
