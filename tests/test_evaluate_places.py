@@ -2,6 +2,7 @@
 
 from fastcore.test import *
 from grad_kit.evaluate.places import *
+from concurrent.futures import ThreadPoolExecutor
 import json, tempfile
 from pathlib import Path
 from grad_kit.base.config import GradKitError
@@ -26,6 +27,7 @@ def test_results_of_two_folders_stay_apart():
     for out in (a, a.parent, root/"a"/".."/"a"/"parts"):
         test_fail(lambda: results_folder(out, a), exc=GradKitError, contains="folder of the images")
     test_eq(results_folder(first, a), first)
-    with results_lock(first, a, "maps"): test_fail(lambda: results_lock(first, a).__enter__(), exc=GradKitError)
+    with results_lock(first, a, "maps"), ThreadPoolExecutor(1) as other:
+        test_fail(lambda: other.submit(results_lock(first, a).__enter__).result(), exc=GradKitError)
     (root/"mine").mkdir(); (root/"mine"/"scores.csv").write_text("x")
     test_fail(lambda: results_folder(root/"mine"), exc=GradKitError, contains="scores.csv")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['last_line', 'cluster', 'device_for', 'measure_cell', 'planned_cells', 'sweep', 'read_bytes', 'stamp_of',
-           'ScoreWorker', 'image_list', 'rows_to_keep', 'model_hash', 'scored_paths', 'write_part', 'scored_rows',
-           'score_many']
+           'ScoreWorker', 'image_list', 'rows_to_keep', 'model_hash', 'scored_paths', 'write_part', 'check_positive',
+           'scored_rows', 'score_many']
 
 # %% ../../nbs/lab/4_scale.ipynb #1a974cff
 import hashlib, json, os, time, warnings
@@ -285,6 +285,10 @@ def write_part(
     return failed
 
 # %% ../../nbs/lab/4_scale.ipynb #2ef75470
+def check_positive(**numbers):
+    for name, value in numbers.items():
+        if value is not None and value < 1: raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
+
 def scored_rows(ray, paths, args, workers, batch, gpu_share):
     "A Ray data set with the row of each path; `args` are those of `ScoreWorker`"
     blocks = max(1, min(len(paths) // batch, 4 * workers))
@@ -313,9 +317,7 @@ def score_many(
     and, if asked, the map. Memory does not grow with their number.
     Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model,
     and where `out` holds scores of another model, precision or choice of maps"""
-    for name, value in dict(batch=batch, part=part, workers=workers).items():
-        if value is not None and value < 1:
-            raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
+    check_positive(batch=batch, part=part, workers=workers)
     why, images, out = GRAD.load(model, "cpu").no_promise(), image_list(images, say), user_path(out)
     if say and why: say(f"no promise for alarm: {why}")
     start, failed, wanted = time.time(), 0, set(images)
