@@ -4,7 +4,7 @@ outputs that are stored: `python tools/pages.py`, or with notebooks for these al
 The pages run in a copy, so that the notebooks stay as they are. Numbers differ by machine and time and are not
 compared; words are. `python tools/execute.py NOTEBOOK` stores outputs anew.
 """
-import difflib, json, re, shutil, subprocess, sys, tempfile
+import difflib, json, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,15 +42,18 @@ def differences(path, ran):
 
 def main(names):
     with tempfile.TemporaryDirectory() as tmp:
-        copy = Path(tmp)/"a"/"b"   # a folder's neighbours up to two levels above are asked for labels
+        copy = Path(tmp)/"a"/"b"   # tables up to two levels above a folder are searched for labels
         copy.mkdir(parents=True)
         for p in ROOT.iterdir():
             if p.name != "nbs" and not p.name.startswith("."): (copy/p.name).symlink_to(p)
         shutil.copytree(ROOT/"nbs", copy/"nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
         pages = [Path(n).resolve().relative_to(ROOT) for n in names] or [Path("nbs")]
+        place = Path(tmp)/"t"/"a"/"b"   # the pages' own temporary files
+        place.mkdir(parents=True)
         command = [Path(sys.executable).parent/"nbdev_test", "--save", "--do-print", "--timing"]
+        env = os.environ | {"TMPDIR": str(place)}
         for page in pages:
-            if failed := subprocess.run([*command, copy/page], cwd=copy).returncode: return failed
+            if failed := subprocess.run([*command, copy/page], cwd=copy, env=env).returncode: return failed
         found = []
         for page in pages:
             for ran in sorted([copy/page] if page.suffix else (copy/page).rglob("*.ipynb")):

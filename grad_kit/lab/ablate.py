@@ -195,7 +195,7 @@ def ablation_values(
     if all(k in cells[0]["image_auroc"] for k in ("logical", "structural")):
         columns |= {k: lambda c, k=k: c["image_auroc"][k] for k in ("logical", "structural")}
     columns["pixel AUROC"] = lambda c: c["pixel_auroc"]
-    if all(len(c["scorers"]) > 1 and "detector" in c["scorers"] for c in cells):
+    if all(len(c.get("scorers", ())) > 1 and "detector" in c["scorers"] for c in cells):
         columns["detector alone"] = lambda c: c["baselines"]["detector"]["image_auroc"]
     if all(c["ess_neg"] for c in cells): columns["eff. sample"] = lambda c: float(np.mean(list(c["ess_neg"].values())))
     columns["seconds"] = lambda c: c["seconds"]

@@ -287,7 +287,8 @@ def write_part(
 # %% ../../nbs/lab/4_scale.ipynb #2ef75470
 def check_positive(**numbers):
     for name, value in numbers.items():
-        if value is not None and value < 1: raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
+        if value is not None and value < 1:
+            raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
 
 def scored_rows(ray, paths, args, workers, batch, gpu_share):
     "A Ray data set with the row of each path; `args` are those of `ScoreWorker`"
@@ -320,13 +321,12 @@ def score_many(
     check_positive(batch=batch, part=part, workers=workers)
     why, images, out = GRAD.load(model, "cpu").no_promise(), image_list(images, say), user_path(out)
     if say and why: say(f"no promise for alarm: {why}")
-    start, failed, wanted = time.time(), 0, set(images)
-    about = dict(model=model_hash(model), precision=precision, maps=maps)
+    start, failed, about = time.time(), 0, dict(model=model_hash(model), precision=precision, maps=maps)
     with run_lock(out), cluster(address) as ray:
         import ray.data
         ray.data.DataContext.get_current().enable_progress_bars = False
         parts = sorted(out.glob("scores-*.parquet"))
-        have = {path for file in parts for path in scored_paths(file, about, wanted)}
+        have = {path for file in parts for path in scored_paths(file, about, set(images))}
         todo = [p for p in images if p not in have]
         number = 1 + max((int(file.stem.split("-")[1]) for file in parts), default=-1)
         there = ray.cluster_resources()
