@@ -10,16 +10,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+PICTURES = {"image/png", "image/jpeg", "text/html", "application/vnd.jupyter.widget-view+json"}
+
+
 def words(cell):
-    "What a cell's stored outputs print, without numbers, addresses and the spaces that align them"
+    "What a cell's outputs print, without what differs by machine and time: numbers, addresses, temporary folders, spaces"
     found = []
     for o in cell.get("outputs", ()):
         if o["output_type"] == "stream" and o["name"] == "stdout": found.append("".join(o["text"]))
         data = o.get("data", {})
-        if data and not data.keys() & {"image/png", "image/jpeg", "text/html"}:
+        if data and not data.keys() & PICTURES:
             found.append("".join(data.get("text/markdown") or data.get("text/plain", "")) + "\n")
-    text = re.sub(r"0x[0-9a-f]+", "#", "".join(found))
-    text = re.sub(r"(?<![A-Za-z_])[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", text)
+    found = [t for t in found if not re.match(r"<grad_kit\.view|\w*Explorer\(", t)]   # widgets
+    text = re.sub(r"\x1b\[\w+|0x[0-9a-f]+|/tmp/[\w./-]*/", "", "".join(found))
+    text = re.sub(r"(?<![A-Za-z_])[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", re.sub("-{3,}", "---", text))
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
