@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCORERS', 'FUSIONS', 'register_fusion', 'MIN_WEIGHT', 'Scorer', 'register_scorer', 'resize_matrix', 'place_matrix',
-           'choose_shift', 'WindowScorer', 'FilterScorer', 'top_mean', 'fuse_max', 'average', 'plant_changes',
+           'choose_shift', 'WindowScorer', 'FilterScorer', 'top_mean', 'fuse_max', 'fuse_mean', 'plant_changes',
            'wavy_ellipses', 'scorer_weights', 'blur_matrix', 'FrozenModel', 'in_batches', 'Result', 'finite_scores']
 
 # %% ../../nbs/model/2_scorers.ipynb #8fcb9c54
@@ -237,7 +237,7 @@ def fuse_max(maps):
     return maps.amax(0)
 
 @register_fusion("mean")
-def average(maps):
+def fuse_mean(maps):
     "The mean of the maps"
     return maps.mean(0)
 
