@@ -14,7 +14,7 @@ PICTURES = {"image/png", "image/jpeg", "text/html", "application/vnd.jupyter.wid
 
 
 def words(cell):
-    "What a cell's outputs print, without what differs by machine and time: numbers, addresses, temporary folders, spaces"
+    "What a cell prints, without what differs by machine and time: numbers, addresses, temporary folders, spaces"
     found = []
     for o in cell.get("outputs", ()):
         if o["output_type"] == "stream" and o["name"] == "stdout": found.append("".join(o["text"]))
