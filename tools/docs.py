@@ -16,6 +16,7 @@ project, html_title, html_theme = "grad_kit", "grad_kit", "furo"
 copyright = "2026 onwards, grad_kit contributors"
 extensions, root_doc = ["myst_nb"], "contents"
 nb_execution_mode, nb_merge_streams = "off", True
+myst_enable_extensions = ["dollarmath"]
 html_static_path = ["_static"]
 myst_heading_anchors, myst_heading_slug_func = 4, "docs.anchor"
 """
@@ -91,8 +92,8 @@ def report_page(folder):
 
 
 def page(path, moves):
-    """A notebook as a reader wants it: without cells marked `#| hide`, without nbdev's own lines in the others, and
-    with explorers that move"""
+    """A notebook as a reader wants it: without cells marked `#| hide` or `#| test_setup`, without nbdev's own lines in
+    the others, and with explorers that move"""
     nb, stills = nbformat.read(path, 4), {}
     for i, c in enumerate(nb.cells):
         still = re.search(r"^(\w+)\.still\(\)$", c.source, re.M)
@@ -106,7 +107,7 @@ def page(path, moves):
         for c in nb.cells:
             if not c.source.endswith("\nview"): continue
             c["outputs"] = [nbformat.v4.new_output("display_data", {"text/html": REPORT})]
-    nb.cells = [c for c in nb.cells if not re.match(r"#\| *hide\b", c.source)]
+    nb.cells = [c for c in nb.cells if not re.match(r"#\| *(hide|test_setup)\b", c.source)]
     for c in nb.cells:
         if c.cell_type == "code": c.source = re.sub(r"^#\|.*\n?", "", c.source, flags=re.M)
     nb.cells = [c for c in nb.cells if c.source.strip()]
