@@ -1,9 +1,11 @@
-"GRAD, Generating and Reweighting Dense contrastive patterns (Dai et al., AAAI 2024, arXiv 2312.15911; not Bi-Grid Reconstruction)"
+"""GRAD, Generating and Reweighting Dense contrastive patterns (Dai et al., AAAI 2024, arXiv 2312.15911).
+Bi-Grid Reconstruction is another method of that name"""
 from importlib import import_module
 
 __version__ = "0.1.0"
 
-_HOME = {"Config": "base.config", "GradKitError": "base.config", "read_dataset": "data.layouts", "GRAD": "model.grad"}  # public name -> its module
+# public name -> its module
+_HOME = {"Config": "base.config", "GradKitError": "base.config", "read_dataset": "data.layouts", "GRAD": "model.grad"}
 __all__ = list(_HOME)
 
 

@@ -62,7 +62,7 @@ def test_shots_of_one_part_are_never_divided(tmp_path):
         read_dataset(root, group_by=r"bad\d+")
     ds = read_dataset(root, group_by=r"part\d+")   # defective images may be in no group
     assert {it.group for it in ds.items if it.label} == {""} and counts(ds) == [45, 15, 20]
-    with pytest.raises(GradKitError, match="is no regular expression"): read_dataset(root, group_by="(")
+    with pytest.raises(GradKitError, match="must be a valid regular expression"): read_dataset(root, group_by="(")
     status, text = run(fit, root, "--group-by", "x", "--out", tmp_path/"m", *CLOSED)
     assert status == 2 and text.count("\n") == 1 and "group_by is 'x'" in text, text
 
