@@ -1,7 +1,7 @@
 """Held-out images must be independent of those fitted on, and scores must be finite.
 Where copies, several shots, film frames or near-duplicates lie on both sides, the threshold is far too low: in 27 parts
 of five shots each, every fresh part raised an alarm. Inputs are drawn here."""
-import dataclasses, io, json, math, re, warnings
+import dataclasses, io, json, math, re
 
 import numpy as np
 import pytest
@@ -11,16 +11,17 @@ from test_promises import CLOSED, CONFIG, goods, part, put, run
 
 from grad_kit import GRAD, GradKitError, read_dataset
 from grad_kit.cli import fit
-from grad_kit.data.dataset import Dataset, Item, hash_images
+from grad_kit.data.dataset import Dataset, hash_images
 from grad_kit.data.layouts import as_dataset
-from grad_kit.data.groups import find_groups, own_detail
-from grad_kit.model.calibration import hold_out
+from grad_kit.model.calibration import divide
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few.*", "ignore:.*do not count.*", "ignore:.*look like shots.*",
                                         "ignore:.*times as far.*")
 
 
-def fitted(images, config=CONFIG, seed=0, **how):
+SPLIT = CONFIG.replace(folds=0)   # images are held out; CONFIG has folds
+
+def fitted(images, config=SPLIT, seed=0, **how):
     return GRAD(config, seed, "cpu").fit(images, progress=False, **how)
 
 def stack(arrays): return np.stack(list(arrays))
@@ -35,9 +36,9 @@ def jpeg(a, quality=90):
     Image.fromarray(a).save(file, "JPEG", quality=quality)
     return np.array(Image.open(file))
 
-def sides(images, config=CONFIG, seed=0, **how):
+def sides(images, config=SPLIT, seed=0, **how):
     "{hash of an image: whether it is held out} of what a fit of these would divide"
-    a, b = hold_out(as_dataset(images), config, seed)[:2]
+    a, b = divide(as_dataset(images), config, seed)[:2]
     return dict.fromkeys(hash_images(a), False) | dict.fromkeys(hash_images(b), True)
 
 def alarms(model, first=5000, n=40):
@@ -45,7 +46,7 @@ def alarms(model, first=5000, n=40):
     return float((model.score(stack(part(first + i) for i in range(n))).image_score > model.threshold_).float().mean())
 
 # 40 of 80 images are held out, so that 5 % can be promised
-half = CONFIG.replace(holdout=.5)
+half = SPLIT.replace(holdout=.5)
 
 
 # --- copies ---
@@ -54,7 +55,7 @@ def test_photos_that_are_there_twice_count_once(tmp_path):
     for i in range(45):
         put(tmp_path/f"twice/IMG_{i:03d}.png", part(i))
         put(tmp_path/f"twice/IMG_{i:03d} (1).png", part(i))
-    with pytest.warns(UserWarning, match="45 of the 90 normal training images of 'twice' are copies"):
+    with pytest.warns(UserWarning, match="45 of the 90 normal images of 'twice' are copies"):
         model = fitted(tmp_path/"twice", half)
     seen = model.seen_
     assert len(set(seen["fitted"] + seen["held_out"])) == 45 == len(seen["fitted"]) + len(seen["held_out"])
@@ -69,7 +70,7 @@ def test_a_validation_split_that_was_copied_from_the_training_images(tmp_path):
     for i in range(12):
         put(d/f"test/good/{i:03d}.png", part(3000 + i))
         put(d/f"test/bad/{i:03d}.png", part(3100 + i, True))
-    with pytest.warns(UserWarning, match="40 of the 40 validation images of 'valcopy' are copies"):
+    with pytest.warns(UserWarning, match="40 of the 80 normal images of 'valcopy' are copies"):
         model = fitted(d, half)
     test = read_dataset(d).split("test")
     label = model.score(test).label.numpy()
@@ -81,7 +82,7 @@ def test_some_copies_in_a_validation_split_are_left_out_of_it(tmp_path):
     goods(tmp_path/"d"/"validation"/"good", 25, first=5)          # 25 copies ...
     goods(tmp_path/"d"/"test"/"good", 2, first=900)
     for i in range(40): put(tmp_path/f"d/validation/good/new{i:03d}.png", part(100 + i))   # ... and 40 others
-    with pytest.warns(UserWarning, match="25 of the 65 validation images"): model = fitted(tmp_path/"d")
+    with pytest.warns(UserWarning, match="25 of the 95 normal images"): model = fitted(tmp_path/"d")
     assert len(model.holdout_scores_) == 40 and model.n_normal_ == 30 and not model.no_promise()
     assert set(model.seen_["held_out"]) == set(hash_images(torch.from_numpy(
         stack(part(100 + i) for i in range(40))).permute(0, 3, 1, 2)))
@@ -103,12 +104,28 @@ def test_several_shots_of_a_part_stay_together_and_count_once():
     scores = model.score(x[by_part.ravel()]).image_score.reshape(4, 5).amax(1)
     assert (scores <= model.threshold_).all()   # a part counts by its highest shot
 
-@pytest.mark.parametrize("noise", [1., 3.])
-def test_fresh_parts_raise_alarms_at_the_rate_that_is_promised(noise):
+def test_with_folds_all_images_are_fitted_on_and_calibrate(tmp_path):
+    x = stack(shot(i, j) for i in range(27) for j in range(5))
+    fit_on, held, groups, folds, why = divide(as_dataset(x), CONFIG, 0)
+    assert len(fit_on) == len(held) == 135 and why == "" and folds.unique().tolist() == [*range(10)]
+    by_part = dict.fromkeys(zip(groups, folds.tolist()))
+    assert len(by_part) == 27 == len(set(groups))   # all shots of a part are in one fold
+    assert torch.equal(folds, divide(as_dataset(x), CONFIG, 1)[3])   # whatever the seed
+    a, b = (fitted(x, CONFIG, seed) for seed in (0, 1))
+    assert (a.n_normal_, len(a.holdout_scores_), a.seen_["held_out"]) == (135, 27, []) and a.threshold_ == b.threshold_
+    assert a.no_promise() == b.no_promise() == ""
+    goods(tmp_path/"d/train/good", 20)
+    goods(tmp_path/"d/validation/good", 10, first=100)
+    goods(tmp_path/"d/test/good", 2, first=900)
+    model = fitted(tmp_path/"d", CONFIG)
+    assert (model.n_normal_, len(model.holdout_scores_)) == (30, 30)   # the validation split is fitted on too
+
+@pytest.mark.parametrize("noise, config", [(1., SPLIT), (3., SPLIT), (1., CONFIG), (3., CONFIG)])
+def test_fresh_parts_raise_alarms_at_the_rate_that_is_promised(noise, config):
     rates = []
     for draw in range(4):
         x = stack(shot(1000 * draw + i, j, noise) for i in range(27) for j in range(5))
-        model = fitted(x, CONFIG.replace(false_alarm_rate=.2), draw)
+        model = fitted(x, config.replace(false_alarm_rate=.2), draw)
         assert not model.no_promise(), model.no_promise()
         fresh = model.score(stack(shot(1000 * draw + 500 + i, 0, noise) for i in range(10))).image_score
         rates.append(float((fresh > model.threshold_).float().mean()))
@@ -243,8 +260,8 @@ def test_a_score_that_is_nan_is_raised_by_name(broken, tmp_path):
     with pytest.raises(GradKitError, match="2.png' is nan"): score_images(broken, read_dataset(tmp_path, "score"))
 
 def test_held_out_images_without_a_score_stop_the_fit(monkeypatch):
-    import grad_kit.model.calibration as calibration
-    monkeypatch.setattr(calibration, "out_of_fold_scores", lambda frozen, held: (torch.full((len(held),), math.nan),) * 2)
+    from grad_kit.model.scorers import FrozenModel
+    monkeypatch.setattr(FrozenModel, "fuse_scores", lambda self, scores: torch.full_like(scores[0], math.nan))
     with pytest.raises(GradKitError, match="NaN or infinite"): fitted(stack(part(i) for i in range(30)))
 
 @pytest.mark.parametrize("field", ["holdout_scores", "holdout_peaks"])
@@ -278,8 +295,8 @@ def test_fit_takes_labels_that_say_normal():
     x = stack(part(i) for i in range(12))
     want = fitted(x).threshold_
     for y in (np.zeros(12), [False] * 12, ["good"] * 12, torch.zeros(12, dtype=torch.long), None):
-        assert GRAD(CONFIG, device="cpu").fit(x, y, progress=False).threshold_ == want
+        assert GRAD(SPLIT, device="cpu").fit(x, y, progress=False).threshold_ == want
     for y, said in (([0] * 11 + [1], r"y\[11\] is 1"), (["good"] * 11 + ["bad"], r"y\[11\] is 'bad'"),
                     (np.ones(12), r"y\[0\] is 1.0"), ([0] * 11, "y has 11 values, but there are 12 images"),
                     ([0] * 11 + [math.nan], r"y\[11\] is nan"), ("stages", "use stages='stages'")):
-        with pytest.raises(GradKitError, match=said): GRAD(CONFIG, device="cpu").fit(x, y, progress=False)
+        with pytest.raises(GradKitError, match=said): GRAD(SPLIT, device="cpu").fit(x, y, progress=False)

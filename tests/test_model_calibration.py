@@ -39,33 +39,6 @@ def test_the_false_alarm_rate_is_kept_on_average():
     assert abs(np.mean(rates) - .1) < .006  # the mean of 400 refits; its standard error is 0.0017
 
 
-def test_the_units_of_each_held_out_image_are_the_others():
-    from grad_kit.base.compute import resize_images
-    from grad_kit.model.scorers import top_mean
-    from grad_kit.paper.detector import align_map, score_map
-    # with three images by hand: image 0 in units of the other two
-    ds = tray_dataset(20, 3, 0, 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = GRAD(closed_form, device="cpu").fit(ds, progress=False)
-    held, frozen = ds.split("validation").images(64), model.frozen()
-    maps, _ = frozen.maps(held.float())
-    each = torch.stack([top_mean(m, .01) for m in maps], 1)
-    z = [(m[:1] - each[1:, k].mean()) / each[1:, k].std() * model.units_[name][2]
-         for k, (m, name) in enumerate(zip(maps, frozen.names))]
-    test_close(model.holdout_scores_[0], float(top_mean(torch.stack(z).amax(0), .01)), 1e-3)
-
-    # the levels of a detector
-    model = GRAD(three_levels.replace(false_alarm_rate=.3), device="cpu").fit(tray_dataset(8, 4, 0, 0), progress=False)
-    x, c = tray_dataset(8, 4, 0, 0).split("validation").images(64), model.config
-    raw = {n: score_map(model.detectors_[n], resize_images(x, c.input_size(n))) for n in c.detector_levels}
-    for i, ours in enumerate(model.holdout_scores_):
-        rest = [j for j in range(len(x)) if j != i]
-        z = {n: (m[i:i + 1] - m[rest].mean()) / m[rest].std() for n, m in raw.items()}
-        fused = torch.stack([align_map(m, c.input_size(n), 64) for n, m in z.items()]).amax(0)
-        assert abs(float(fused.max()) - ours) < 1e-3 * abs(ours)
-
-
 @pytest.mark.slow
 def test_the_promised_rate_holds_over_200_refits():
     # each refit has trays of its own and one fresh normal tray: 200 independent trials at exactly the rate asked
@@ -91,7 +64,7 @@ def test_the_same_picture_gets_the_same_decision_in_any_batch():
     for config in (one_level, closed_form):
         for normals in (usual, alike, alike[:6]):
             model = GRAD(config, device="cpu").fit(normals, progress=False)
-            held = hold_out(as_dataset(normals), config, 0)[1]
+            held = divide(as_dataset(normals), config, 0)[1]
             same = held[model.score_pixels(held).image_score.argmax()][None].repeat(140, 1, 1, 1)
             batches = (same, 140), (same, 64), (same, 8), (same[:1], 1)
             scores = torch.cat([model.score_pixels(x, batch).image_score for x, batch in batches])

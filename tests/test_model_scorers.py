@@ -41,6 +41,18 @@ def test_the_shift_follows_how_far_parts_move():
     test_eq((int(s.shift), int(again.shift)), (0, 0)); assert torch.equal(s(x.float()), again(x.float()))
 
 
+def test_out_of_fold_maps_are_those_of_a_fit_without_the_fold():
+    normal, folds = tray_dataset(12, 0, 0, 0, size=64).images(64), torch.arange(12) % 3
+    config = Config.preset("quick", filters_size=64, window_levels=(5,), scorers=("filters", "window", "components"))
+    for name in config.scorers:
+        s = SCORERS[name](config).fit(normal, None)
+        maps, scores = s.out_of_fold(normal, folds, None)
+        other = s.unfitted().fit(normal[folds != 1], None)(normal[folds == 1].float())
+        test_close(maps[folds == 1].float(), other, 2e-3 * float(other.max()))
+        test_close(scores[folds == 1], top_mean(other, config.score_top), 1e-4 * float(other.max()))
+        assert scores.mean() > top_mean(s(normal.float()), config.score_top).mean()   # fitted images look better
+
+
 def test_scorers_keep_what_they_need_and_treat_images_apart():
     ds = tray_dataset(20, 0, 4, 0, size=64)
     normal, fresh = ds.split("train").images(64), ds.split("test").images(64)
@@ -72,25 +84,6 @@ def test_a_thin_defect_raises_the_map_where_it_is():
 def test_top_mean_is_the_mean_of_the_highest():
     m = torch.arange(100.).reshape(1, 10, 10)
     test_close(top_mean(m, .03), torch.tensor([98.])); test_eq(top_mean(m, 0), torch.tensor([99.]))
-
-
-def test_planted_changes_repeat_and_are_local():
-    x = tray_dataset(6, 0, 0, 0, size=64).images(64)
-    a, b = plant_changes(x, x, 1), plant_changes(x, x, 1)
-    assert torch.equal(a, b) and not torch.equal(a, plant_changes(x, x, 2))
-    share = ((a.float() - x.float()).abs().amax(1) > 8).float().mean((1, 2))
-    assert share.max() < .6 and (share > 0).sum() >= 3
-
-
-def test_weights_follow_the_response_to_planted_changes():
-    g = torch.Generator().manual_seed(0)
-    held = torch.randn(30, 3, generator=g)
-    planted = torch.cat([held, held]) + torch.tensor([10., 7., .2])
-    w = scorer_weights(held, planted)
-    test_close(w, torch.tensor([1., .5, .25]), .1); assert w[0] == 1 and w[2] == .25
-    first_practised = torch.tensor([True, False, False])   # it sets no standard
-    test_close(scorer_weights(held, planted, first_practised), torch.tensor([.25, 1., .25]), 1e-6)
-    test_eq(scorer_weights(held, torch.cat([held, held])), torch.ones(3))
 
 
 def test_out_of_memory_halves_the_batch():

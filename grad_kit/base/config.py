@@ -191,14 +191,19 @@ class ScoringSettings:
     density_pooled: float = setting(0.5, ge=0, le=1)   # share of the covariance over all places in that of one place
     density_shrink: float = setting(0.05, ge=0, le=1)  # share of its diagonal added to each covariance
     score_top: float = setting(0.0, ge=0, le=1)  # image score: mean over this share of highest pixels; 0: maximum
-    fusion: str = setting("max")                 # of levels and of scorers: a name in `FUSIONS`. Open
+    fusion: str = setting("max")                 # of a detector's levels: a name in `FUSIONS`. Open
+    map_fusion: str = setting("mean")            # of the maps of several scorers
+    score_fusion: str = setting("root_squares")  # of their image scores
     blur: float = setting(16.0, ge=0)            # standard deviation in pixels of the Gaussian on the map
 
 # %% ../../nbs/base/1_config.ipynb #df486c15
 @dataclass(frozen=True)
 class CalibrationSettings:
-    "Held-out normal images, on which no stage was trained, set the threshold"
-    holdout: float = setting(0.15, gt=0, lt=1)           # their share, where the data has no validation split
+    "Normal images, each scored by a fit without it, set the threshold"
+    # each image is scored by a fit without its fold, and the model learns from all; 0: images are held out instead;
+    # -1: 10, or 0 where a scorer is trained for minutes
+    folds: int = setting(-1, ge=-1, le=1000)
+    holdout: float = setting(0.15, gt=0, lt=1)           # share held out, where the data has no validation split
     false_alarm_rate: float = setting(0.05, gt=0, lt=1)  # the threshold is the quantile of their scores for this rate
 
 @dataclass(frozen=True)
@@ -282,7 +287,7 @@ def _checked(name, value):
     return value
 
 # %% ../../nbs/base/1_config.ipynb #4f89017b
-WITHOUT_DETECTOR = {"filters", "window"}   # scorers that do not use `detector_levels`; `register_scorer` adds to them
+WITHOUT_DETECTOR = {"filters", "window", "components"}   # scorers that do not use `detector_levels`; `register_scorer` adds to them
 
 def is_level(n): return isinstance(n, int) and 5 <= n <= 513 and n % 4 == 1
 
@@ -311,6 +316,7 @@ def _rules(c):
            f"levels of the form 1 + 4k, from 5 to window_size ({c.window_size})")
     yield c.generator_size == 0 or c.generator_size >= PATCH, "generator_size", "0 or at least 34"
     yield c.generator_crop == 0 or c.generator_crop >= 16, "generator_crop", "0 or at least 16"
+    yield c.folds != 1, "folds", "-1, 0 or at least 2"
     yield c.sample_steps <= c.timesteps, "sample_steps", f"1 to timesteps ({c.timesteps})"
     yield c.beta_start <= c.beta_end, "beta_start", f"at most beta_end ({c.beta_end})"
     yield c.generator_width % 2 == 0, "generator_width", "even: half for sines and half for cosines of the time"

@@ -23,7 +23,7 @@ from ..base.files import (OUTPUT_MARK, atomic_write, load_state, put_back, read_
 from ..data.dataset import hash_images
 from ..data.guard import kind_of_name
 from ..data.layouts import as_dataset
-from .calibration import Calibration, hold_out
+from .calibration import Calibration, divide
 from .detector_scorer import fitted_scorers, of_detector
 from .generators import GENERATORS, FitOptions, Generation, not_finite
 from .scorers import FUSIONS, SCORERS, FrozenModel, Result, finite_scores, in_batches, top_mean
@@ -50,7 +50,7 @@ class GRAD(Generation, Calibration):
         self.dtype = pick_dtype(self.config.precision, self.device)
         for name in self.config.scorers: SCORERS.check(name)
         for name in self.config.generators: GENERATORS.check(name)
-        FUSIONS.check(self.config.fusion)
+        for name in (self.config.fusion, self.config.map_fusion, self.config.score_fusion): FUSIONS.check(name)
         if self.config.sampler != "auto": SAMPLERS.check(self.config.sampler)
 
 # %% ../../nbs/model/5_grad.ipynb #c19b2d49
@@ -78,7 +78,7 @@ def fit(self:GRAD,
         normal, held = new.begin(ds, stages, checkpoint_every, progress, compile)
         for stage in stages_of(self.config): getattr(new, stage.method)(normal, *stage.arguments)
         new.fit_scorers(normal)
-        new.calibrate(held, normal, new.held_groups)
+        new.calibrate(held, None if new.folds is not None else normal, new.held_groups, new.folds)
     new.seconds_ = time.time() - start   # with kept stages: the time of what was not there yet
     self.__dict__ = self.__dict__ | new.__dict__   # in one step: other threads may be scoring (`as_it_stands`)
     return self
@@ -139,8 +139,8 @@ def begin(self:GRAD,
     Both are uint8, (N,3,S,S) and (M,3,S,S), S = image_size; what the device does not hold stays on the CPU"""
     self.options = FitOptions(stages and user_path(stages), checkpoint_every, progress, compile)
     ds = ds.read_as(self.config)
-    train, held, self.held_groups, self.not_independent_ = hold_out(ds, self.config, self.seed)
-    self.seen_ = dict(fitted=hash_images(train), held_out=hash_images(held))
+    train, held, self.held_groups, self.folds, self.not_independent_ = divide(ds, self.config, self.seed)
+    self.seen_ = dict(fitted=hash_images(train), held_out=[] if self.folds is not None else hash_images(held))
     self.data = hashlib.sha256("".join(self.seen_["fitted"]).encode()).hexdigest()[:12]
     self.patchdiffs_, self.contrastive_, self.generated, self._frozen = {}, {}, {}, {}
     self.scorers_ = {name: SCORERS[name](self.config) for name in fitted_scorers(self.config)}
