@@ -1133,8 +1133,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'grad_kit.view.widgets': { 'grad_kit.view.widgets.Explorer': ('view/widgets.html#explorer', 'grad_kit/view/widgets.py'),
                                        'grad_kit.view.widgets.Explorer.__init__': ( 'view/widgets.html#explorer.__init__',
                                                                                     'grad_kit/view/widgets.py'),
-                                       'grad_kit.view.widgets.Explorer.message': ( 'view/widgets.html#explorer.message',
-                                                                                   'grad_kit/view/widgets.py'),
                                        'grad_kit.view.widgets.Explorer.show': ( 'view/widgets.html#explorer.show',
                                                                                 'grad_kit/view/widgets.py'),
                                        'grad_kit.view.widgets.Explorer.still': ( 'view/widgets.html#explorer.still',

@@ -30,11 +30,11 @@ def test_errors_are_shown_as_text_and_the_picture_stays():
         if n == 7: raise GradKitError("'<img src=x>' has no picture; choose another")
         return plt.figure(figsize=(1, 1)), f"made {n}" if n != 8 else 1 / 0
     e = Explorer(dict(n=w.IntSlider(6, 1, 9)), draw)
-    test_eq(e.message, "made 6"); kept = e.picture.value
-    e.controls["n"].value = 7; assert "&lt;img src=x&gt;&#x27; has no picture" in e.message and e.picture.value == kept
-    e.controls["n"].value = 6; test_eq(e.message, "made 6")
+    test_eq(e.text.value, "made 6"); kept = e.picture.value
+    e.controls["n"].value = 7; assert "&lt;img src=x&gt;&#x27; has no picture" in e.text.value and e.picture.value == kept
+    e.controls["n"].value = 6; test_eq(e.text.value, "made 6")
     test_fail(lambda: setattr(e.controls["n"], "value", 8), exc=ZeroDivisionError)
-    assert "ZeroDivisionError: division by zero" in e.message and e.picture.value == kept
+    assert "ZeroDivisionError: division by zero" in e.text.value and e.picture.value == kept
 
 
 def test_levels_differ_and_are_kept():
@@ -42,11 +42,12 @@ def test_levels_differ_and_are_kept():
     nine = e.picture.value
     for level in (1, 17, 33):
         e.controls["level"].value = level
-        assert f"level {level}, " in e.message and e.picture.value != nine, e.message
+        assert f"level {level}, " in e.text.value and e.picture.value != nine, e.text.value
     e.controls["level"].value = 9
     test_eq(e.picture.value, nine)   # with the same seconds: it was not generated again
     e.controls["seed"].value = 1; assert e.picture.value != nine
-    e.controls["generator"].value = "patchmatch"; assert "level 9, patchmatch" in e.message and "8 rounds" in e.message
+    e.controls["generator"].value = "patchmatch"
+    assert "level 9, patchmatch" in e.text.value and "8 rounds" in e.text.value
     test_fail(lambda: explore_levels(np.zeros((2, 8, 8, 3), np.float32)), exc=GradKitError, contains="uint8")
 
 
@@ -62,7 +63,7 @@ def test_denoising_repeats_and_ends_in_an_image():
     middle = e.picture.value
     for t in (1000, 0):
         e.controls["t"].value = t
-        assert f"t = {t}:" in e.message and e.picture.value != middle
+        assert f"t = {t}:" in e.text.value and e.picture.value != middle
 
 
 def test_weights_follow_beta_and_agree_with_the_reweighting():
@@ -75,8 +76,8 @@ def test_weights_follow_beta_and_agree_with_the_reweighting():
     for beta in (.5, 8.):
         e.controls["beta"].value = beta
         share = effective_sample_size(patch_weights(z, *model.banks_[34], beta_density=e.controls["beta"].value))
-        assert f"effective sample size {share:.0%} of" in e.message, (e.message, share)
-    assert "windows" in explore_weights(model).message
+        assert f"effective sample size {share:.0%} of" in e.text.value, (e.text.value, share)
+    assert "windows" in explore_weights(model).text.value
     loaded = GRAD(TINY); loaded.__dict__.update({**vars(model), "contrastive_": {}})
     test_fail(lambda: explore_weights(loaded), exc=GradKitError, contains="images=")
 
@@ -89,14 +90,14 @@ def test_scores_counts_agree_with_predict_and_rates_move_them():
     for rate in (5., 20.):
         e.controls["rate"].value = rate
         asked = e.controls["rate"].value / 100
-        assert f"Of 12 anomalous images {found(asked)} found" in e.message, (e.message, found(asked))
+        assert f"Of 12 anomalous images {found(asked)} found" in e.text.value, (e.text.value, found(asked))
     before = e.picture.value
-    e.controls["image"].value = 7; assert e.picture.value != before and test.items[7].name in e.message
+    e.controls["image"].value = 7; assert e.picture.value != before and test.items[7].name in e.text.value
     fused = e.picture.value
     e.controls["which"].value = "detector"; assert e.picture.value != fused
-    e.controls["rate"].value = .1; assert "ask for 0.0323 or more" in e.message
+    e.controls["rate"].value = .1; assert "ask for 0.0323 or more" in e.text.value
     few, result = np.stack([it.image for it in test.items[:3]]), model.score(test)
     plain = explore_scores(model, few)
-    assert "of 3 images raise an alarm" in plain.message and "good" not in plain.message, plain.message
-    assert explore_scores(model, trays, result).message
+    assert "of 3 images raise an alarm" in plain.text.value and "good" not in plain.text.value, plain.text.value
+    assert explore_scores(model, trays, result).text.value
     test_fail(lambda: explore_scores(model, few, result), exc=GradKitError, contains="the result holds 18 scores")

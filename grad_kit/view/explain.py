@@ -216,12 +216,10 @@ def normal_images(model, normal):
 @patch
 @guarded
 @torch.no_grad()
-def look(self:Why,
-    image,  # uint8 (3,S,S), S = image_size
-):
-    """What `answer` needs for all places of an image: {seen: scorer -> [(explainer, its maps)], units: scorer ->
-    (GRID,GRID) highest values of its map in the units of the fused map, map: (S,S), top: the place where it is
-    highest}"""
+def look(self:Why, image):
+    """What `answer` needs for all places of uint8 (3,S,S), S = image_size: {seen: scorer -> [(explainer, its maps)],
+    units: scorer -> (GRID,GRID) highest values of its map in the units of the fused map, map: (S,S), top: the place
+    where it is highest}"""
     x, seen, units = image[None].to(self.model.device).float(), {}, {}
     for name, explainers in self.explainers.items():
         seen[name] = [(e, e.compare(x)) for e in explainers]
@@ -288,11 +286,8 @@ def explain(
     return why.answer(why.look(image), int(y * GRID / why.size), int(x * GRID / why.size))
 
 # %% ../../nbs/view/2_explain.ipynb #147039bb
-def plot_why(
-    why,    # Why
-    image,  # uint8 (3,S,S), S = image_size
-):
-    "A figure of the `Answer` where the map is highest, with its sentence as the title"
+def plot_why(why, image):
+    "A figure of the `Answer` where the map of uint8 (3,S,S) is highest, with its sentence as the title"
     import matplotlib.pyplot as plt
     looked, rgb = why.look(image), image.permute(1, 2, 0)
     answer = why.answer(looked, *looked["top"])

@@ -71,23 +71,20 @@ def page_meta(why, names, scores, threshold, **more):
         pictures=why.pictures is not None,
         own={name: quantiles(own) for name, own in why.own.items()},
         id=f"gk-{secrets.token_hex(4)}",   # prefix of the ids of elements
-    ) | dict(marking=False, marks={}) | more
+        marking=False,   # whether images can be marked
+        marks={},
+    ) | more
 
 # %% ../../nbs/view/3_why.ipynb #6b1339d2
 SCRIPT = files("grad_kit.view")/"static"/"why.js"
 
 class WhyView(anywidget.AnyWidget):
-    "The page of `explore_why` and `inspect`; the page calls `pack`, `normals` and `thumbs`"
+    """The page of `explore_why` and `inspect`, for uint8 (n,3,S,S) with names and image scores (n,); `more` are entries
+    of `meta`. The page calls `pack`, `normals` and `thumbs`"""
     _esm = Path(SCRIPT)
     meta = traitlets.Dict().tag(sync=True)
 
-    def __init__(self,
-        why,        # Why
-        images,     # uint8 (n,3,S,S)
-        names,
-        scores,     # (n,) image scores
-        **more,     # further entries of `meta`
-    ):
+    def __init__(self, why, images, names, scores, **more):
         self.why, self.images = why, images
         super().__init__(meta=page_meta(why, names, scores, why.model.threshold_, **more))
         self.on_msg(self.received)
@@ -184,12 +181,9 @@ def write_why(
 # %% ../../nbs/view/3_why.ipynb #868d5a64
 class Marks:
     """The marks given to images, in a small JSON file, and the pictures of those marked as good.
-    An image is identified by its pixels at `size`, so a renamed file keeps its mark"""
-    def __init__(self,
-        folder,   # Path; marks that are there already are read
-        size,     # side in pixels at which images are compared
-        good,     # hashes of the good images that the marks belong to
-    ):
+    An image is identified by its pixels at `size`, so a renamed file keeps its mark. `good` are the hashes of the good
+    images that the marks belong to"""
+    def __init__(self, folder, size, good):
         self.folder, self.size, self.good = Path(folder), size, sorted(good)
         self.read()
 

@@ -29,19 +29,14 @@ from ..paper.reweight import effective_sample_size
 
 # %% ../../nbs/view/1_widgets.ipynb #7c586926
 class Explorer(w.VBox):
-    """Controls, a text, and a picture that is drawn again when a control changes.
-    For code: `controls[name].value = ...` moves a control, `picture.value` is the PNG, `message` the text"""
-    def __init__(self,
-        controls,  # {name: ipywidgets control}, in their order on the page
-        draw,      # draw(**values of the controls) -> (matplotlib figure, text)
-    ):
+    """`controls`, {name: ipywidgets control}, a text, and a picture, both made again when a control changes:
+    draw(**values of the controls) -> (matplotlib figure, text).
+    For code: `controls[name].value = ...` moves a control, `picture.value` is the PNG, `text.value` the text"""
+    def __init__(self, controls, draw):
         self.controls, self.draw, self.text = controls, draw, w.HTML()
         self.picture = w.Image(format="png", layout=w.Layout(max_width="100%", align_self="flex-start"))
         row = w.HBox([*controls.values()], layout=w.Layout(flex_flow="row wrap", align_items="center"))
         super().__init__([row, self.text, w.interactive_output(self.show, controls), self.picture])
-
-    @property
-    def message(self): return self.text.value
 
     def show(self, **values):
         "Draw the picture of these values, or show why it cannot be drawn"

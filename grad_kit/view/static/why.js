@@ -20,8 +20,8 @@ const css = `
   border-radius: 4px; padding: 1px 8px; cursor: pointer; }
 .gk button:disabled { opacity: .5; cursor: default; }
 .gk :focus-visible { outline: 3px solid var(--now); outline-offset: 1px; }
-.gk .sheet { display: grid; grid-template-columns: repeat(auto-fill, 104px); grid-auto-rows: 122px; height: 256px;
-  position: relative; overflow-y: auto; border: 1px solid var(--line); margin-bottom: 8px; contain: strict; }
+.gk .sheet { display: grid; grid-template-columns: repeat(auto-fill, 104px); grid-auto-rows: 122px; max-height: 256px;
+  position: relative; overflow-y: auto; border: 1px solid var(--line); margin-bottom: 8px; contain: content; }
 .gk .thumb { padding: 4px; text-align: center; font-size: 11px; line-height: 13px; border-radius: 4px; cursor: pointer;
   contain: strict; content-visibility: auto; }
 .gk .thumb img { width: 80px; height: 80px; display: block; margin: 0 auto 2px; background: var(--line); }
