@@ -54,7 +54,7 @@ const HELP = "arrow keys move the place, plus and minus zoom, page up and down c
 const lookHTML = name => `
   <figure>
     <div class="look" role="img" ${KEYS} aria-label="${name}; ${HELP}">
-      <div class="zoomed"><img alt="" draggable="false"><i class="place"></i><i class="window"></i></div>
+      <div class="zoomed"><img alt="" draggable="false"><i class="window"></i><i class="place"></i></div>
     </div>
     <figcaption></figcaption>
   </figure>`;
