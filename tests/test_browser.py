@@ -3,7 +3,7 @@ to runs/browser/.
 
 Written by hand: everything else in this folder comes from the notebooks.
 """
-import json, os, platform, secrets, shutil, socket, statistics, subprocess, sys, time, urllib.error, urllib.request
+import json, os, platform, re, secrets, shutil, socket, statistics, subprocess, sys, time, urllib.error, urllib.request
 from pathlib import Path
 
 import pytest
@@ -103,9 +103,12 @@ def settle(page, explorer):
 # tutorial 8 has no slider of ipywidgets: test_browser_why.py
 @pytest.mark.parametrize("notebook", [p.stem for p in sorted((ROOT/"nbs/tutorials").glob("[1-7]*.ipynb"))])
 def test_tutorial_runs_and_its_sliders_move_by_keyboard_and_mouse(lab, browser, notebook):
+    makes_one = re.search(r"= explore_(?!why)\w+\(", (ROOT/f"nbs/tutorials/{notebook}.ipynb").read_text(encoding="utf-8"))
     page = open_and_run(browser, lab(f"nbs/tutorials/{notebook}.ipynb"))
     try:
         found = page.locator(EXPLORER)
+        if makes_one: found.first.wait_for()
+        assert bool(found.count()) == bool(makes_one), "a page that makes an explorer must show it"
         for i in range(found.count()):
             explorer = found.nth(i)
             explorer.scroll_into_view_if_needed()

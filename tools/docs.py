@@ -5,10 +5,12 @@ that moves without Python, made here by the cells of nbs/view/1_widgets.ipynb; a
 of the view, which needs a kernel. A link to a page or a heading that does not exist is an error, as is any other
 warning.
 """
-import base64, html, json, os, re, shutil, subprocess, sys, tempfile
+import base64, html, io, json, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 import nbformat
+import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = """
@@ -33,7 +35,7 @@ def anchor(heading):
 
 
 # explorer -> the control that moves, and the pages whose explorers are those of nbs/view/1_widgets.ipynb
-MOVES = dict(levels="level", denoising="t", weights="beta", scores="image", tour="page")
+MOVES = dict(levels="level", denoising="t", weights="beta", scores="image")
 LARGEST = 3 * 2**19   # bytes of a page with frames, 1.5 MiB
 SAME = {"1_widgets": list(MOVES), "3_levels": ["levels", "denoising"]}
 MOVING = """<div class="moving" data-name="{name}">
@@ -58,12 +60,28 @@ STYLE = "width: 100%; height: 60em; border: 0"
 REPORT = f'<iframe src="../_static/why.html" title="why: a report on trays" style="{STYLE}"></iframe>'
 
 
+def frames(explorer, control):
+    "[(value, text, WebP bytes)]: the explorer's picture at up to 10 values of one control, the others unchanged"
+    before, out = control.value, []
+    if hasattr(control, "options"): values = control.options
+    else: values = np.arange(control.min, control.max + control.step / 2, control.step).tolist()
+    if hasattr(control, "base"): values = [float(control.base**e) for e in values]   # a logarithmic slider
+    for i in np.unique(np.linspace(0, len(values) - 1, 10).round().astype(int)):
+        control.value = values[i]
+        file, image = io.BytesIO(), Image.open(io.BytesIO(explorer.picture.value)).convert("RGB")
+        image.thumbnail((560, 560))
+        image.save(file, "webp", quality=28)
+        out.append((values[i], explorer.text.value, file.getvalue()))
+    control.value = before
+    return out
+
+
 def moving(explorer, name, control):
     "HTML of an explorer whose one control moves without a kernel"
     handle = explorer.controls[control]
     def shown(v): return f"{v:.2g}" if isinstance(v, float) else str(v)
     def url(data): return "data:image/webp;base64," + base64.b64encode(data).decode()
-    found = [(shown(v), said, url(data)) for v, said, data in explorer.frames(control, 10, 560, 28)]
+    found = [(shown(v), said, url(data)) for v, said, data in frames(explorer, handle)]
     start = next((i for i, f in enumerate(found) if f[0] == shown(handle.value)), 0)
     value, said, picture = found[start]
     return MOVING.format(name=name, label=html.escape(handle.description), last=len(found) - 1, start=start,
