@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'SPRO_LIMITS', 'BASELINES', 'as_array', 'checked', 'image_auroc', 'resize_map', 'checked_pixels',
-           'region_weights', 'PixelCurve', 'pixel_auroc', 'spro', 'spro_table', 'group_by', 'auroc_table', 'flat_auroc',
-           'headline', 'auroc_interval', 'auroc_intervals', 'oracle_f1', 'pixel_metrics', 'evaluate', 'summarise',
-           'format_table', 'nearest_image', 'eigenimages', 'baselines']
+           'region_weights', 'PixelCurve', 'pixel_auroc', 'spro', 'spro_table', 'group_by', 'auroc_table', 'headline',
+           'auroc_interval', 'auroc_intervals', 'pixel_metrics', 'evaluate', 'summarise', 'format_table',
+           'nearest_image', 'eigenimages', 'baselines']
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #71a6a09f
 import math, time
@@ -26,19 +26,15 @@ from ..data.dataset import LOCO_FOLDERS
 KINDS = tuple(LOCO_FOLDERS.values())  # "logical" and "structural", of MVTec LOCO AD
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #0ff193ef
-def as_array(
-    x,  # array, tensor on any device, or list of numbers
-):
-    "`x` as a numpy array, without a copy where possible; half-precision tensors become float32"
+def as_array(x):
+    "An array, a list or a tensor on any device as a numpy array; half precision becomes float32"
     if not isinstance(x, torch.Tensor): return np.asarray(x)
     x = x.detach().cpu()
     return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).numpy()
 
-def checked(
-    scores,  # (N,) finite numbers
-    labels,  # (N,) 0 normal, 1 anomalous
-):
-    """(scores as float64, labels as bool).
+# %% ../../nbs/evaluate/1_metrics.ipynb #28bb4d39
+def checked(scores, labels):
+    """(scores as float64, labels as bool), both (N,).
     Raises `GradKitError` for unequal lengths, a NaN or infinite score, and labels other than 0 and 1"""
     scores, labels = as_array(scores), as_array(labels)
     if scores.ndim != 1 or scores.shape != labels.shape:
@@ -65,25 +61,17 @@ def image_auroc(
     return float(roc_auc_score(labels, scores))
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #c1696157
-def resize_map(
-    amap,  # (h,w) floats
-    size,  # (H,W) in pixels
-):
-    "(H,W): the map, resized bilinearly so that its outer edges (not the centres of its corner pixels) stay in place"
+def resize_map(amap, size):
+    "The (h,w) map at `size` (H,W), bilinear; its outer edges, not the centres of its corner pixels, stay in place"
     amap = torch.from_numpy(np.ascontiguousarray(as_array(amap)))[None, None]
     return F.interpolate(amap, size=tuple(size), mode="bilinear", align_corners=False)[0, 0].numpy()
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #2b2beb4f
-def checked_pixels(
-    masks,  # list of (H,W) masks
-    maps,   # list of (h,w) maps
-    i,      # which image
-):
-    """(map at its mask's size, mask as bool) of one image.
+def checked_pixels(masks, maps, i):
+    """(map at its mask's size, mask as bool) of image `i`.
     Raises `GradKitError` for a missing or resized mask, another number of axes, NaN and infinity"""
     if masks[i] is None:
-        raise GradKitError(f"masks[{i}] is missing; give an all-False mask of the image's own size "
-                           "where there is no defect")
+        raise GradKitError(f"masks[{i}] is missing; give an all-False mask of the image's size where there is no defect")
     mask, amap = as_array(masks[i]), as_array(maps[i])
     for name, x in ("masks", mask), ("maps", amap):
         if x.ndim != 2 or not x.size:
@@ -97,12 +85,8 @@ def checked_pixels(
     return (amap if amap.shape == mask.shape else resize_map(amap, mask.shape)), mask.astype(bool, copy=False)
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #c261ea5e
-def region_weights(
-    i,     # which image
-    amap,  # (H,W) floats
-    mask,  # (H,W) bool
-):
-    "(values, weights) of the image's defect pixels: those of each 8-connected region share a weight of 1"
+def region_weights(i, amap, mask):
+    "(values, weights) of the defect pixels of image `i`: those of each 8-connected region share a weight of 1"
     from scipy.ndimage import label
     regions = label(mask, np.ones((3, 3)))[0][mask]
     return amap[mask], 1 / np.bincount(regions)[regions]
@@ -156,23 +140,27 @@ def area(self:PixelCurve,
     whole, cut = limit - (a + b) / 2, np.maximum(limit - a, 0)**2 / np.maximum(2 * (b - a), 1e-300)
     return float((self.weight * np.where(b <= limit, whole, cut)).sum() / limit)
 
+# %% ../../nbs/evaluate/1_metrics.ipynb #fdae447f
 @patch
 def auroc(self:PixelCurve):
     "Area under the ROC curve over all pixels, as scikit-learn's `roc_auc_score`"
     return float(1 - (self.bad / self.bad.sum() * (self.above + self.not_below) / (2 * self.n_good)).sum())
 
+# %% ../../nbs/evaluate/1_metrics.ipynb #fafb196e
 @patch
 def average_precision(self:PixelCurve):
     "As scikit-learn's `average_precision_score` over all pixels: the precision at each recall, without interpolation"
     found = self.bad[::-1].cumsum()[::-1]
     return float((self.bad / found[0] * (found / (found + self.not_below))).sum())
 
+# %% ../../nbs/evaluate/1_metrics.ipynb #4a4949a9
 @patch
 def oracle_f1(self:PixelCurve):
     "The greatest F1 over all thresholds; optimistic, as the labels choose the threshold"
     found = self.bad[::-1].cumsum()[::-1]
     return float((2 * found / (found + self.not_below + found[0])).max())
 
+# %% ../../nbs/evaluate/1_metrics.ipynb #e88e0301
 def pixel_auroc(
     masks,  # list of (H,W) bool, each at its image's native size, True on the defect; all False for normal images
     maps,   # (B,h,w) or list of (h,w) finite floats, higher is more anomalous; resized to each mask's size
@@ -204,6 +192,7 @@ def spro(
     curve = PixelCurve(masks, maps, saturating)
     return {limit: curve.area(limit) for limit in limits}
 
+# %% ../../nbs/evaluate/1_metrics.ipynb #ca59162c
 def spro_table(
     masks, defect_masks, saturation_areas, maps,   # as for `spro`
     kinds,             # (N,) "logical", "structural", or "good" for normal images
@@ -219,58 +208,40 @@ def spro_table(
     return table
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #4dfced8b
-def group_by(
-    names,   # (N,) name of each image's group, or None where unknown; None: all unknown
-    labels,  # (N,) bool, True for anomalous
-):
-    "{name: (N,) bool, the anomalous images of this group}, in order of name; unknown ones are named \"anomalous\""
-    names = [None] * len(labels) if names is None else list(names)
-    if len(names) != len(labels):
-        raise GradKitError(f"there are {len(names)} names of groups and {len(labels)} labels; give one for each image")
-    names = np.array([str(n or "anomalous") for n in names], object)
+def group_by(names, labels):
+    "{name: (N,) bool, the anomalous images of this group}, sorted; unknown ones, and all for None, are \"anomalous\""
+    names = np.array([str(n or "anomalous") for n in ([None] * len(labels) if names is None else names)], object)
     return {n: labels & (names == n) for n in sorted(set(names[labels]))}
 
+# %% ../../nbs/evaluate/1_metrics.ipynb #3919ce14
 def auroc_table(
     scores,        # (N,) finite numbers, higher is more anomalous
     labels,        # (N,) 0 normal, 1 anomalous
     kinds=None,    # (N,) "logical" or "structural" for anomalous images where known; anything else is ignored
     defects=None,  # (N,) name of the defect type of each anomalous image; None: one type, "anomalous"
 ):
-    """Image AUROCs, each group of anomalies against all normal images, as a dict:
-    `by_defect` {type: AUROC}; `logical` and `structural` where there are such images;
+    """{name: image AUROC}, each group of anomalies against all normal images: each defect type, then
+    `logical` and `structural` where there are such images;
     `mean`: of logical and structural where both exist (the official number of MVTec LOCO), else over the defect types;
     `pooled`: all anomalies at once (the official number of MVTec AD).
     `mean` and `pooled` are None where normal or anomalous images are missing."""
     scores, labels = checked(scores, labels)
-    if labels.all() or not labels.any(): return dict(by_defect={}, mean=None, pooled=None)
+    if labels.all() or not labels.any(): return dict(mean=None, pooled=None)
     def auroc(group): return image_auroc(labels[~labels | group], scores[~labels | group])
     by_defect = {name: auroc(group) for name, group in group_by(defects, labels).items()}
     by_kind = {name: auroc(group) for name, group in group_by(kinds, labels).items() if name in KINDS}
     averaged = by_kind if len(by_kind) == len(KINDS) else by_defect
-    return dict(by_defect=by_defect, **by_kind, mean=float(np.mean(list(averaged.values()))), pooled=auroc(labels))
+    return by_defect | by_kind | dict(mean=float(np.mean(list(averaged.values()))), pooled=auroc(labels))
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #b879465f
-def flat_auroc(
-    table,  # what `auroc_table` gave
-):
-    "One name for each group and each defect type; a type with the name of a group becomes `defect NAME`"
-    groups = {k: v for k, v in table.items() if k != "by_defect"}
-    def name(defect, value): return defect if groups.get(defect, value) == value else f"defect {defect}"
-    return groups | {name(d, v): v for d, v in table["by_defect"].items()}
-
-def headline(
-    table,  # what `auroc_table` or `flat_auroc` gave
-):
-    """The main figure of a table by its benchmark's convention.
+def headline(table):
+    """The main figure of an `auroc_table` by its benchmark's convention.
     The mean of logical and structural where both exist (MVTec LOCO AD), else all anomalies at once (MVTec AD)"""
     return table["mean"] if all(k in table for k in KINDS) else table["pooled"]
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #3ff81f62
-def auroc_interval(
-    good,    # (m,) scores of normal images
-    groups,  # list of (n,) scores of anomalous images: one AUROC, or the mean over several groups
-):
-    "[low, high]: the 95 % interval of the mean AUROC of the groups, each against all normal images"
+def auroc_interval(good, groups):
+    "[low, high]: the 95 % interval of the mean AUROC of the groups, each (n,) scores, against all (m,) normal ones"
     def below(x, y):
         "The share of y below each x, a tie counting as half"
         y = np.sort(y)
@@ -289,6 +260,7 @@ def auroc_interval(
     middle, half = theta + z * z / (2 * n), z * math.sqrt(theta * (1 - theta) / n + (z / (2 * n))**2)
     return [max(0., float((middle - half) / (1 + z * z / n))), min(1., float((middle + half) / (1 + z * z / n)))]
 
+# %% ../../nbs/evaluate/1_metrics.ipynb #958c0b2b
 def auroc_intervals(
     scores,      # (N,) finite numbers
     labels,      # (N,) 0 normal, 1 anomalous
@@ -302,22 +274,8 @@ def auroc_intervals(
     if all(k in groups for k in KINDS): groups["mean"] = [*groups["logical"], *groups["structural"]]
     return {name: auroc_interval(scores[~labels], [scores[g] for g in some]) for name, some in groups.items()}
 
-# %% ../../nbs/evaluate/1_metrics.ipynb #43be59f1
-def oracle_f1(
-    labels,  # (N,) 0 normal, 1 anomalous, at least one of these
-    scores,  # (N,) finite numbers
-):
-    "The greatest F1 over all thresholds; optimistic, as the labels choose the threshold"
-    from sklearn.metrics import precision_recall_curve
-    scores, labels = checked(scores, labels)
-    precision, recall, _ = precision_recall_curve(labels, scores)
-    return float((2 * precision * recall / np.maximum(precision + recall, 1e-300)).max())
-
 # %% ../../nbs/evaluate/1_metrics.ipynb #ca605928
-def pixel_metrics(
-    maps,    # as for `evaluate`, like the others
-    labels, kinds, masks, defect_masks, saturation_areas,
-):
+def pixel_metrics(maps, labels, kinds, masks, defect_masks, saturation_areas):
     """The pixel metrics of `evaluate`, all None where maps, masks or marked pixels are missing.
     Raises `GradKitError` where the mask of a normal image marks a defect"""
     out = dict.fromkeys(["pixel_auroc", "pixel_ap", "aupro", "oracle_pixel_f1", "spro"])
@@ -356,25 +314,23 @@ def evaluate(
     return dict(
         image_auroc=auroc_table(scores, labels, kinds, defects),
         image_auroc_95=auroc_intervals(scores, labels, kinds),
-        oracle_f1=oracle_f1(labels, scores) if labels.any() and not labels.all() else None,
+        oracle_f1=PixelCurve([labels[None]], [scores[None]]).oracle_f1() if labels.any() and not labels.all() else None,
         **pixel_metrics(maps, labels, kinds, masks, defect_masks, saturation_areas),
         threshold=threshold,
         false_alarm_rate=rate(~labels),
         detection_rate=rate(labels),
-        detection_rate_by_defect={name: rate(group) for name, group in group_by(defects, labels).items()},
         n_normal=int((~labels).sum()),
         n_anomalous=int(labels.sum()))
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #0257da45
-def summarise(
-    values,  # numbers, one a seed; None where not measured
-):
-    "{mean, std, n} of the values that are not None, None without any; std divides by n - 1, None for one value"
+def summarise(values):
+    "{mean, std, n} of numbers, one a seed, that are not None; std divides by n - 1; None without any"
     values = [v for v in values if v is not None]
     if not values: return None
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return dict(mean=float(np.mean(values)), std=std, n=len(values))
 
+# %% ../../nbs/evaluate/1_metrics.ipynb #0d150681
 def format_table(
     rows,      # list of rows; a cell is text, a number, None (printed as "-") or what `summarise` gave
     headers,   # list of column names
@@ -395,21 +351,16 @@ def format_table(
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns))
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #8c118613
-def nearest_image(
-    normal,  # uint8 (N,3,S,S)
-    images,  # uint8 (B,3,S,S)
-):
-    """(maps (B,32,32), image scores (B,)) against the nearest normal image.
+def nearest_image(normal, images):
+    """(maps (B,32,32), image scores (B,)) of uint8 (B,3,S,S) images against the nearest normal one.
     A map is the squared difference from it, the score the root of its mean"""
     normal, images = (resize_images(x, 32).float() / 255 for x in (normal, images))
     nearest = normal[torch.cdist(images.flatten(1), normal.flatten(1)).argmin(1)]
     maps = (images - nearest).square().mean(1)
     return maps, maps.mean((1, 2)).sqrt()
 
-def eigenimages(
-    normal,  # uint8 (N,3,S,S)
-    images,  # uint8 (B,3,S,S)
-):
+# %% ../../nbs/evaluate/1_metrics.ipynb #10f444dd
+def eigenimages(normal, images):
     """(maps (B,64,64), image scores (B,)): the residual after projection onto 32 components or half as many as images.
     A map is the squared residual, averaged over 5 x 5 pixels, the score the mean of its highest 1 %"""
     from sklearn.decomposition import PCA

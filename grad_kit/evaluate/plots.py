@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STYLE', 'INK', 'NORMAL', 'ANOMALOUS', 'MARK', 'TRUTH', 'KIND_COLORS', 'HEAT', 'styled', 'plain', 'as_images',
            'aspect', 'show', 'outline', 'box', 'count_axis', 'save_figure', 'plot_contrastive', 'plot_weights',
-           'plot_maps', 'plot_history', 'plot_scores', 'plot_receptive_field', 'plot_ablation', 'plot_bands',
-           'plot_level', 'plot_denoising', 'draw_score', 'plot_decision']
+           'plot_maps', 'plot_history', 'plot_scores', 'plot_receptive_field', 'plot_ablation', 'plot_level',
+           'plot_denoising', 'draw_score', 'plot_decision']
 
 # %% ../../nbs/evaluate/2_plots.ipynb #287d2c2f
 import warnings
@@ -41,15 +41,14 @@ def styled(f):
         return fig
     return wrapped
 
+# %% ../../nbs/evaluate/2_plots.ipynb #11b27f96
 def plain(text):
     "Text without formulas and invalid characters: file names may contain dollars and bytes that are not UTF-8"
     return str(text).encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 # %% ../../nbs/evaluate/2_plots.ipynb #ded5e2fa
-def as_images(
-    images,  # array, tensor or list of uint8 images in either order of axes
-):
-    "A list of (H,W,3) uint8. Raises `GradKitError` for other types and shapes, and without any image"
+def as_images(images):
+    "A list of (H,W,3) uint8, of images in either order of axes. Raises `GradKitError` for others, and without any image"
     out = [as_array(x) for x in images]
     for i, x in enumerate(out):
         if x.dtype != np.uint8 or x.ndim != 3 or 3 not in (x.shape[0], x.shape[-1]):
@@ -58,6 +57,7 @@ def as_images(
     if not out: raise GradKitError("there are no images to show; give at least one")
     return [x if x.shape[-1] == 3 else x.transpose(1, 2, 0) for x in out]
 
+# %% ../../nbs/evaluate/2_plots.ipynb #2da1147f
 def aspect(images):
     "Height over width of the median image"
     return float(np.clip(np.median([i.shape[0] / i.shape[1] for i in images]), 0.4, 2.5))
@@ -83,6 +83,7 @@ def outline(ax, mask, image, color):
     x, y = (np.arange(w) + 0.5) * W / w - 0.5, (np.arange(h) + 0.5) * H / h - 0.5
     ax.contour(x, y, mask, [0.5], colors=color, linewidths=1.5)
 
+# %% ../../nbs/evaluate/2_plots.ipynb #2e365cb0
 def box(ax, y, x, side, **kw):
     "Draw a square of `side` pixels around (y, x)"
     ax.add_patch(mpl.patches.Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **kw))
@@ -94,15 +95,11 @@ def count_axis(ax):
     ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
 
 # %% ../../nbs/evaluate/2_plots.ipynb #92183d74
-def save_figure(
-    fig,      # a matplotlib figure
-    path,     # where to, ending in .png
-    dpi=110,  # pixels an inch
-):
+def save_figure(fig, path):
     "Write the figure as PNG, atomically, close it and return its path"
     with atomic_write(path) as tmp, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")   # scripts that the font lacks appear as boxes
-        fig.savefig(tmp, format="png", dpi=dpi, bbox_inches="tight")
+        fig.savefig(tmp, format="png", dpi=110, bbox_inches="tight")
     plt.close(fig)
     return Path(path)
 
@@ -137,10 +134,9 @@ def plot_weights(
 ):
     """Fig. 5: originals, contrastive images and the two weights at each place of these.
     Colour is log2(weight / mean weight of the row), on one scale for both rows"""
-    rows = {"original": original, "generated": generated}
-    rows = {name: as_images(x) for name, x in rows.items() if x is not None}
-    maps = {f"{name}\nweight": as_array(w).astype(np.float64) for name, w in (("noisy", noisy), ("tail", tail))
-            if w is not None}
+    def given(**rows): return {name: x for name, x in rows.items() if x is not None}
+    rows = {name: as_images(x) for name, x in given(original=original, generated=generated).items()}
+    maps = {f"{name}\nweight": as_array(w).astype(np.float64) for name, w in given(noisy=noisy, tail=tail).items()}
     with np.errstate(divide="ignore"): maps = {name: np.log2(w / w.mean()) for name, w in maps.items()}
     strength = np.abs(np.concatenate([m.ravel() for m in maps.values()]))
     limit = float(np.clip(np.ceil(2 * np.quantile(strength[np.isfinite(strength)], 0.98)) / 2, 0.5, 8))
@@ -165,7 +161,7 @@ def plot_maps(
     maps,            # (N,h,w) or list of (h,w) finite floats, spanning each image
     masks=None,      # list of (H,W) bool of any size, or None for an image without; None: no row of ground truth
     titles=None,     # N texts, e.g. score and defect type; None: the map's maximum
-    threshold=None,  # in the unit of the maps: places above it are outlined and marked on the colour bar
+    threshold=None,  # in the unit of the maps: places above it are outlined, and it is marked on the colour bar
     vmin=None,       # value of the lowest colour; None: the lowest over all maps given
     vmax=None,       # value of the highest colour; None: the highest over all maps given
     columns=6,       # images side by side before a new line begins
@@ -193,21 +189,17 @@ def plot_maps(
             for ax, name in zip(block, names): ax.set_ylabel(name, fontsize=12)
     bar = fig.colorbar(drawn, ax=axes, label="anomaly score (one scale for all)", shrink=0.8 if lines == 1 else 0.5,
                        extend="both" if low < vmin or high > vmax else "neither")
-    if threshold is not None and vmin < threshold < vmax:
-        bar.ax.axhline(threshold, color=INK, lw=2)
-        bar.ax.text(-0.2, threshold, "threshold", rotation=90, va="center", ha="right", fontsize=9, color=INK,
-                    transform=bar.ax.get_yaxis_transform())
+    if threshold is not None: bar.ax.axhline(threshold, color=INK, lw=2)
     return fig
 
 # %% ../../nbs/evaluate/2_plots.ipynb #bbd214a0
 @styled
 def plot_history(
-    history,    # {name: numbers}, all equally long, one of them "step"
-    columns=4,  # panels side by side
+    history,  # {name: numbers}, all equally long, one of them "step"
 ):
     "A panel for each quantity that a training loop recorded, with its running mean over 3 % of the steps"
     steps, names = history["step"], [k for k in history if k != "step"]
-    columns = min(columns, len(names)); rows = -(-len(names) // columns)
+    columns = min(4, len(names)); rows = -(-len(names) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 1.8 * rows + 0.3), squeeze=False, sharex=True)
     for ax in axes.flat[len(names):]: ax.remove()
     for ax, name in zip(axes.flat, names):
@@ -255,8 +247,8 @@ def plot_scores(
 # %% ../../nbs/evaluate/2_plots.ipynb #e3982d1d
 @styled
 def plot_receptive_field(
-    support,      # (H,W) absolute gradient of the output pixel (H // 2, W // 2) with respect to each input pixel
-    level,        # n: the side in pixels of the box that it should stay in
+    support,  # (H,W) absolute gradient of the output pixel (H // 2, W // 2) with respect to each input pixel
+    level,    # n: the side in pixels of the box that it should stay in
 ):
     "The gradient of one output pixel with the n x n box around it; the title counts non-zero pixels in and outside it"
     s = np.abs(as_array(support).astype(np.float64))
@@ -272,7 +264,7 @@ def plot_receptive_field(
     box(ax, cy, cx, level, color=MARK, lw=2)
     ax.set_title(f"level {level}: {(s[inside] > 0).sum()} of {inside.sum()} pixels inside, "
                  f"{(s[~inside] > 0).sum()} outside")
-    fig.colorbar(drawn, ax=ax, label="|gradient| (log10)", extend="min" if (log < top - 6).any() else "neither")
+    fig.colorbar(drawn, ax=ax, label="|gradient| (log10)")
     return fig
 
 # %% ../../nbs/evaluate/2_plots.ipynb #046d33b4
@@ -296,24 +288,6 @@ def plot_ablation(
     axes[0, 0].set_yticks(places, [plain(v) for v in values]); axes[0, 0].invert_yaxis()
     return fig
 
-# %% ../../nbs/evaluate/2_plots.ipynb #f866059b
-@styled
-def plot_bands(
-    curves,          # {name: {x: one number a seed}}
-    xlabel="",
-    ylabel="",
-    legend=None,     # its title
-):
-    "A metric against a swept parameter: a line through the means, in a band from the lowest to the highest seed"
-    fig, ax = plt.subplots(figsize=(4.6, 3.2))
-    for i, (name, points) in enumerate(curves.items()):
-        x, y = list(points), [np.asarray(v, dtype=np.float64) for v in points.values()]
-        ax.plot(x, [v.mean() for v in y], "o-", ms=4, color=f"C{i}", label=plain(name))
-        ax.fill_between(x, [v.min() for v in y], [v.max() for v in y], color=f"C{i}", alpha=.15, lw=0)
-    ax.set(xlabel=xlabel, ylabel=ylabel); ax.grid(alpha=.25)
-    ax.legend(title=legend)
-    return fig
-
 # %% ../../nbs/evaluate/2_plots.ipynb #38fb8067
 @styled
 def plot_level(
@@ -334,14 +308,11 @@ def plot_level(
     left, middle = fig.add_subplot(grid[:, 0]), fig.add_subplot(grid[:, 1])
     show(left, image)
     box(left, y, x, level, lw=3, color=MARK, label=f"PatchDiff: {level} x {level}")
-    for k, (name, size) in enumerate(windows.items()):
-        color = ("#111111", "#00796b", "#6a1b9a")[k % 3]
+    for color, (name, size) in zip(("#111111", "#00796b", "#6a1b9a") * len(windows), windows.items()):
         box(left, y, x, size, ls=(0, (4, 3)), lw=1.5, color=color, label=name)
-    left.legend(loc="upper center", bbox_to_anchor=(.5, 0), fontsize=10, ncols=2 if len(windows) > 1 else 1,
-                handlelength=1.2)
+    left.legend(loc="upper center", bbox_to_anchor=(.5, 0), fontsize=10, ncols=min(2, 1 + len(windows)), handlelength=1)
     left.set_title("a normal image", fontsize=11)
     show(middle, image[max(0, y - half):y + half + 1, max(0, x - half):x + half + 1])
-    middle.spines[:].set(visible=True, color=MARK, lw=2)
     middle.set_title(f"inside the\nlevel-{level} window", fontsize=11)
     for i in range(rows * columns):
         ax = fig.add_subplot(grid[i // columns, 2 + i % columns])
