@@ -501,8 +501,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'grad_kit/evaluate/report.py'),
                                           'grad_kit.evaluate.report.Evaluation.plot_maps': ( 'evaluate/report.html#evaluation.plot_maps',
                                                                                              'grad_kit/evaluate/report.py'),
-                                          'grad_kit.evaluate.report.Evaluation.plot_scores': ( 'evaluate/report.html#evaluation.plot_scores',
-                                                                                               'grad_kit/evaluate/report.py'),
                                           'grad_kit.evaluate.report.Evaluation.results': ( 'evaluate/report.html#evaluation.results',
                                                                                            'grad_kit/evaluate/report.py'),
                                           'grad_kit.evaluate.report.Evaluation.text': ( 'evaluate/report.html#evaluation.text',
