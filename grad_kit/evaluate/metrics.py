@@ -71,7 +71,7 @@ def checked_pixels(masks, maps, i):
     """(map at its mask's size, mask as bool) of image `i`.
     Raises `GradKitError` for a missing or resized mask, another number of axes, NaN and infinity"""
     if masks[i] is None:
-        raise GradKitError(f"masks[{i}] is missing; give an all-False mask of the image's size where there is no defect")
+        raise GradKitError(f"masks[{i}] is missing; give an all-False mask of its size where there is no defect")
     mask, amap = as_array(masks[i]), as_array(maps[i])
     for name, x in ("masks", mask), ("maps", amap):
         if x.ndim != 2 or not x.size:

@@ -48,7 +48,7 @@ def plain(text):
 
 # %% ../../nbs/evaluate/2_plots.ipynb #ded5e2fa
 def as_images(images):
-    "A list of (H,W,3) uint8, of images in either order of axes. Raises `GradKitError` for others, and without any image"
+    "A list of (H,W,3) uint8, of images in either order of axes. Raises `GradKitError` for others and for none"
     out = [as_array(x) for x in images]
     for i, x in enumerate(out):
         if x.dtype != np.uint8 or x.ndim != 3 or 3 not in (x.shape[0], x.shape[-1]):

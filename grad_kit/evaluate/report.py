@@ -271,7 +271,7 @@ def map_names(names):
 
 # %% ../../nbs/evaluate/3_report.ipynb #287c1e9b
 def write_pictures(folder, files, pictures):
-    "Write uint8 arrays, (H,W) or (H,W,3), as PNGs of these names; the folder replaces that of an earlier run as a whole"
+    "Write uint8 arrays, (H,W) or (H,W,3), as PNGs of these names; the folder replaces an earlier one as a whole"
     with atomic_write(Path(folder).resolve()) as tmp:
         for file, picture in zip(files, pictures):
             (tmp/file).parent.mkdir(parents=True, exist_ok=True)
@@ -366,11 +366,12 @@ def results(self:Scoring,
     **names,  # entries for the model and the images
 ):
     "The dict for `results.json`; `pixel_false_alarm_rate`: at most this share of normal images has a marked pixel"
-    pixels = dict(pixel_threshold=self.result.pixel_threshold, pixel_false_alarm_rate=self.model.config.false_alarm_rate)
+    threshold = self.result.pixel_threshold
+    pixels = dict(pixel_threshold=threshold, pixel_false_alarm_rate=self.model.config.false_alarm_rate)
     return dict(
         **names, n=len(self.items), passed_over=self.items.passed_over,
         alarms=int((self.result.image_score > self.threshold).sum()), threshold=self.threshold,
-        false_alarm_rate_asked=self.rate, **(pixels if np.isfinite(pixels["pixel_threshold"]) else {}), note=self.note,
+        false_alarm_rate_asked=self.rate, **(pixels if np.isfinite(threshold) else {}), note=self.note,
         broken=list(self.broken.values()), seconds=round(time.time() - self.start, 2), **machine(self.model.device))
 
 # %% ../../nbs/evaluate/3_report.ipynb #c8fffead
