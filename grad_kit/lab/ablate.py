@@ -206,9 +206,10 @@ def cells_table(cells, name="this model"):
 def ablation_text(cells, name, against="previous"):
     "The tables of an ablation of data of that name: variants, the last one and simpler methods, what each changed"
     two_kinds = {"logical", "structural"} <= cells[0]["image_auroc"].keys()
+    which = "the mean of logical and structural" if two_kinds else "over all anomalies"
     seeds, last = dict.fromkeys(str(c["seed"]) for c in cells), cells[-1]["variant"]
     head = (f"{name}, protocol '{cells[0]['protocol']}', last step, mean ± standard deviation of seeds "
-            f"{', '.join(seeds)}; image AUROC is {'logical and structural, averaged' if two_kinds else 'over all anomalies'}")
+            f"{', '.join(seeds)}; image AUROC is {which}")
     simpler = cells_table([c for c in cells if c["variant"] == last], last)
     changes = f"\n{difference_table(cells, against)}" if len(ablation_values(cells)) > 1 else ""
     return f"{head}\n{ablation_table(cells)}\n\n{simpler}\n{changes}"

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['last_line', 'cluster', 'device_for', 'measure_cell', 'run_tasks', 'sweep', 'read_bytes', 'stamp_of', 'ScoreWorker',
-           'image_list', 'rows_to_keep', 'model_hash', 'scored_paths', 'write_part', 'check_positive', 'scored_rows',
-           'score_many']
+           'image_list', 'rows_to_keep', 'model_hash', 'scored_paths', 'write_part', 'scored_rows', 'score_many']
 
 # %% ../../nbs/lab/4_scale.ipynb #1a974cff
-import hashlib, itertools, json, os, time, warnings
+import hashlib, json, os, time, warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -95,12 +94,14 @@ def sweep(
     """Every category and seed as a task; {category: cells}. Raises `GradKitError` at once for data that cannot be read,
     and where a task fails, when the others have ended; what is finished is kept, and the same call continues"""
     check_distinct(seeds)
-    out, device, tasks, files = Path(out), device_for(device, gpu_share), {}, {}
-    for category, seed in itertools.product(folders, seeds):
-        c, place = config[category] if isinstance(config, dict) else config, out/category
-        files[category, seed] = file = cell_file(read_dataset(folders[category]), c, seed, place)
-        args = str(folders[category]), c, seed, str(place/f"stages-{seed}"), device, str(file)
-        if not file.exists(): tasks[f"{category}, seed {seed}"] = args
+    device, tasks, files = device_for(device, gpu_share), {}, {}
+    for category, folder in folders.items():
+        dataset, place = read_dataset(folder), Path(out)/category
+        c = config[category] if isinstance(config, dict) else config
+        for seed in seeds:
+            files[category, seed] = file = cell_file(dataset, c, seed, place)
+            args = str(folder), c, seed, str(place/f"stages-{seed}"), device, str(file)
+            if not file.exists(): tasks[f"{category}, seed {seed}"] = args
     with run_lock(out), cluster(address) as ray:
         if failed := run_tasks(ray, tasks, gpu_share, say):
             name, why = next(iter(failed.items()))
@@ -147,21 +148,19 @@ class ScoreWorker:
         return pa.table({k: pa.array(v, types.get(k)) for k, v in columns.items()})
 
     def load(self, path):
-        "(pixels as the model takes them or None, why there are none or \"\", stamp, hash of the bytes)"
-        config, stamp, sha256 = self.model.config, "", ""
+        "(pixels as the model takes them or None, why there are none or \"\", stamp)"
+        config, stamp = self.model.config, ""
         try:
             with suppress(OSError, ValueError, ImportError): stamp = stamp_of(path)   # `read_bytes` reports why
-            data = read_bytes(path)
-            sha256 = hashlib.sha256(data).hexdigest()
-            item = Item(read_image(path, data, config.bit_depth), "test", name=path)
+            item = Item(read_image(path, read_bytes(path), config.bit_depth), "test", name=path)
             self.model.check_size(item)
             pixels = torch.from_numpy(frame_image(item.pixels(), config.frame).copy()).permute(2, 0, 1)
-            return resize_images(pixels[None], config.image_size), "", stamp, sha256
-        except GradKitError as e: return None, str(e), stamp, sha256
+            return resize_images(pixels[None], config.image_size), "", stamp
+        except GradKitError as e: return None, str(e), stamp
 
     def columns(self, paths):
         "{column: a value for each path} of a batch"
-        pixels, errors, stamps, hashes = map(list, zip(*on_threads(self.load, paths)))
+        pixels, errors, stamps = map(list, zip(*on_threads(self.load, paths)))
         n, good = len(paths), [i for i, x in enumerate(pixels) if x is not None]
         scores, alarms, maps = np.full(n, np.nan, np.float32), [None] * n, [None] * n
         def name(k): return f"level_{k}" if isinstance(k, int) else f"scorer_{k}"
@@ -172,15 +171,13 @@ class ScoreWorker:
             for i, score, amap in zip(good, result.image_score.numpy(), result.anomaly_map.numpy().astype(np.float16)):
                 if not np.isfinite(score): errors[i] = f"the score of '{paths[i]}' is {score}; score it in float32"
                 else: scores[i], alarms[i], maps[i] = score, bool(score > result.threshold), amap.tobytes()
-        columns = dict(path=paths, image_score=scores, alarm=alarms, error=errors, stamp=stamps, sha256=hashes)
+        columns = dict(path=paths, image_score=scores, alarm=alarms, error=errors, stamp=stamps)
         return columns | (dict(anomaly_map=maps) if self.maps else {}) | others
 
 # %% ../../nbs/lab/4_scale.ipynb #c49a42f7
-def image_list(
-    images,  # a folder, a text file with a file or URI a line, or a list
-    say,
-):
-    "Absolute paths and URIs; raises `GradKitError` where there is nothing, or the same twice"
+def image_list(images, say):
+    """Absolute paths and URIs of a folder, of a text file with a file or URI a line, or of a list.
+    Raises `GradKitError` where there is nothing, or the same twice"""
     if isinstance(images, (str, Path)):
         root = user_path(images)
         if root.is_dir():
@@ -199,19 +196,17 @@ def image_list(
     return images
 
 # %% ../../nbs/lab/4_scale.ipynb #b43493f8
-def rows_to_keep(
-    rows,    # [(path, error, stamp, sha256)] of a part
-    wanted,  # paths that are asked for now
-):
-    "[whether each row is kept]: it has a score, and its image, if asked for, is the one that was scored"
-    def unchanged(path, stamp, sha256):
-        try: return bool(stamp) and stamp_of(path) == stamp or hashlib.sha256(read_bytes(path)).hexdigest() == sha256
-        except (OSError, ValueError, ImportError): return False   # the worker reports why
+def rows_to_keep(rows, wanted):
+    """[whether each row (path, error, stamp) of a part is kept]: it has a score, and its image, where `wanted` now,
+    is the one that was scored"""
     def is_kept(row):
-        path, error, stamp, sha256 = row
-        return not error and (path not in wanted or unchanged(path, stamp, sha256))
+        path, error, stamp = row
+        if error or path not in wanted: return not error
+        try: return bool(stamp) and stamp_of(path) == stamp
+        except (OSError, ValueError, ImportError): return False   # the worker reports why
     return on_threads(is_kept, rows)
 
+# %% ../../nbs/lab/4_scale.ipynb #83f41165
 def model_hash(folder):
     "12 hex digits of the content of a model's own files, whatever else is in its folder"
     folder = user_path(folder)
@@ -220,18 +215,15 @@ def model_hash(folder):
     return hashlib.sha256(content).hexdigest()[:12]
 
 # %% ../../nbs/lab/4_scale.ipynb #7dee13a2
-def scored_paths(
-    file,    # a part
-    about,   # the model, precision and choice of maps it must have been made with
-    wanted,  # paths that are asked for now
-):
-    """Paths that a part has scores of; other rows are removed from it, and their images tried again.
+def scored_paths(file, about, wanted):
+    """Paths that a part has scores of; other rows are removed from it, and their `wanted` images tried again.
+    `about`: the model, precision and choice of maps that it must have been made with.
     Raises `GradKitError` for a part that is broken, or another model's"""
     import pyarrow as pa, pyarrow.parquet as pq
     try:
         part = pq.ParquetFile(file)
         made_by = json.loads((part.schema_arrow.metadata or {}).get(b"grad_kit", b"null"))
-        if made_by == about: rows = part.read(names := ["path", "error", "stamp", "sha256"])
+        if made_by == about: rows = part.read(names := ["path", "error", "stamp"])
     except (pa.ArrowInvalid, OSError, KeyError, ValueError) as e:
         raise GradKitError(f"'{file}' is broken or not a part of scores ({last_line(e)}); "
                            "remove it, or name another folder") from e
@@ -249,13 +241,9 @@ def scored_paths(
     return rows.filter(kept)["path"].to_pylist()
 
 # %% ../../nbs/lab/4_scale.ipynb #8b7bc188
-def write_part(
-    scored,  # Ray data set of scores
-    wanted,  # the paths it must have
-    path,    # of the part
-    about,   # as for `scored_paths`
-):
-    "Write one part whole or not at all, each wanted image once; the number of images that could not be read"
+def write_part(scored, wanted, path, about):
+    """Write one part, a Ray data set of scores, whole or not at all, each of the paths `wanted` once.
+    Returns the number of images that could not be read"""
     import pyarrow.parquet as pq
     from ray.exceptions import RayError
     rows, seen, failed = None, [], 0
@@ -278,11 +266,6 @@ def write_part(
     return failed
 
 # %% ../../nbs/lab/4_scale.ipynb #2ef75470
-def check_positive(**numbers):
-    for name, value in numbers.items():
-        if value is not None and value < 1:
-            raise GradKitError(f"{name} is {value}, but must be at least 1; choose another")
-
 def scored_rows(ray, paths, args, workers, batch, gpu_share):
     "A Ray data set with the row of each path; `args` are those of `ScoreWorker`"
     blocks = max(1, min(len(paths) // batch, 4 * workers))
@@ -307,11 +290,12 @@ def score_many(
     say=print,     # called with the progress
 ):
     """Score any number of images: Parquet rows of path, image_score, alarm (null where there is no score), a score for
-    each scorer and detector level, `error` (empty, or why an image could not be read or scored), `stamp` and `sha256`
+    each scorer and detector level, `error` (empty, or why an image could not be read or scored), `stamp` (of the file)
     and, if asked, the map. Memory does not grow with their number.
     Returns {"scored", "kept", "failed", "seconds"}. Raises `GradKitError` where there are no images or no model,
     and where `out` holds scores of another model, precision or choice of maps"""
-    check_positive(batch=batch, part=part, workers=workers)
+    for name, value in dict(batch=batch, part=part, workers=workers).items():
+        if value is not None and value < 1: raise GradKitError(f"{name} is {value}; give a number from 1 up")
     why, images, out = GRAD.load(model, "cpu").no_promise(), image_list(images, say), user_path(out)
     if say and why: say(f"no promise for alarm: {why}")
     start, failed, about = time.time(), 0, dict(model=model_hash(model), precision=precision, maps=maps)
