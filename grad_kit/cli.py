@@ -7,10 +7,10 @@ __all__ = ['settings', 'compute', 'files', 'dataset', 'layouts', 'trays', 'grad'
            'why', 'ablation', 'benchmark', 'scale', 'Model', 'Data', 'Normal', 'Abnormal', 'Masks', 'GroupBy', 'Root',
            'Categories', 'Preset', 'Settings', 'Seed', 'Seeds', 'Out', 'Device', 'Address', 'GpuShare', 'Lazy',
            'command', 'say', 'option', 'parse_set', 'config_of', 'read_folders', 'fit', 'score', 'evaluate', 'demo',
-           'ablate', 'reproduce', 'sweep', 'score_many', 'export', 'bench', 'nbdev_test']
+           'ablate', 'finish', 'reproduce', 'sweep', 'score_many', 'export', 'bench', 'nbdev_test']
 
 # %% ../nbs/cli.ipynb #46adb0a4
-import argparse, functools, inspect, json, math, os, shlex, subprocess, sys, sysconfig, time, warnings
+import argparse, functools, inspect, json, os, shlex, subprocess, sys, sysconfig, time, warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -70,11 +70,10 @@ def option(help, type=str, **how):
 Model = option("folder that grad_fit wrote", metavar="MODEL")
 Data = option("folder of images", metavar="DATA", opt=False, nargs="?")
 Normal = option("instead of DATA: a folder of normal images, whatever its name", metavar="FOLDER")
-Abnormal = option("and one of defective images, for measuring; a fifth of the normal ones is then kept for that",
-                  metavar="FOLDER")
+Abnormal = option("and one of defective ones; a fifth of the normal ones is then kept for measuring", metavar="FOLDER")
 Masks = option("and one of their masks, under the same names", metavar="FOLDER")
-GroupBy = option("the part of an image's path that names the object it shows, such as 'part\\d+': "
-                 "images of one object are never divided between fitting and testing", metavar="REGEX")
+GroupBy = option("part of an image's path, such as 'part\\d+', whose images are never divided between fit and test",
+                 metavar="REGEX")
 Root = option("folder that holds the categories", metavar="ROOT")
 Categories = option("only these (default: all)", nargs="+", metavar="NAME")
 Preset = option("settings to start from: auto, mvtec_ad, mvtec_loco, instant, demo, quick, cpu, cpu_ad")
@@ -156,8 +155,8 @@ def score(
     false_alarm_rate: option("another rate than the model's", float)=None,
     top: option("images in the overview picture, highest scores first", int)=12,
     masks: option("also masks, PNGs of the images' size: white where the map is above a threshold", bool)=False,
-    explain: option("also why.html, which shows on a click why a place is anomalous; GOOD, the normal images of the "
-                    "fit, adds their names and full pictures", metavar="GOOD", nargs="?", const=True)=None,
+    explain: option("also why.html, which says on a click why a place is anomalous; GOOD: the normal images of the fit",
+                    metavar="GOOD", nargs="?", const=True)=None,
     device: Device="auto",
 ):
     """Score images with a fitted model: scores.csv, results.json, and a map of each image.
@@ -170,9 +169,6 @@ def score(
       grad_score runs/photos part_0017.png --out runs/part"""
     folder, images, fitted = files.user_path(model), files.user_path(images), grad_kit.GRAD.load(model, device)
     if explain: explainer = why.Why(fitted, None if explain is True else grad_kit.read_dataset(explain))
-    if masks and not math.isfinite(fitted.pixel_threshold_):
-        raise grad_kit.GradKitError(f"--masks needs a threshold for pixels, which the model in '{folder}' lacks; "
-                                    "fit it again")
     if out is None: out = places.default_place(images, "scores_", folder)
     out = places.results_folder(out, images)
     ds = grad_kit.read_dataset(images, "score")
@@ -279,6 +275,13 @@ def ablate(
     against = "first" if vary or variants or normals else "previous"
     print(f"\n{ablation.ablation_text(cells, name, against)}\neverything in {out}")
 
+# %% ../nbs/cli.ipynb #71f76143
+def finish(cells, layout, root, out, paper):
+    "Write and print a reproduction; `paper`: beside the paper's figures"
+    ablation.write_reproduction(cells, layout, out, command=command.line, source=places.folder_hash(root))
+    table = ablation.paper_tables(cells, layout, paper)
+    print(f"\n{ablation.reproduction_text(cells, layout, table)}\neverything in {out}")
+
 # %% ../nbs/cli.ipynb #8f29518e
 @command
 def reproduce(
@@ -295,9 +298,7 @@ def reproduce(
       grad_reproduce mvtec_loco_anomaly_detection --categories pushpins screw_bag --seeds 0"""
     out = places.default_place(files.user_path(root), "reproduce_") if out is None else files.user_path(out)
     cells, layout = ablation.reproduce(root, preset, seeds, out, categories, device, say, **parse_set(set))
-    table = ablation.paper_tables(cells, layout, not preset and not set)
-    ablation.write_reproduction(cells, layout, out, command=command.line, source=places.folder_hash(root))
-    print(f"\n{ablation.reproduction_text(cells, layout, table)}\neverything in {out}")
+    finish(cells, layout, root, out, not preset and not set)
 
 # %% ../nbs/cli.ipynb #25c7dc6b
 @command
@@ -318,8 +319,7 @@ def sweep(
     folders = {name: files.user_path(root).resolve()/name for name in found}
     configs = {name: config_of(preset or layout, name, None, set) for name in found}
     cells = scale.sweep(folders, configs, seeds, out, address, gpu_share, device=device, say=say)
-    ablation.write_reproduction(cells, layout, out, command=command.line, source=places.folder_hash(root))
-    print(f"\n{ablation.paper_tables(cells, layout, not preset and not set)}\neverything in {out}")
+    finish(cells, layout, root, out, not preset and not set)
 
 # %% ../nbs/cli.ipynb #b854ef5b
 @command
@@ -362,6 +362,7 @@ def export(
       grad_export runs/photos photos.onnx
       grad_export runs/photos photos.xml --int8 photos_of_good_parts --check photos_with_defects"""
     out, fitted = files.user_path(out), grad_kit.GRAD.load(model, "cpu")
+    if out.is_symlink(): out = out.resolve()   # the link stays
     exporting.check_free(out)
     normals = grad_kit.read_dataset(int8) if int8 else None
     if normals is not None and normals.labels.any(): normals = normals.split("train")   # of a whole data set
@@ -376,23 +377,17 @@ def export(
 @command
 def bench(
     quick: option("a third of the time for each measurement, batches up to 8", bool)=False,
-    only: option("measure only these (default: all)", nargs="+",
-                 choices=["inference", "presets", "sampling", "training"])=None,
-    batches: option("images at a time", int, nargs="+", metavar="N")=(1, 8, 64),
     preset: Preset="mvtec_loco", set: Settings=None,
-    out: option("where results.json goes", metavar="FOLDER")="runs/bench",
-    device: Device="auto",
+    out: option("where results.json goes", metavar="FOLDER")="runs/bench", device: Device="auto",
 ):
     """Measure scoring, generation and training on this machine, and the ceiling of its matrix products.
 
     The preset's scoring is measured, by default that of the paper's three detectors at 256 px. A quick run takes
     minutes on two cores."""
-    if min(batches) < 1: raise grad_kit.GradKitError(f"--batches got {min(batches)}; numbers from 1 are needed")
     out = places.results_folder(out)
     files.try_place(out/"results.json")
     config = grad_kit.Config.preset(preset, **parse_set(set))
-    measured = benchmark.bench(config, None, device, sorted({*batches}), quick, only, say=say)
-    results = dict(command=command.line) | measured
+    results = dict(command=command.line) | benchmark.bench(config, None, device, quick=quick, say=say)
     with files.run_lock(out): files.write_json(out/"results.json", results)
     print(f"\n{benchmark.bench_tables(results)}\n\n{results['seconds']:.0f} s; everything in {out/'results.json'}")
 

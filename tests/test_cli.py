@@ -221,9 +221,8 @@ def test_reproduce_runs_folders_of_the_published_shapes():
             if layout == "ad": assert cells[0]["spro"] is None
             else: assert 0 <= cells[0]["spro"]["mean"]["0.05"] <= 1
     status, again = run(reproduce, *command); assert status == 0 and again.count(", kept") == 1, again
-    for args, said in ((("--categories", "spoon"), "spoon"), (("--seeds", 0, 0, "--out", root/"out2"), "list each once")):
-        status, text = run(reproduce, root/"loco", *args)
-        assert status == 2 and said in text and text.count("\n") == 1, text
+    status, text = run(reproduce, root/"loco", "--categories", "spoon")
+    assert status == 2 and "spoon" in text and text.count("\n") == 1, text
     with ThreadPoolExecutor(1) as other:   # a thread may take a lock again that it holds
         lock = run_lock(root/"out"/"loco")
         other.submit(lock.__enter__).result()
@@ -253,18 +252,16 @@ def test_export_writes_and_compares():
 
 def test_bench_writes_and_prints():
     out, asked = Path(tempfile.mkdtemp()), []
-    def measured(config, train, *options, say):
+    def measured(config, train, device, quick, say):
         "What `lab.bench.bench` gives; its own tests measure"
-        asked.append((config, *options))
+        asked.append((config, device, quick))
         return dict(device="a", cores=2, torch="2", grad_kit="0", ceilings=dict(float32=1e11), seconds=1.,
                     training=[dict(what="detector", precision="float32", ms=10.)])
-    options = "--preset", "quick", "--only", "training", "--batches", 8, 1, "--quick", "--device", "cpu"
+    options = "--preset", "quick", "--quick", "--device", "cpu"
     with mock.patch("grad_kit.lab.bench.bench", measured): status, text = run(bench, "--out", out, *options)
     assert status == 0 and "Training steps" in text and "ceiling" in text, text
-    config, *options = asked[0]; test_eq(options, ["cpu", [1, 8], True, ["training"]])
-    test_eq(config, Config.preset("quick"))
+    test_eq(asked, [(Config.preset("quick"), "cpu", True)])
     assert json.loads((out/"results.json").read_text())["command"].startswith("grad_bench --out")
-    status, text = run(bench, "--batches", 0); assert status == 2 and text.count("\n") == 1, text
 
 
 def test_nbdev_test_runs_notebooks_one_thread_each():

@@ -53,7 +53,8 @@ def comparison_text(c):
 def exported_text(model, file, eight_bits=False):
     "Size (OpenVINO's with its .bin), precision, threshold and input of an exported file"
     file, size = Path(file), model.config.image_size
-    mib = sum(f.stat().st_size for f in {file, file.with_suffix(".bin")} if f.exists()) / 2**20
+    parts = [file, file.with_suffix(".bin")] if file.suffix == ".xml" else [file]
+    mib = sum(f.stat().st_size for f in parts) / 2**20
     return (f"{file}: {mib:.1f} MiB, {'int8' if eight_bits else 'float32'}, threshold {model.threshold_:.3f}; "
             f"images {size} x {size}, any number at a time{promise_text(model)}")
 

@@ -48,11 +48,9 @@ def checked(scores, labels):
     return scores.astype(np.float64), labels.astype(bool)
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #45f48904
-def image_auroc(
-    labels,  # (N,) 0 normal, 1 anomalous
-    scores,  # (N,) finite numbers, higher is more anomalous
-):
-    "Area under the ROC curve, in [0,1]. Raises `GradKitError` as `checked` does, and where one class is missing"
+def image_auroc(labels, scores):
+    """Area under the ROC curve, in [0,1], of (N,) labels, 0 normal and 1 anomalous, and (N,) finite scores.
+    Raises `GradKitError` as `checked` does, and where one class is missing"""
     from sklearn.metrics import roc_auc_score
     scores, labels = checked(scores, labels)
     if labels.all() or not labels.any():
@@ -131,9 +129,7 @@ class PixelCurve:
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #5757b750
 @patch
-def area(self:PixelCurve,
-    limit=1.,  # integrate to this false-positive rate
-):
+def area(self:PixelCurve, limit=1.):
     """Area under the weighted share of defect pixels found against the false-positive rate up to `limit`, over `limit`.
     With weights by region and `limit=.3` it is MVTec AD's AUPRO"""
     a, b = self.above / self.n_good, self.not_below / self.n_good
@@ -161,11 +157,8 @@ def oracle_f1(self:PixelCurve):
     return float((2 * found / (found + self.not_below + found[0])).max())
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #e88e0301
-def pixel_auroc(
-    masks,  # list of (H,W) bool, each at its image's native size, True on the defect; all False for normal images
-    maps,   # (B,h,w) or list of (h,w) finite floats, higher is more anomalous; resized to each mask's size
-):
-    "Exact area under the ROC curve over all pixels, in [0,1]; raises `GradKitError` as `PixelCurve` does"
+def pixel_auroc(masks, maps):
+    "Exact area under the ROC curve over all pixels, in [0,1]; takes masks and maps and raises as `PixelCurve` does"
     return PixelCurve(masks, maps).auroc()
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #f6ec99df
@@ -193,12 +186,9 @@ def spro(
     return {limit: curve.area(limit) for limit in limits}
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #ca59162c
-def spro_table(
-    masks, defect_masks, saturation_areas, maps,   # as for `spro`
-    kinds,             # (N,) "logical", "structural", or "good" for normal images
-):
-    """{"logical", "structural", "mean": {limit as text: sPRO}}: each kind with all good images, then their mean.
-    The mean, where both kinds are present, is the official number of MVTec LOCO AD"""
+def spro_table(masks, defect_masks, saturation_areas, maps, kinds):
+    """{"logical", "structural", "mean": {limit as text: sPRO}}: each of the (N,) kinds with all good images, then their
+    mean. The mean, where both kinds are present, is the official number of MVTec LOCO AD"""
     table = {}
     for kind in [k for k in KINDS if k in kinds]:
         chosen = [i for i, k in enumerate(kinds) if k == kind or not len(defect_masks[i])]
@@ -261,11 +251,7 @@ def auroc_interval(good, groups):
     return [max(0., float((middle - half) / (1 + z * z / n))), min(1., float((middle + half) / (1 + z * z / n)))]
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #958c0b2b
-def auroc_intervals(
-    scores,      # (N,) finite numbers
-    labels,      # (N,) 0 normal, 1 anomalous
-    kinds=None,  # (N,) "logical" or "structural" where known
-):
+def auroc_intervals(scores, labels, kinds=None):
     """{"pooled": [low, high]}: 95 % intervals of `auroc_table`'s numbers; {} where one class is missing.
     Also "logical", "structural" and their "mean", where there are such images"""
     scores, labels = checked(scores, labels)
@@ -331,12 +317,9 @@ def summarise(values):
     return dict(mean=float(np.mean(values)), std=std, n=len(values))
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #0d150681
-def format_table(
-    rows,      # list of rows; a cell is text, a number, None (printed as "-") or what `summarise` gave
-    headers,   # list of column names
-    digits=3,  # decimals of floats
-):
-    "An aligned plain-text table: text to the left, numbers to the right"
+def format_table(rows, headers, digits=3):
+    """An aligned plain-text table: text to the left, numbers to the right.
+    A cell is text, a number, None (printed as "-") or what `summarise` gave"""
     def text(x):
         if x is None: return "-"
         if isinstance(x, dict): return text(x["mean"]) + (f" ± {text(x['std'])}" if x["std"] is not None else "")

@@ -10,8 +10,8 @@ __all__ = ['CHANGES', 'RESULTS', 'machine', 'write_csv', 'score_columns', 'score
 # %% ../../nbs/evaluate/3_report.ipynb #773b233a
 import csv, hashlib, os, platform, shutil, time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -101,28 +101,16 @@ def series_note(model, pixels):
             f"({', '.join(found)}): light, camera, file format or colour order?")
 
 # %% ../../nbs/evaluate/3_report.ipynb #5c29a0a8
-@dataclass
-class Evaluation:
-    "The metrics of a model on labelled images, as `evaluate_model` computes them"
-    model: object    # fitted GRAD
-    dataset: object  # Dataset, read as the model reads
-    items: object    # Dataset of the images that were scored
-    protocol: str    # which images stand for normal and anomalous
-    result: object   # Result, one score and one map an image
-    truth: dict      # as `Dataset.truth` gives it: masks, defect masks, saturation areas
-    figures: dict    # as `metrics.evaluate` gives it
-    baselines: dict  # as `metrics.baselines` gives it
-    seen: dict       # as `seen_images` gives it
-    seconds: float   # since the work began
-    note: str        # `series_note` of the images
+class Evaluation(SimpleNamespace):
+    """The metrics of a `model` on a labelled `dataset`: the `items` that were scored, the `protocol` that chose
+    them, the `result`, the `truth` (`Dataset.truth`), the `figures` (`metrics.evaluate`), the
+    `baselines` (`metrics.baselines`), which images were `seen` (`seen_images`), the `seconds` and a `note`"""
 
 # %% ../../nbs/evaluate/3_report.ipynb #6d0c4855
 @guarded
-def evaluate_model(
-    model,    # fitted GRAD
-    dataset,  # Dataset with labelled test images
-):
-    "Score and measure: an `Evaluation`. Raises `GradKitError` where there are no test images of both kinds"
+def evaluate_model(model, dataset):
+    """Score and measure the labelled test images of a Dataset with a fitted model: an `Evaluation`.
+    Raises `GradKitError` where there are none of both kinds"""
     start, ds = time.time(), dataset.read_as(model.config)
     items, protocol = evaluation_items(ds)
     seen, result, truth = seen_images(model, items), model.score(items), items.truth()
@@ -131,7 +119,8 @@ def evaluate_model(
     seconds = round(time.time() - start, 1)
     note = series_note(model, items.images(model.config.image_size))
     compared = baselines(model, ds, items, truth["masks"])
-    return Evaluation(model, ds, items, protocol, result, truth, figures, compared, seen, seconds, note)
+    return Evaluation(model=model, dataset=ds, items=items, protocol=protocol, result=result, truth=truth, seen=seen,
+                      figures=figures, baselines=compared, seconds=seconds, note=note)
 
 # %% ../../nbs/evaluate/3_report.ipynb #7eea89c8
 def baselines_table(
@@ -141,11 +130,10 @@ def baselines_table(
 ):
     "The model, each of its scorers and the baselines, as text; what is better than the model is marked"
     found, own = [found] if isinstance(found, dict) else found, [own] if isinstance(own[0], float) else own
-    own = [metrics.summarise(values) for values in zip(*own)]
-    rows = [[name, *own, None, None, ""]]
+    own = [metrics.summarise(v) for v in zip(*own)]
+    columns, rows = ("image_auroc", "pixel_auroc", "fit_seconds", "ms_an_image"), [[name, *own, None, None, ""]]
     for other in found[0]:
-        figures = [metrics.summarise([f[other][k] for f in found])
-                   for k in ("image_auroc", "pixel_auroc", "fit_seconds", "ms_an_image")]
+        figures = [metrics.summarise([f[other][k] for f in found]) for k in columns]
         ahead = [k for k, a, b in zip(("image", "pixel"), figures, own) if a and a["mean"] > b["mean"] + 5e-4]
         rows.append([other, *figures, f"better: {', '.join(ahead)}" if ahead else ""])
     headers = ["on the same images", "image AUROC", "pixel AUROC", "fit, s", "ms an image", ""]
@@ -191,9 +179,7 @@ def map_scale(threshold):
 
 # %% ../../nbs/evaluate/3_report.ipynb #afaae2b0
 @patch
-def plot_maps(self:Evaluation,
-    most=14,  # images
-):
+def plot_maps(self:Evaluation, most=14):
     "Examples of each defect, as many of each, normal ones first, with their ground truth and their maps"
     items, masks, defects = self.items, self.truth["masks"], list(self.items.defects)
     kinds = sorted(set(defects), key=lambda d: (d != "good", d))
@@ -226,10 +212,8 @@ def write_tiffs(items, maps, folder):
 
 # %% ../../nbs/evaluate/3_report.ipynb #7a0fcabc
 @patch
-def results(self:Evaluation,
-    **more,  # other entries of the file, such as the command
-):
-    "The dict for `results.json`"
+def results(self:Evaluation, **more):
+    "The dict for `results.json`, with other entries, such as the command"
     model = self.model
     return dict(
         data=self.dataset.name, protocol=self.protocol, **self.figures,
@@ -296,17 +280,9 @@ def write_masks(items, masks, folder, files):
     write_pictures(folder, files, map(picture, items.items, masks))
 
 # %% ../../nbs/evaluate/3_report.ipynb #1bac484f
-@dataclass
-class Scoring:
-    "The scores of images without labels, as `score_images` gives them"
-    model: object      # fitted GRAD
-    items: object      # Dataset of the images
-    result: object     # Result, one score and one map an image
-    threshold: float   # above it an image raises an alarm
-    rate: float        # false-alarm rate that was asked for
-    start: float       # `time.time()` before the first image was scored
-    note: str          # `series_note` of the images
-    broken: dict       # name of an image that cannot be read -> why
+class Scoring(SimpleNamespace):
+    """The scores of images without labels: the `items` that a `model` scored, the `result`, the `threshold` for the
+    false-alarm `rate` that was asked for, the `seconds`, a `note`, and why images are `broken` ({name: why})"""
 
 # %% ../../nbs/evaluate/3_report.ipynb #2bed51db
 @guarded
@@ -325,7 +301,9 @@ def score_images(
     broken = dict(zip([it.name for it in whole.items if id(it) not in kept], why))
     seen_images(model, ds)
     result, note = model.score(ds), series_note(model, ds.images(size))
-    return Scoring(model, ds, result, threshold, false_alarm_rate or model.config.false_alarm_rate, start, note, broken)
+    rate, seconds = false_alarm_rate or model.config.false_alarm_rate, round(time.time() - start, 2)
+    return Scoring(model=model, items=ds, result=result, threshold=threshold, rate=rate, seconds=seconds, note=note,
+                   broken=broken)
 
 # %% ../../nbs/evaluate/3_report.ipynb #1bc8777e
 @patch
@@ -335,10 +313,8 @@ def order(self:Scoring):
 
 # %% ../../nbs/evaluate/3_report.ipynb #80263383
 @patch
-def text(self:Scoring,
-    top=12,  # images in the table
-):
-    "The highest scores, and a line each for a missing guarantee, the note of the series and each broken image"
+def text(self:Scoring, top=12):
+    "The `top` highest scores, and a line each for a missing guarantee, the note of the series and each broken image"
     scores = self.result.image_score
     rows = [[self.items.names[i], float(f"{scores[i]:.6g}"), "alarm" if scores[i] > self.threshold else ""]
             for i in self.order()[:top]]
@@ -348,9 +324,7 @@ def text(self:Scoring,
 
 # %% ../../nbs/evaluate/3_report.ipynb #830550eb
 @patch
-def plot_top(self:Scoring,
-    top=12,  # images
-):
+def plot_top(self:Scoring, top=12):
     "The images of the highest scores and their maps"
     def title(i):
         name = Path(self.items.names[i]).name
@@ -362,17 +336,15 @@ def plot_top(self:Scoring,
 
 # %% ../../nbs/evaluate/3_report.ipynb #1356138f
 @patch
-def results(self:Scoring,
-    **names,  # entries for the model and the images
-):
-    "The dict for `results.json`; `pixel_false_alarm_rate`: at most this share of normal images has a marked pixel"
-    threshold = self.result.pixel_threshold
-    pixels = dict(pixel_threshold=threshold, pixel_false_alarm_rate=self.model.config.false_alarm_rate)
+def results(self:Scoring, **names):
+    """The dict for `results.json`, led by `names`.
+    `pixel_false_alarm_rate`: at most this share of normal images has a marked pixel"""
     return dict(
         **names, n=len(self.items), passed_over=self.items.passed_over,
         alarms=int((self.result.image_score > self.threshold).sum()), threshold=self.threshold,
-        false_alarm_rate_asked=self.rate, **(pixels if np.isfinite(threshold) else {}), note=self.note,
-        broken=list(self.broken.values()), seconds=round(time.time() - self.start, 2), **machine(self.model.device))
+        false_alarm_rate_asked=self.rate, pixel_threshold=self.result.pixel_threshold,
+        pixel_false_alarm_rate=self.model.config.false_alarm_rate, note=self.note,
+        broken=list(self.broken.values()), seconds=self.seconds, **machine(self.model.device))
 
 # %% ../../nbs/evaluate/3_report.ipynb #c8fffead
 @patch

@@ -20,7 +20,7 @@ from ..base.files import atomic_write, read_json, run_lock, user_path, write_jso
 from ..data.dataset import Item, frame_image, on_threads
 from ..data.layouts import read_dataset
 from ..data.images import read_image
-from .ablate import cell_file, check_distinct, run_cell
+from .ablate import cell_file, run_cell
 from ..model.grad import GRAD
 
 # %% ../../nbs/lab/4_scale.ipynb #1673a913
@@ -93,7 +93,6 @@ def sweep(
 ):
     """Every category and seed as a task; {category: cells}. Raises `GradKitError` at once for data that cannot be read,
     and where a task fails, when the others have ended; what is finished is kept, and the same call continues"""
-    check_distinct(seeds)
     device, tasks, files = device_for(device, gpu_share), {}, {}
     for category, folder in folders.items():
         dataset, place = read_dataset(folder), Path(out)/category
@@ -107,8 +106,8 @@ def sweep(
             name, why = next(iter(failed.items()))
             raise GradKitError(f"{len(failed)} of {len(tasks)} tasks failed, first '{name}': {why}; correct that and "
                                "run the same again: what is finished is kept")
-    return {category: [read_json(files[category, seed]) | dict(variant="paper") for seed in seeds]
-            for category in folders}
+    def finished(category, seed): return read_json(files[category, seed]) | dict(variant="paper")
+    return {category: [finished(category, seed) for seed in dict.fromkeys(seeds)] for category in folders}
 
 # %% ../../nbs/lab/4_scale.ipynb #d713e6ec
 def read_bytes(path):
