@@ -1,6 +1,6 @@
 """Where results go, a series that differs as a whole, and broken files: one test for each kind of case in public
 reports. Written by hand; inputs are drawn here, commands run as a user would run them."""
-import csv, hashlib, json, os, shutil, subprocess, sys, threading
+import csv, json, os, shutil, subprocess, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from grad_kit import GRAD, GradKitError, read_dataset
 from grad_kit.cli import demo, evaluate, export, fit, score
 from grad_kit.base.files import run_lock, try_place
 from grad_kit.data.images import image_statistics, statistic_ranges
-from grad_kit.evaluate.report import Scoring, evaluate_model, score_images, series_note
+from grad_kit.evaluate.report import evaluate_model, score_images, series_note
 from test_promises import CLOSED, CONFIG, bads, goods, mvtec, part, put, run
 from test_survival import in_a_namespace
 

@@ -192,7 +192,7 @@ def plot_maps(self:Evaluation, most=14):
 
 # %% ../../nbs/evaluate/3_report.ipynb #a9b20bfe
 RESULTS = ("results.json", "scores.csv", "maps", "masks", "anomaly_maps", "top.png", "maps.png", "scores.png",
-           "why.html", "cells.csv", "ablation.png")
+           "why.html", "ablation.png")
 
 def start_results(out):
     "Make a folder ready for new results: `RESULTS` of an earlier run, of any command, are removed"

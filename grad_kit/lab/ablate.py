@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER_LOCO', 'PAPER_AD', 'PAPER_MEANS', 'table_4', 'grid', 'read_variants', 'take_normals', 'run_cell', 'cell_file',
            'ablate', 'ablation_values', 'ablation_table', 'difference', 'difference_table', 'without_configs',
-           'cells_table', 'ablation_text', 'write_ablation', 'find_categories', 'reproduce', 'percent', 'paper_tables',
+           'cells_table', 'ablation_text', 'write_ablation', 'find_categories', 'reproduce', 'paper_tables',
            'reproduction_text', 'write_reproduction']
 
 # %% ../../nbs/lab/1_ablate.ipynb #71ecdd1f
@@ -21,7 +21,7 @@ from ..base.files import read_json, run_lock, write_json
 from ..data.layouts import read_dataset
 from ..evaluate import plots
 from ..evaluate.metrics import auroc_table, format_table, headline, summarise
-from ..evaluate.report import baselines_table, evaluate_model, start_results, write_csv
+from ..evaluate.report import baselines_table, evaluate_model, start_results
 from ..model.grad import FORMAT, GRAD
 
 # %% ../../nbs/lab/1_ablate.ipynb #87bd5afd
@@ -44,10 +44,8 @@ def table_4(config):
     }
 
 # %% ../../nbs/lab/1_ablate.ipynb #d565d57d
-def grid(
-    **fields,  # a Config field and the list of its values
-):
-    "{name: changes} for every combination of the values"
+def grid(**fields):
+    "{name: changes} for every combination of the values, a list for each Config field"
     for name, values in fields.items():
         if not isinstance(values, (list, tuple)) or not values:
             raise GradKitError(f"the values of '{name}' to try are {values!r}, but must be a list of one or more; "
@@ -208,20 +206,12 @@ def ablation_text(cells, name, against="previous"):
     return f"{head}\n{ablation_table(cells)}\n\n{simpler}\n{changes}"
 
 # %% ../../nbs/lab/1_ablate.ipynb #4c472ea3
-def write_ablation(
-    cells,   # what `ablate` returned
-    out,     # folder
-    **more,  # what else results.json should hold, such as command, variants, config
-):
-    "Write results.json, cells.csv (a row a variant and seed) and ablation.png"
-    out, values = Path(out), ablation_values(cells)
-    rows = [dict(variant=v, seed=seed, **{name: column[i] for name, column in columns.items()})
-            for v, columns in values.items() for i, seed in enumerate(c["seed"] for c in cells if c["variant"] == v)]
-    drawn = {v: {k: x for k, x in c.items() if k not in ("detector alone", "eff. sample", "seconds")}
-             for v, c in values.items()}
+def write_ablation(cells, out, **more):
+    "Write ablation.png and results.json, with what else it should hold, such as command, variants, config"
+    out, hidden = Path(out), ("detector alone", "eff. sample", "seconds")
+    drawn = {v: {k: x for k, x in c.items() if k not in hidden} for v, c in ablation_values(cells).items()}
     with run_lock(out):
         start_results(out)
-        write_csv(out/"cells.csv", rows)
         plots.save_figure(plots.plot_ablation(drawn), out/"ablation.png")
         write_json(out/"results.json", dict(**more, cells=without_configs(cells)))
 
@@ -275,20 +265,12 @@ def reproduce(
             cells[name] = ablate(ds, config, {"paper": {}}, seeds, Path(out)/name, device, say_it)
     return cells, layout
 
-# %% ../../nbs/lab/1_ablate.ipynb #fa4347cd
-def percent(values):
-    "Mean and standard deviation over seeds in percent, as text; None where a value is missing"
-    if None in values: return None
-    return f"{100 * np.mean(values):.1f}" + (f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
-
 # %% ../../nbs/lab/1_ablate.ipynb #c61f130c
-def paper_tables(
-    cells,   # what `reproduce` returned
-    layout,  # "mvtec_ad" or "mvtec_loco"
-    paper=True,  # False: no column of the paper's figures, for other data than theirs or other settings
-):
-    "Table 1 (MVTec LOCO AD), or Tables 10 and 2 (MVTec AD), in percent, ours and the paper's, as text"
+def paper_tables(cells, layout, paper=True):
+    """Table 1 (layout "mvtec_loco"), or Tables 10 and 2 ("mvtec_ad"), of what `reproduce` gave, in percent, as text.
+    `paper`: with the paper's figures, where data and settings are its own"""
     is_ad = layout == "mvtec_ad"
+    def percent(values): return None if None in values else summarise([100 * v for v in values])
     figures = {
         "image": lambda c: headline(c["image_auroc"]),
         "pixel": lambda c: c["pixel_auroc"],

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['last_line', 'cluster', 'device_for', 'measure_cell', 'run_tasks', 'sweep', 'read_bytes', 'stamp_of', 'ScoreWorker',
-           'image_list', 'rows_to_keep', 'model_hash', 'scored_paths', 'write_part', 'scored_rows', 'score_many']
+           'image_list', 'rows_to_keep', 'model_hash', 'scored_paths', 'images_left', 'write_part', 'scored_rows',
+           'score_many']
 
 # %% ../../nbs/lab/4_scale.ipynb #1a974cff
 import hashlib, json, os, time, warnings
@@ -239,6 +240,14 @@ def scored_paths(file, about, wanted):
                 first += len(batch)
     return rows.filter(kept)["path"].to_pylist()
 
+# %% ../../nbs/lab/4_scale.ipynb #26359782
+def images_left(out, images, about):
+    "(images that the parts in `out` have no scores of, number of the next part)"
+    parts = sorted(out.glob("scores-*.parquet"))
+    have = {path for file in parts for path in scored_paths(file, about, set(images))}
+    number = 1 + max((int(file.stem.split("-")[1]) for file in parts), default=-1)
+    return [p for p in images if p not in have], number
+
 # %% ../../nbs/lab/4_scale.ipynb #8b7bc188
 def write_part(scored, wanted, path, about):
     """Write one part, a Ray data set of scores, whole or not at all, each of the paths `wanted` once.
@@ -301,10 +310,7 @@ def score_many(
     with run_lock(out), cluster(address) as ray:
         import ray.data
         ray.data.DataContext.get_current().enable_progress_bars = False
-        parts = sorted(out.glob("scores-*.parquet"))
-        have = {path for file in parts for path in scored_paths(file, about, set(images))}
-        todo = [p for p in images if p not in have]
-        number = 1 + max((int(file.stem.split("-")[1]) for file in parts), default=-1)
+        todo, number = images_left(out, images, about)
         there = ray.cluster_resources()
         n = workers or max(1, int(there.get("GPU", 0) / gpu_share if gpu_share else there.get("CPU", 2) - 1))
         for i in range(0, len(todo), part):
