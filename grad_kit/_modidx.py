@@ -592,7 +592,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'grad_kit/lab/scale.py'),
                                     'grad_kit.lab.scale.ScoreWorker.load': ('lab/scale.html#scoreworker.load', 'grad_kit/lab/scale.py'),
                                     'grad_kit.lab.scale.cluster': ('lab/scale.html#cluster', 'grad_kit/lab/scale.py'),
-                                    'grad_kit.lab.scale.device_for': ('lab/scale.html#device_for', 'grad_kit/lab/scale.py'),
                                     'grad_kit.lab.scale.image_list': ('lab/scale.html#image_list', 'grad_kit/lab/scale.py'),
                                     'grad_kit.lab.scale.images_left': ('lab/scale.html#images_left', 'grad_kit/lab/scale.py'),
                                     'grad_kit.lab.scale.last_line': ('lab/scale.html#last_line', 'grad_kit/lab/scale.py'),
