@@ -142,7 +142,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'grad_kit.cli.parse_set': ('cli.html#parse_set', 'grad_kit/cli.py'),
                               'grad_kit.cli.read_folders': ('cli.html#read_folders', 'grad_kit/cli.py'),
                               'grad_kit.cli.reproduce': ('cli.html#reproduce', 'grad_kit/cli.py'),
-                              'grad_kit.cli.say': ('cli.html#say', 'grad_kit/cli.py'),
                               'grad_kit.cli.score': ('cli.html#score', 'grad_kit/cli.py'),
                               'grad_kit.cli.score_many': ('cli.html#score_many', 'grad_kit/cli.py'),
                               'grad_kit.cli.sweep': ('cli.html#sweep', 'grad_kit/cli.py')},
