@@ -39,7 +39,8 @@ def table_4(config):
         "+ regularisation": regular,
         "+ noisy reweighting": noisy,
         "+ long-tail reweighting": noisy | dict(tail_reweighting=True),
-        "regularisation, noisy weights by the rule": noisy | dict(beta_density=-1., reweight_after=config.reweight_after),
+        "regularisation, noisy weights by the rule":
+            noisy | dict(beta_density=-1., reweight_after=config.reweight_after),
     }
 
 # %% ../../nbs/lab/1_ablate.ipynb #d565d57d

@@ -171,8 +171,7 @@ class ScoreWorker:
 
 # %% ../../nbs/lab/4_scale.ipynb #c49a42f7
 def image_list(images, say):
-    """Absolute paths and URIs of a folder, of a text file with a file or URI a line, or of a list.
-    Raises `GradKitError` where there is nothing, or the same twice"""
+    "Paths and URIs of a folder, of a text file with one a line, or of a list; none, or the same twice, is an error"
     if isinstance(images, (str, Path)):
         root = user_path(images)
         if root.is_dir():
