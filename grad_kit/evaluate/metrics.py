@@ -355,13 +355,9 @@ def eigenimages(normal, images):
 BASELINES = {"nearest image": nearest_image, "eigenimages": eigenimages}  # name -> function of (normal, images)
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #fe1fa8c0
-def baselines(
-    model,    # fitted GRAD
-    dataset,  # Dataset that it was fitted on
-    items,    # Dataset that was scored
-    masks,    # as `Dataset.truth` gives them, or None
-):
-    "{name: {image_auroc, pixel_auroc, fit_seconds, ms_an_image}} of each scorer alone and of the baselines"
+def baselines(model, dataset, items, masks):
+    """{name: {image_auroc, pixel_auroc, fit_seconds, ms_an_image}} of each scorer alone and of the baselines, on the
+    `items` of a fitted model's `dataset`; masks as `Dataset.truth` gives them, or None"""
     if masks is not None and not any(m.any() for m in masks): masks = None   # no defect is marked
     def measured(maps, scores, fit, seconds):
         return dict(

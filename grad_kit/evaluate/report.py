@@ -223,12 +223,9 @@ def results(self:Evaluation, **more):
 
 # %% ../../nbs/evaluate/3_report.ipynb #82f0da41
 @patch
-def write(self:Evaluation,
-    out,         # folder, made if it does not exist
-    tiff=False,  # also each map as a TIFF
-    **more,      # other entries of results.json
-):
-    """Write scores.csv, maps.png, scores.png and, last, results.json; the content of that.
+def write(self:Evaluation, out, tiff=False, **more):
+    """Write scores.csv, maps.png, scores.png, each map as a TIFF if `tiff`, and last results.json, with `more` entries,
+    into a folder; the content of that.
     Raises `GradKitError` where another process or thread writes into `out`"""
     out, results, items, threshold = Path(out), self.results(**more), self.items, self.model.threshold_
     rows = [dict(name=items.names[i], kind=items.kinds[i], defect=items.defects[i])
@@ -286,12 +283,8 @@ class Scoring(SimpleNamespace):
 
 # %% ../../nbs/evaluate/3_report.ipynb #2bed51db
 @guarded
-def score_images(
-    model,    # fitted GRAD
-    dataset,  # Dataset
-    false_alarm_rate=None,  # None: the config's
-):
-    """Score: a `Scoring`; images whose files are broken are left out and listed.
+def score_images(model, dataset, false_alarm_rate=None):
+    """Score a Dataset with a fitted model, at its config's rate or another: a `Scoring`; broken files are listed in it.
     Raises `GradKitError` where none can be read, and where too few were held out for the given rate"""
     threshold = model.threshold_ if false_alarm_rate is None else model.threshold_at(false_alarm_rate)
     start, whole, size = time.time(), dataset.read_as(model.config), model.config.image_size
@@ -348,13 +341,9 @@ def results(self:Scoring, **names):
 
 # %% ../../nbs/evaluate/3_report.ipynb #c8fffead
 @patch
-def write(self:Scoring,
-    out,     # folder, made if it does not exist; results of an earlier run in it are replaced
-    top=12,  # images in top.png
-    masks=False,  # also masks/
-    **names, # entries of results.json for the model and the images
-):
-    """Write scores.csv, maps/, top.png, masks/ if `masks`, and last results.json; the content of that.
+def write(self:Scoring, out, top=12, masks=False, **names):
+    """Write scores.csv, maps/, top.png with so many images, masks/ if `masks`, and last results.json, led by `names`,
+    into a folder, where they replace those of an earlier run; the content of that.
     Raises `GradKitError` where another process or thread writes into `out`"""
     out, items, files = Path(out), self.items, map_names(self.items.names)
     rows = [dict(name=items.names[i]) | score_columns(self.result, self.threshold, i)
