@@ -99,7 +99,7 @@ bench:
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -e ".[export,bench]"
 	@echo "Measuring ours and anomalib's in one run (20 minutes on two cores) ..."
-	@.venv-bench/bin/grad_bench --peers --out runs/bench
+	@.venv-bench/bin/python tools/peers.py --out runs/bench
 
 gpu-pack: env
 	@echo "Packing what a machine without network needs, into .gpu ..."

@@ -328,13 +328,6 @@ def test_commands_find_the_scorer_of_an_installed_package(tmp_path):
     assert "No module named 'nosuch'" in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
-def test_a_machine_without_the_module_resource(monkeypatch):
-    from grad_kit.evaluate.describe import peak_memory_gib
-    assert peak_memory_gib(torch.device("cpu")) > 0
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert peak_memory_gib(torch.device("cpu")) is None
-
-
 def test_instant_does_not_ask_for_detector_levels_at_small_sizes():
     small = Config.preset("instant", image_size=64, blur=4.)   # windows and filters look at larger sides than 64
     m = GRAD(small, device="cpu").fit(images(), progress=False)

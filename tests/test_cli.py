@@ -62,7 +62,7 @@ def test_demo_runs_through():
     r = json.loads((out/"results.json").read_text())
     kinds = {"structural", "logical", "mean"}
     assert kinds | {"missing", "double", "swap", "scratch", "blob", "bent"} <= set(r["image_auroc"])
-    assert {"pixel_auroc", "threshold", "false_alarm_rate", "seconds", "peak_memory_gib", "seed"} <= set(r)
+    assert {"pixel_auroc", "threshold", "false_alarm_rate", "seconds", "seed"} <= set(r)
     assert {"device", "generator"} <= set(r)
     names = {p.name for p in out.iterdir()}
     assert {"contrastive_34.png", "weights_34.png", "training_34.png"} <= names
@@ -132,7 +132,6 @@ def test_bad_input_is_one_sentence_and_status_2():
              ((fit, good, "--set", "levels=3"), "levels"),
              ((fit, good, "--set", "contrastive_levels=[[6]]", "detector_levels=[34]"), "1 + 4k"),
              ((fit, good, "--set", f"patches={list(range(9999))}"), "..."),
-             ((fit, good, "--category", "spoon"), "spoon"),
              ((fit, good, "--device", "abacus"), "abacus"),
              ((score, good, good, *out), "manifest.json"),
              ((evaluate, root/"nowhere", good, *out), "nowhere"),
@@ -217,15 +216,13 @@ def test_reproduce_runs_folders_of_the_published_shapes():
         assert status == 0 and word in text and f"mean of {len(names)}" in text, text
         r = json.loads((root/"out"/layout/"results.json").read_text())
         test_eq(list(r["cells"]), names); test_eq(r["layout"], f"mvtec_{layout}")
-        assert (root/"out"/layout/"table.txt").read_text() in text
         for cells in r["cells"].values():
             assert 0 <= cells[0]["aupro"] <= 1
             if layout == "ad": assert cells[0]["spro"] is None
             else: assert 0 <= cells[0]["spro"]["mean"]["0.05"] <= 1
     status, again = run(reproduce, *command); assert status == 0 and again.count(", kept") == 1, again
-    for args, said in ((("--categories", "spoon"), "spoon"), (("--seeds", 0, 0, "--out", root/"out2"), "list each once")):
-        status, text = run(reproduce, root/"loco", *args)
-        assert status == 2 and said in text and text.count("\n") == 1, text
+    status, text = run(reproduce, root/"loco", "--categories", "spoon")
+    assert status == 2 and "spoon" in text and text.count("\n") == 1, text
     with ThreadPoolExecutor(1) as other:   # a thread may take a lock again that it holds
         lock = run_lock(root/"out"/"loco")
         other.submit(lock.__enter__).result()
@@ -243,41 +240,28 @@ def test_export_writes_and_compares():
     assert status == 0, text
     status, text = run(export, root/"m", root/"files/a.onnx", "--check", root/"trays")
     assert status == 0 and "image AUROC" in text and "float32" in text, text
-    eight_bits = "--int8", root/"trays", "--check", root/"trays", "--max-drop", -1   # must gain, which it does not
-    status, text = run(export, root/"m", root/"files/d.onnx", *eight_bits)
-    assert status == 2 and "was not written" in text and not (root/"files/d.onnx").exists(), text
     (root/"files/thesis.onnx").write_text("mine")
     status, text = run(export, root/"m", root/"files/thesis.onnx")
     assert status == 2 and "thesis.onnx" in text and (root/"files/thesis.onnx").read_text() == "mine", text
     status, text = run(export, root/"m", root/"files/e.pt")
     assert status == 2 and "e.pt" in text and text.count("\n") == 1, text
     test_eq(sorted(p.name for p in (root/"files").iterdir()), ["a.onnx", "thesis.onnx"])
+    status, text = run(export, root/"m", root/"files/d.onnx", "--int8", root/"trays", "--check", root/"trays")
+    assert status == 0 and "image AUROC" in text and "int8" in text, text
 
 
-def test_bench_writes_prints_and_compares():
+def test_bench_writes_and_prints():
     out, asked = Path(tempfile.mkdtemp()), []
-    def measured(config, train, *options):
+    def measured(config, train, device, quick, say):
         "What `lab.bench.bench` gives; its own tests measure"
-        asked.append((config, *options[:-1]))
+        asked.append((config, device, quick))
         return dict(device="a", cores=2, torch="2", grad_kit="0", ceilings=dict(float32=1e11), seconds=1.,
                     training=[dict(what="detector", precision="float32", ms=10.)])
-    def run_bench(*args):
-        with mock.patch("grad_kit.lab.bench.bench", measured): return run(bench, "--out", out, *args)
-    status, text = run_bench("--preset", "quick", "--only", "training", "--batches", 8, 1, "--quick", "--device", "cpu")
+    options = "--preset", "quick", "--quick", "--device", "cpu"
+    with mock.patch("grad_kit.lab.bench.bench", measured): status, text = run(bench, "--out", out, *options)
     assert status == 0 and "Training steps" in text and "ceiling" in text, text
-    config, *options = asked[0]; test_eq(options, ["cpu", [1, 8], True, False, None, ["training"], None])
-    test_eq(config, Config.preset("quick"))
-    r = json.loads((out/"results.json").read_text())
-    assert r["command"].startswith("grad_bench --out")
-    for name, ms in (("slow", 1e6), ("fast", 1.)):
-        r["training"][0]["ms"] = ms
-        (out/f"{name}.json").write_text(json.dumps(r))
-    (out/"other.json").write_text(json.dumps(r | dict(device="abacus")))
-    for file, wanted, said in (("slow", 0, "against"), ("fast", 1, "times as long"), ("other", 2, "abacus")):
-        status, text = run_bench("--reference", out/f"{file}.json")
-        test_eq(status, wanted); assert said in text, text
-    status, text = run(bench, "--batches", 0); assert status == 2 and text.count("\n") == 1, text
-    status, text = run(bench, "--reference", out/"nowhere.json"); assert status == 2 and "nowhere.json" in text, text
+    test_eq(asked, [(Config.preset("quick"), "cpu", True)])
+    assert json.loads((out/"results.json").read_text())["command"].startswith("grad_bench --out")
 
 
 def test_nbdev_test_runs_notebooks_one_thread_each():

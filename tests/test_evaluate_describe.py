@@ -25,8 +25,7 @@ def test_a_model_in_words():
     line, = generated_lines(model)
     assert line.startswith("generated patches that are in fact normal, level-34 detector: ") and line.endswith(", chosen")
     text = fitted_text(model, "runs/a", 61.4)
-    assert text.startswith("model in runs/a: threshold ") and "; 61 s, " in text
-    assert 0 < peak_memory_gib(model.device) < 1000
+    assert text.startswith("model in runs/a: threshold ") and "; 61 s" in text
 
 
 def test_an_export_in_words():

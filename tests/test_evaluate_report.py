@@ -26,7 +26,7 @@ def evaluated(): return evaluate_model(*fitted())
 
 def test_machine_and_tables():
     model, trays = fitted()
-    test_eq(list(machine(model)), ["device", "python", "torch", "grad_kit"])
+    test_eq(list(machine(model.device)), ["device", "cores", "python", "torch", "grad_kit"])
     file = Path(tempfile.mkdtemp())/"a.csv"
     write_csv(file, [dict(name="检,1.png", score="2"), dict(name="n\udcff.png", score="3")])
     with open(file, encoding="utf-8", errors="surrogateescape", newline="") as f: rows = list(csv.DictReader(f))

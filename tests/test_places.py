@@ -1,6 +1,6 @@
 """Where results go, a series that differs as a whole, and broken files: one test for each kind of case in public
 reports. Written by hand; inputs are drawn here, commands run as a user would run them."""
-import csv, hashlib, json, os, shutil, subprocess, sys, threading
+import csv, json, os, shutil, subprocess, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from grad_kit import GRAD, GradKitError, read_dataset
 from grad_kit.cli import demo, evaluate, export, fit, score
 from grad_kit.base.files import run_lock, try_place
 from grad_kit.data.images import image_statistics, statistic_ranges
-from grad_kit.evaluate.report import Scoring, evaluate_model, score_images, series_note
+from grad_kit.evaluate.report import evaluate_model, score_images, series_note
 from test_promises import CLOSED, CONFIG, bads, goods, mvtec, part, put, run
 from test_survival import in_a_namespace
 
@@ -327,10 +327,9 @@ def test_a_worker_keeps_what_the_file_was(tmp_path, model, monkeypatch):
     worker = ScoreWorker(str(model), "cpu", "float32", True)
     def rows(paths):
         found = worker.columns(paths)
-        return found, list(zip(found["path"], found["error"], found["stamp"], found["sha256"]))
+        return found, list(zip(found["path"], found["error"], found["stamp"]))
     found, kept = rows([*images, str(tmp_path/"broken.png")])
     assert found["alarm"][3] is found["anomaly_map"][3] is None and np.isnan(found["image_score"][3])
-    assert found["sha256"][0] == hashlib.sha256(Path(images[0]).read_bytes()).hexdigest()
     want = worker.model.score(read_dataset(tmp_path/"cam", "score"))
     assert np.allclose(found["image_score"][:3], want.image_score) and found["alarm"][:3] == want.label.tolist()
     assert rows_to_keep(kept, set(found["path"])) == [True, True, True, False]

@@ -121,7 +121,7 @@ def generation(put, device, quick, folder):
     import torch
     from torch.utils.benchmark import timer   # synchronises with a GPU before it reads the clock
     from grad_kit.base.compute import pick_dtype
-    from grad_kit.lab.bench import sampling_batch
+    from grad_kit.model.generators import sampling_batch
     from grad_kit.paper.patchdiff import PatchDiff, compiled, noise_schedule, sample
     n, size, width, steps = (4, 48, 8, 6) if quick else (1000, 256, 64, 1000)
     dtype, batch = pick_dtype("auto", device), 2 if quick else sampling_batch(size, device)
@@ -208,7 +208,7 @@ def run(device, quick, folder, seconds, total, only, again):
     record = Record(folder)
     if not record.file.exists() and (PACK/"results.json").exists():   # started on another machine
         shutil.copy(PACK/"results.json", record.file)
-    from grad_kit.lab.bench import machine
+    from grad_kit.evaluate.report import machine
     from grad_kit.base.compute import pick_device
     before = record.read()["used_s"]
     record.put(machine=machine(pick_device(device)), quick=quick)

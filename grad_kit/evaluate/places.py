@@ -13,14 +13,14 @@ from pathlib import Path
 from ..base.config import GradKitError
 from ..base.files import is_output, run_lock, try_place, user_path
 from ..data.guard import kind_of_name, name_words
+from .report import RESULTS
 
 # %% ../../nbs/evaluate/5_places.ipynb #5d49efe9
 def folder_hash(folder): return hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()[:12]
 
-def source_of(
-    out,  # folder of a model or of results
-):
-    "`folder_hash` of the images it was made from; None where there are no results, \"\" where they name none"
+# %% ../../nbs/evaluate/5_places.ipynb #d34d7bed
+def source_of(out):
+    "`folder_hash` of the images that a model or results were made from; None where there are none, \"\" if unnamed"
     for file in ("manifest.json", "results.json"):
         try: return json.loads((Path(out)/file).read_text()).get("source", "")
         except (OSError, ValueError, AttributeError): continue
@@ -35,12 +35,9 @@ def run_name(folder):
     return folder.name or "data"
 
 # %% ../../nbs/evaluate/5_places.ipynb #04105b26
-def default_place(
-    images,      # folder, or one image
-    prefix="",   # of the name
-    model=None,  # folder of a model, for results next to it; None: in runs/
-):
-    "Where results go; with a hash of the images' path where results of other images are there already"
+def default_place(images, prefix="", model=None):
+    """Where results of a folder, or of one image, go: in runs/, or next to the folder of a `model`.
+    With a hash of the images' path where results of other images are there already"""
     images = Path(images).resolve()
     name = prefix + (images.stem if images.is_file() else run_name(images))
     out = Path("runs")/name if model is None else model.with_name(f"{model.name or model.resolve().name}_{name}")
@@ -48,34 +45,25 @@ def default_place(
     return out if source_of(out) in (None, mark) else out.with_name(f"{out.name}_{mark[:6]}")
 
 # %% ../../nbs/evaluate/5_places.ipynb #2197a5a4
-def results_folder(
-    out,
-    images=None,  # folder, or one image
-):
+def results_folder(out, images=None):
     "`out` as a Path; raises `GradKitError` for the images' own folder, and one with files that are not ours"
     out = user_path(out)
     if images is not None:
         images = Path(images).resolve()
         if out.resolve() in (images, *images.parents)[images.is_file():]:
             raise GradKitError(f"--out '{out}' is the folder of the images, or holds it; name another, so that "
-                                        "results and photographs do not mix")
+                               "results and photographs do not mix")
     if (out/"manifest.json").exists():
         raise GradKitError(f"--out '{out}' holds a model; results need a folder of their own, name another")
-    ours = ("results.json", "scores.csv", "maps", "masks", "anomaly_maps", "top.png", "why.html")
-    others = [f for f in ours if (out/f).exists()]
-    if others and not is_output(out):
-        raise GradKitError(f"--out '{out}' holds {', '.join(others)}, which grad_kit did not write; "
-                                    "name a new folder")
+    if (others := [f for f in RESULTS if (out/f).exists()]) and not is_output(out):
+        raise GradKitError(f"--out '{out}' holds {', '.join(others)}, which grad_kit did not write; name a new folder")
     return out
 
 # %% ../../nbs/evaluate/5_places.ipynb #e09c6fd7
 @contextmanager
-def results_lock(
-    out,      # folder of results
-    images,   # folder of the images; None: the embedded set
-    *places,  # names of the folders in it that are replaced whole
-):
-    "Hold a folder of results until they are written; check first that they can be"
+def results_lock(out, images, *places):
+    """Hold a folder of results until they are written, and check first that those of its `places` can be which are
+    replaced whole. `images`: their folder, or None for the embedded set"""
     if images is not None and source_of(out) not in (None, "", folder_hash(images)):
         print(f"note: the results in {out}, of other images, will be replaced")
     with run_lock(out):

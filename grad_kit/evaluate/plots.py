@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STYLE', 'INK', 'NORMAL', 'ANOMALOUS', 'MARK', 'TRUTH', 'KIND_COLORS', 'HEAT', 'styled', 'plain', 'as_images',
            'aspect', 'show', 'outline', 'box', 'count_axis', 'save_figure', 'plot_contrastive', 'plot_weights',
-           'plot_maps', 'plot_history', 'plot_scores', 'plot_receptive_field', 'plot_ablation', 'plot_bands',
-           'plot_level', 'plot_denoising', 'draw_score', 'plot_decision']
+           'plot_maps', 'plot_history', 'plot_scores', 'plot_ablation', 'plot_level', 'plot_denoising', 'draw_score',
+           'plot_decision']
 
 # %% ../../nbs/evaluate/2_plots.ipynb #287d2c2f
 import warnings
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..base.config import GradKitError
 from ..base.files import atomic_write
-from .metrics import as_array, resize_map
+from .metrics import as_array, group_by, resize_map
 
 STYLE = {
     "figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 70, "figure.constrained_layout.use": True,
@@ -41,15 +41,14 @@ def styled(f):
         return fig
     return wrapped
 
+# %% ../../nbs/evaluate/2_plots.ipynb #11b27f96
 def plain(text):
     "Text without formulas and invalid characters: file names may contain dollars and bytes that are not UTF-8"
     return str(text).encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
 
 # %% ../../nbs/evaluate/2_plots.ipynb #ded5e2fa
-def as_images(
-    images,  # array, tensor or list of uint8 images in either order of axes
-):
-    "A list of (H,W,3) uint8. Raises `GradKitError` for other types and shapes, and without any image"
+def as_images(images):
+    "A list of (H,W,3) uint8, of images in either order of axes. Raises `GradKitError` for others and for none"
     out = [as_array(x) for x in images]
     for i, x in enumerate(out):
         if x.dtype != np.uint8 or x.ndim != 3 or 3 not in (x.shape[0], x.shape[-1]):
@@ -58,6 +57,7 @@ def as_images(
     if not out: raise GradKitError("there are no images to show; give at least one")
     return [x if x.shape[-1] == 3 else x.transpose(1, 2, 0) for x in out]
 
+# %% ../../nbs/evaluate/2_plots.ipynb #2da1147f
 def aspect(images):
     "Height over width of the median image"
     return float(np.clip(np.median([i.shape[0] / i.shape[1] for i in images]), 0.4, 2.5))
@@ -83,6 +83,7 @@ def outline(ax, mask, image, color):
     x, y = (np.arange(w) + 0.5) * W / w - 0.5, (np.arange(h) + 0.5) * H / h - 0.5
     ax.contour(x, y, mask, [0.5], colors=color, linewidths=1.5)
 
+# %% ../../nbs/evaluate/2_plots.ipynb #2e365cb0
 def box(ax, y, x, side, **kw):
     "Draw a square of `side` pixels around (y, x)"
     ax.add_patch(mpl.patches.Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **kw))
@@ -94,15 +95,11 @@ def count_axis(ax):
     ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
 
 # %% ../../nbs/evaluate/2_plots.ipynb #92183d74
-def save_figure(
-    fig,      # a matplotlib figure
-    path,     # where to, ending in .png
-    dpi=110,  # pixels an inch
-):
+def save_figure(fig, path):
     "Write the figure as PNG, atomically, close it and return its path"
     with atomic_write(path) as tmp, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")   # scripts that the font lacks appear as boxes
-        fig.savefig(tmp, format="png", dpi=dpi, bbox_inches="tight")
+        fig.savefig(tmp, format="png", dpi=110, bbox_inches="tight")
     plt.close(fig)
     return Path(path)
 
@@ -137,10 +134,9 @@ def plot_weights(
 ):
     """Fig. 5: originals, contrastive images and the two weights at each place of these.
     Colour is log2(weight / mean weight of the row), on one scale for both rows"""
-    rows = {"original": original, "generated": generated}
-    rows = {name: as_images(x) for name, x in rows.items() if x is not None}
-    maps = {f"{name}\nweight": as_array(w).astype(np.float64) for name, w in (("noisy", noisy), ("tail", tail))
-            if w is not None}
+    def given(**rows): return {name: x for name, x in rows.items() if x is not None}
+    rows = {name: as_images(x) for name, x in given(original=original, generated=generated).items()}
+    maps = {f"{name}\nweight": as_array(w).astype(np.float64) for name, w in given(noisy=noisy, tail=tail).items()}
     with np.errstate(divide="ignore"): maps = {name: np.log2(w / w.mean()) for name, w in maps.items()}
     strength = np.abs(np.concatenate([m.ravel() for m in maps.values()]))
     limit = float(np.clip(np.ceil(2 * np.quantile(strength[np.isfinite(strength)], 0.98)) / 2, 0.5, 8))
@@ -165,7 +161,7 @@ def plot_maps(
     maps,            # (N,h,w) or list of (h,w) finite floats, spanning each image
     masks=None,      # list of (H,W) bool of any size, or None for an image without; None: no row of ground truth
     titles=None,     # N texts, e.g. score and defect type; None: the map's maximum
-    threshold=None,  # in the unit of the maps: places above it are outlined and marked on the colour bar
+    threshold=None,  # in the unit of the maps: places above it are outlined, and it is marked on the colour bar
     vmin=None,       # value of the lowest colour; None: the lowest over all maps given
     vmax=None,       # value of the highest colour; None: the highest over all maps given
     columns=6,       # images side by side before a new line begins
@@ -193,21 +189,16 @@ def plot_maps(
             for ax, name in zip(block, names): ax.set_ylabel(name, fontsize=12)
     bar = fig.colorbar(drawn, ax=axes, label="anomaly score (one scale for all)", shrink=0.8 if lines == 1 else 0.5,
                        extend="both" if low < vmin or high > vmax else "neither")
-    if threshold is not None and vmin < threshold < vmax:
-        bar.ax.axhline(threshold, color=INK, lw=2)
-        bar.ax.text(-0.2, threshold, "threshold", rotation=90, va="center", ha="right", fontsize=9, color=INK,
-                    transform=bar.ax.get_yaxis_transform())
+    if threshold is not None: bar.ax.axhline(threshold, color=INK, lw=2)
     return fig
 
 # %% ../../nbs/evaluate/2_plots.ipynb #bbd214a0
 @styled
-def plot_history(
-    history,    # {name: numbers}, all equally long, one of them "step"
-    columns=4,  # panels side by side
-):
-    "A panel for each quantity that a training loop recorded, with its running mean over 3 % of the steps"
+def plot_history(history):
+    """A panel for each quantity of {name: numbers}, all equally long and one of them "step", that a training loop
+    recorded, with its running mean over 3 % of the steps"""
     steps, names = history["step"], [k for k in history if k != "step"]
-    columns = min(columns, len(names)); rows = -(-len(names) // columns)
+    columns = min(4, len(names)); rows = -(-len(names) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 1.8 * rows + 0.3), squeeze=False, sharex=True)
     for ax in axes.flat[len(names):]: ax.remove()
     for ax, name in zip(axes.flat, names):
@@ -232,8 +223,7 @@ def plot_scores(
 ):
     "Histograms of the scores of normal and anomalous images, by defect type, with the shares above the threshold"
     scores, labels = as_array(scores), as_array(labels).astype(bool)
-    defects = np.array(["anomalous"] * len(scores) if defects is None else defects, object).astype(str)
-    groups = {d: scores[labels & (defects == d)] for d in sorted(set(defects[labels]))}
+    groups = {d: scores[group] for d, group in group_by(defects, labels).items()}
     def label(name, x):
         above = f": {(x > threshold).mean():.0%} above" if threshold is not None and len(x) else ""
         return f"{plain(name)} ({len(x)}){above}"
@@ -252,35 +242,11 @@ def plot_scores(
     below.set_xlabel("image score")
     return fig
 
-# %% ../../nbs/evaluate/2_plots.ipynb #e3982d1d
-@styled
-def plot_receptive_field(
-    support,      # (H,W) absolute gradient of the output pixel (H // 2, W // 2) with respect to each input pixel
-    level,        # n: the side in pixels of the box that it should stay in
-):
-    "The gradient of one output pixel with the n x n box around it; the title counts non-zero pixels in and outside it"
-    s = np.abs(as_array(support).astype(np.float64))
-    cy, cx = s.shape[0] // 2, s.shape[1] // 2
-    y, x = np.indices(s.shape)
-    inside = (np.abs(y - cy) < level / 2) & (np.abs(x - cx) < level / 2)
-    log = np.ma.log10(s)   # zeros are masked
-    top = float(log.max()) if s.any() else 0.0
-    fig, ax = plt.subplots(figsize=(4.4, 3.6))
-    show(ax)
-    drawn = ax.imshow(log, cmap="viridis_r", vmin=top - 6, vmax=top)
-    ax.spines[:].set(visible=True, color="0.8")
-    box(ax, cy, cx, level, color=MARK, lw=2)
-    ax.set_title(f"level {level}: {(s[inside] > 0).sum()} of {inside.sum()} pixels inside, "
-                 f"{(s[~inside] > 0).sum()} outside")
-    fig.colorbar(drawn, ax=ax, label="|gradient| (log10)", extend="min" if (log < top - 6).any() else "neither")
-    return fig
-
 # %% ../../nbs/evaluate/2_plots.ipynb #046d33b4
 @styled
-def plot_ablation(
-    values,  # {variant: {column: list of one number a seed, None where not measured}}
-):
-    "A panel for each column: each variant's mean over seeds with its standard deviation, and every seed as a dot"
+def plot_ablation(values):
+    """A panel for each column of {variant: {column: list of one number a seed, None where not measured}}:
+    each variant's mean over seeds with its standard deviation, and every seed as a dot"""
     columns, places = list(next(iter(values.values()))), np.arange(len(values))
     size = 2.3 * len(columns) + 1.8, 0.42 * len(values) + 1.1
     fig, axes = plt.subplots(1, len(columns), figsize=size, sharey=True, squeeze=False)
@@ -296,24 +262,6 @@ def plot_ablation(
     axes[0, 0].set_yticks(places, [plain(v) for v in values]); axes[0, 0].invert_yaxis()
     return fig
 
-# %% ../../nbs/evaluate/2_plots.ipynb #f866059b
-@styled
-def plot_bands(
-    curves,          # {name: {x: one number a seed}}
-    xlabel="",
-    ylabel="",
-    legend=None,     # its title
-):
-    "A metric against a swept parameter: a line through the means, in a band from the lowest to the highest seed"
-    fig, ax = plt.subplots(figsize=(4.6, 3.2))
-    for i, (name, points) in enumerate(curves.items()):
-        x, y = list(points), [np.asarray(v, dtype=np.float64) for v in points.values()]
-        ax.plot(x, [v.mean() for v in y], "o-", ms=4, color=f"C{i}", label=plain(name))
-        ax.fill_between(x, [v.min() for v in y], [v.max() for v in y], color=f"C{i}", alpha=.15, lw=0)
-    ax.set(xlabel=xlabel, ylabel=ylabel); ax.grid(alpha=.25)
-    ax.legend(title=legend)
-    return fig
-
 # %% ../../nbs/evaluate/2_plots.ipynb #38fb8067
 @styled
 def plot_level(
@@ -324,41 +272,31 @@ def plot_level(
     at=None,       # (row, column) of that place; None: the middle
 ):
     "PatchDiff's window and the detectors' on a normal image, the image inside PatchDiff's window, contrastive images"
-    (image,), generated, windows = as_images([image]), as_images(generated), windows or {}
-    (h, w), half = image.shape[:2], level // 2
-    y, x = at if at is not None else (h // 2, w // 2)
-    columns, side = 3, 1.75
-    rows = max(2, -(-len(generated) // columns))
-    fig = plt.figure(figsize=(side * (columns + 2.6) + .2, side * rows * aspect([image]) + .45))
-    grid = fig.add_gridspec(rows, columns + 2, width_ratios=[1.9, .7, *[1] * columns])
+    (image,), generated, half = as_images([image]), as_images(generated), level // 2
+    y, x = at if at is not None else (image.shape[0] // 2, image.shape[1] // 2)
+    rows = max(2, -(-len(generated) // 3))
+    fig = plt.figure(figsize=(10, 1.75 * rows * aspect([image]) + .45))
+    grid = fig.add_gridspec(rows, 5, width_ratios=[1.9, .7, 1, 1, 1])
     left, middle = fig.add_subplot(grid[:, 0]), fig.add_subplot(grid[:, 1])
     show(left, image)
     box(left, y, x, level, lw=3, color=MARK, label=f"PatchDiff: {level} x {level}")
-    for k, (name, size) in enumerate(windows.items()):
-        color = ("#111111", "#00796b", "#6a1b9a")[k % 3]
+    for color, (name, size) in zip(("#111111", "#00796b", "#6a1b9a"), (windows or {}).items()):
         box(left, y, x, size, ls=(0, (4, 3)), lw=1.5, color=color, label=name)
-    left.legend(loc="upper center", bbox_to_anchor=(.5, 0), fontsize=10, ncols=2 if len(windows) > 1 else 1,
-                handlelength=1.2)
+    left.legend(loc="upper center", bbox_to_anchor=(.5, 0), fontsize=10, ncols=2, handlelength=1)
     left.set_title("a normal image", fontsize=11)
     show(middle, image[max(0, y - half):y + half + 1, max(0, x - half):x + half + 1])
-    middle.spines[:].set(visible=True, color=MARK, lw=2)
     middle.set_title(f"inside the\nlevel-{level} window", fontsize=11)
-    for i in range(rows * columns):
-        ax = fig.add_subplot(grid[i // columns, 2 + i % columns])
+    for i in range(rows * 3):
+        ax = fig.add_subplot(grid[i // 3, 2 + i % 3])
         show(ax, generated[i] if i < len(generated) else None)
-        if i == columns // 2: ax.set_title("contrastive images", fontsize=11)
-        if i == 0: box(ax, y, x, level, lw=1.8, color=MARK)
+        if i == 1: ax.set_title("contrastive images", fontsize=11)
+    box(fig.axes[2], y, x, level, lw=1.8, color=MARK)
     return fig
 
 # %% ../../nbs/evaluate/2_plots.ipynb #c058b265
 @styled
-def plot_denoising(
-    x_t,  # (N,3,H,W) float: noisy images
-    eps,  # (N,3,H,W) float: the noise predicted in them
-    x_0,  # (N,3,H,W) float: the clean images that follow from it, shown clipped to [-1,1]
-    t,    # step, 0 to T
-):
-    "One step of the denoising: x_t, the predicted noise and the predicted clean image"
+def plot_denoising(x_t, eps, x_0, t):
+    "Step t of the denoising, (N,3,H,W) floats: noisy images, the noise predicted in them, the clean ones that follow"
     rows = {"x_t": (x_t, 3), "predicted\nnoise": (eps, 3), "predicted\nx_0": (x_0, 1)}   # +-3 std, black to white
     n, _, h, w = x_t.shape
     fig, axes = plt.subplots(3, n, figsize=(1.75 * n + .7, 5.3 * h / w + .3), squeeze=False)
@@ -376,8 +314,9 @@ def draw_score(ax, scores, labels, index, threshold):
     top = min(high, threshold + 3 * max(threshold - np.median(normal), 1e-6))
     groups = {"all images": (scores, NORMAL)}
     if labels is not None: groups = {"normal": (scores[~labels], NORMAL), "anomalous": (scores[labels], ANOMALOUS)}
-    ax.hist([x.clip(max=top) for x, _ in groups.values()], np.linspace(low, top, 31), stacked=True,
-            color=[color for _, color in groups.values()], label=list(groups))
+    values, colors = zip(*groups.values())
+    bins = np.linspace(low, top, 31)
+    ax.hist([x.clip(max=top) for x in values], bins, stacked=True, color=colors, label=list(groups))
     ax.axvline(threshold, color=INK, ls="--", lw=1.5, label="threshold")
     ax.axvline(min(scores[index], top), color=MARK, lw=2.2, label="this image")
     ax.set_xlabel("image score" if top == high else "image score (higher ones in the last bar)")
@@ -409,8 +348,8 @@ def plot_decision(
     for ax in left, middle:
         show(ax, image)
         outline(ax, mask, image, TRUTH)
-    left.set_title(f"image{', ground truth outlined' if mask is not None and mask.any() else ''}", fontsize=11)
-    middle.set_title("anomaly map", fontsize=11)
+    for ax, title in ((left, "image" if mask is None else "image, ground truth"), (middle, "anomaly map")):
+        ax.set_title(title, fontsize=11)
     vmin, vmax = amap.min() if vmin is None else vmin, amap.max() if vmax is None else vmax
     norm = mpl.colors.Normalize(vmin, vmax if vmax > vmin else vmin + 1, clip=True)
     middle.imshow(amap, cmap="turbo", norm=norm, alpha=opacity * np.clip(norm(amap), .15, 1))

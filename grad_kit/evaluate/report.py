@@ -8,10 +8,10 @@ __all__ = ['CHANGES', 'RESULTS', 'machine', 'write_csv', 'score_columns', 'score
            'write_tiffs', 'map_names', 'write_pictures', 'write_colour_maps', 'write_masks', 'Scoring', 'score_images']
 
 # %% ../../nbs/evaluate/3_report.ipynb #773b233a
-import csv, hashlib, math, os, platform, shutil, time
+import csv, hashlib, os, platform, shutil, time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -29,28 +29,21 @@ from ..data.dataset import evaluation_items, unframe_map
 from ..data.images import image_statistics
 
 # %% ../../nbs/evaluate/3_report.ipynb #3113c213
-def machine(
-    model,  # GRAD
-):
-    "The model's device and the versions of Python, PyTorch and grad_kit"
-    return dict(device=device_name(model.device), python=platform.python_version(), torch=torch.__version__,
-                grad_kit=__version__)
+def machine(device):
+    "What a result was computed on: the device, its cores, and the versions of Python, PyTorch and grad_kit"
+    return dict(device=device_name(device), cores=os.cpu_count(), python=platform.python_version(),
+                torch=torch.__version__, grad_kit=__version__)
 
-def write_csv(
-    path,  # file
-    rows,  # list of dicts, one key a column, at least one row
-):
-    "Write a table as CSV, atomically"
+# %% ../../nbs/evaluate/3_report.ipynb #e0fa10c8
+def write_csv(path, rows):
+    "Write dicts of the same keys as CSV, atomically; names that are not UTF-8 keep their bytes"
     with atomic_write(path) as tmp, open(tmp, "w", newline="", encoding="utf-8", errors="surrogateescape") as f:
         writer = csv.DictWriter(f, rows[0])
         writer.writeheader()
         writer.writerows(rows)
 
-def score_columns(
-    result,     # Result
-    threshold,  # scores above it raise an alarm
-    i,          # of which image
-):
+# %% ../../nbs/evaluate/3_report.ipynb #fd8bc4ba
+def score_columns(result, threshold, i):
     "{column: value} of image `i`: score, alarm, the score of each scorer, where there are several, and of each level"
     more = {f"scorer_{k}": v for k, v in result.scorer_score.items()} if len(result.scorer_score) > 1 else {}
     more |= {f"level_{k}": v for k, v in result.level_score.items()}
@@ -58,9 +51,7 @@ def score_columns(
     return dict(image_score=f"{score:.6g}", alarm=bool(score > threshold)) | more
 
 # %% ../../nbs/evaluate/3_report.ipynb #136de9f6
-def scorers_text(
-    model,  # GRAD, fitted or not
-):
+def scorers_text(model):
     "The scorers, their weights once fitted, and what generated the contrastive images"
     units = getattr(model, "units_", {})
     names = [f"{k} (weight {units[k][2]:.2f})" if len(units) > 1 else k for k in model.config.scorers]
@@ -68,20 +59,15 @@ def scorers_text(
     generated = f"contrastive images: {model.config.generator}" if trains else "nothing trained"
     return f"scorers: {', '.join(names)}; {generated}"
 
-def promise_text(
-    model,      # fitted GRAD
-    rate=None,  # false-alarm rate; None: the config's
-):
-    "A line with the reason why no false-alarm rate is guaranteed; \"\" where it is"
+# %% ../../nbs/evaluate/3_report.ipynb #fe70bf8f
+def promise_text(model, rate=None):
+    "A line with the reason why no false-alarm rate (None: the config's) is guaranteed; \"\" where it is"
     why = model.no_promise(rate)
     return f"\nno promise for the alarms: {why}" if why else ""
 
 # %% ../../nbs/evaluate/3_report.ipynb #be443f8c
-def seen_images(
-    model,  # fitted GRAD
-    items,  # Dataset to be scored
-):
-    "{\"fitted\" or \"held_out\": how many images took part in it}; warns of them"
+def seen_images(model, items):
+    "{\"fitted\" or \"held_out\": how many of the images took part in it}; warns of them"
     seen = {k: [items.names[i] for i in found] for k, found in model.seen(items).items() if found}
     for k, names in seen.items():
         part = "fitting" if k == "fitted" else "calibration"
@@ -98,11 +84,9 @@ CHANGES = dict(   # statistic -> (its name below the range, above it, margin in 
     rim=("darker background", "brighter background", 1, .04), top=("upper and lower half changed",) * 2 + (10, 0),
     left=("left and right half changed",) * 2 + (10, 0))
 
-def series_note(
-    model,   # fitted GRAD
-    pixels,  # uint8 (N,3,S,S), S = image_size, that were scored
-):
-    "A sentence where the images as a whole differ from the normal ones; \"\" where not, or for fewer than 3 images"
+# %% ../../nbs/evaluate/3_report.ipynb #bfaea559
+def series_note(model, pixels):
+    "A sentence where scored uint8 (N,3,S,S) images differ from the normal ones as a whole; \"\" for fewer than 3"
     found, alike = {}, False
     if len(pixels) < 3 or not model.statistics_: return ""
     for name, v in image_statistics(pixels).items():
@@ -117,38 +101,26 @@ def series_note(
             f"({', '.join(found)}): light, camera, file format or colour order?")
 
 # %% ../../nbs/evaluate/3_report.ipynb #5c29a0a8
-@dataclass
-class Evaluation:
-    "The metrics of a model on labelled images, as `evaluate_model` computes them"
-    model: object    # fitted GRAD
-    dataset: object  # Dataset, read as the model reads
-    items: object    # Dataset of the images that were scored
-    protocol: str    # which images stand for normal and anomalous
-    result: object   # Result, one score and one map an image
-    truth: dict      # as `Dataset.truth` gives it: masks, defect masks, saturation areas
-    figures: dict    # as `metrics.evaluate` gives it, the image AUROC flat
-    baselines: dict  # as `metrics.baselines` gives it
-    seen: dict       # as `seen_images` gives it
-    seconds: float   # since the work began
-    note: str        # `series_note` of the images
+class Evaluation(SimpleNamespace):
+    """The metrics of a `model` on a labelled `dataset`: the `items` that were scored, the `protocol` that chose
+    them, the `result`, the `truth` (`Dataset.truth`), the `figures` (`metrics.evaluate`), the
+    `baselines` (`metrics.baselines`), which images were `seen` (`seen_images`), the `seconds` and a `note`"""
 
+# %% ../../nbs/evaluate/3_report.ipynb #6d0c4855
 @guarded
-def evaluate_model(
-    model,       # fitted GRAD
-    dataset,     # Dataset with labelled test images
-    start=None,  # `time.time()` when the work began; None: now
-):
-    "Score and measure: an `Evaluation`. Raises `GradKitError` where there are no test images of both kinds"
-    start, ds = start or time.time(), dataset.read_as(model.config)
+def evaluate_model(model, dataset):
+    """Score and measure the labelled test images of a Dataset with a fitted model: an `Evaluation`.
+    Raises `GradKitError` where there are none of both kinds"""
+    start, ds = time.time(), dataset.read_as(model.config)
     items, protocol = evaluation_items(ds)
     seen, result, truth = seen_images(model, items), model.score(items), items.truth()
     figures = metrics.evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), items.labels, items.kinds,
                                items.defects, **truth, threshold=model.threshold_)
-    figures["image_auroc"] = metrics.flat_auroc(figures["image_auroc"])
     seconds = round(time.time() - start, 1)
     note = series_note(model, items.images(model.config.image_size))
     compared = baselines(model, ds, items, truth["masks"])
-    return Evaluation(model, ds, items, protocol, result, truth, figures, compared, seen, seconds, note)
+    return Evaluation(model=model, dataset=ds, items=items, protocol=protocol, result=result, truth=truth, seen=seen,
+                      figures=figures, baselines=compared, seconds=seconds, note=note)
 
 # %% ../../nbs/evaluate/3_report.ipynb #7eea89c8
 def baselines_table(
@@ -158,11 +130,10 @@ def baselines_table(
 ):
     "The model, each of its scorers and the baselines, as text; what is better than the model is marked"
     found, own = [found] if isinstance(found, dict) else found, [own] if isinstance(own[0], float) else own
-    own = [metrics.summarise(values) for values in zip(*own)]
-    rows = [[name, *own, None, None, ""]]
+    own = [metrics.summarise(v) for v in zip(*own)]
+    columns, rows = ("image_auroc", "pixel_auroc", "fit_seconds", "ms_an_image"), [[name, *own, None, None, ""]]
     for other in found[0]:
-        figures = [metrics.summarise([f[other][k] for f in found])
-                   for k in ("image_auroc", "pixel_auroc", "fit_seconds", "ms_an_image")]
+        figures = [metrics.summarise([f[other][k] for f in found]) for k in columns]
         ahead = [k for k, a, b in zip(("image", "pixel"), figures, own) if a and a["mean"] > b["mean"] + 5e-4]
         rows.append([other, *figures, f"better: {', '.join(ahead)}" if ahead else ""])
     headers = ["on the same images", "image AUROC", "pixel AUROC", "fit, s", "ms an image", ""]
@@ -171,17 +142,16 @@ def baselines_table(
 # %% ../../nbs/evaluate/3_report.ipynb #a005c458
 @patch
 def notes(self:Evaluation):
-    "A line for each missing figure, and the note of the series"
-    lines, name, masks = [], self.dataset.name, self.truth["masks"]
-    if masks is not None and self.truth["saturation_areas"] is None and self.dataset.layout == "mvtec_loco":
-        lines.append("no sPRO: no defects_config.json names the saturation of every mask")
-    if masks is None:
+    "A line for each kind of figures that is missing, and the note of the series"
+    lines, name = [], self.dataset.name
+    if self.truth["masks"] is None:
         lines.append(f"no pixel metrics: '{name}' came without ground truth for every anomalous image "
                      f"({self.items.masked_text() or 'none with masks'}); add ground_truth/ to have them")
     if not len(self.dataset.split("train")):
         lines.append(f"no baselines: '{name}' came without the normal training images that they compare with")
     return lines + ([self.note] if self.note else [])
 
+# %% ../../nbs/evaluate/3_report.ipynb #d1ee89aa
 @patch
 def text(self:Evaluation):
     "The figures, those of scorers and baselines on the same images, and the alarms at the threshold, as text"
@@ -203,16 +173,13 @@ def text(self:Evaluation):
         f"of the anomalous images {m['detection_rate']:.3f} raise an alarm{promise_text(model)}"])
 
 # %% ../../nbs/evaluate/3_report.ipynb #497eda4e
-def map_scale(
-    threshold,  # of image scores
-):
+def map_scale(threshold):
     "Colours from 0 to twice the image threshold, so that faint and strong defects both show; maps are blurred"
     return dict(vmin=0, vmax=2 * threshold) if threshold > 0 else {}
 
+# %% ../../nbs/evaluate/3_report.ipynb #afaae2b0
 @patch
-def plot_maps(self:Evaluation,
-    most=14,  # images
-):
+def plot_maps(self:Evaluation, most=14):
     "Examples of each defect, as many of each, normal ones first, with their ground truth and their maps"
     items, masks, defects = self.items, self.truth["masks"], list(self.items.defects)
     kinds = sorted(set(defects), key=lambda d: (d != "good", d))
@@ -223,18 +190,11 @@ def plot_maps(self:Evaluation,
         items.images(self.model.config.image_size)[shown], self.result.anomaly_map[shown],
         None if masks is None else [masks[i] for i in shown], titles, columns=7, **map_scale(self.model.threshold_))
 
-@patch
-def plot_scores(self:Evaluation):
-    "The scores of each defect type and the threshold"
-    return plots.plot_scores(self.result.image_score, self.items.labels, self.model.threshold_, self.items.defects)
-
 # %% ../../nbs/evaluate/3_report.ipynb #a9b20bfe
 RESULTS = ("results.json", "scores.csv", "maps", "masks", "anomaly_maps", "top.png", "maps.png", "scores.png",
-           "why.html", "cells.csv", "ablation.png")
+           "why.html", "ablation.png")
 
-def start_results(
-    out,  # folder, made if it does not exist
-):
+def start_results(out):
     "Make a folder ready for new results: `RESULTS` of an earlier run, of any command, are removed"
     earlier = RESULTS if is_output(out) else ()
     mark_output(out)
@@ -243,85 +203,65 @@ def start_results(
         if (out/name).is_dir(): shutil.rmtree(out/name)
         else: (out/name).unlink(missing_ok=True)
 
-def write_tiffs(
-    items,   # Dataset of N images
-    maps,    # (N,S,S) float32
-    folder,  # made if it does not exist
-):
-    "A float32 TIFF of the image's own size for each map, such as test/logical_anomalies/000.tiff"
+# %% ../../nbs/evaluate/3_report.ipynb #60bdc947
+def write_tiffs(items, maps, folder):
+    "A float32 TIFF of the image's own size for each (S,S) map, such as test/logical_anomalies/000.tiff"
     for item, amap in zip(items.items, maps):
         image = Image.fromarray(unframe_map(amap, item.native_size(), items.frame))
         with atomic_write(folder/f"{item.name}.tiff") as tmp: image.save(tmp, "TIFF")
 
 # %% ../../nbs/evaluate/3_report.ipynb #7a0fcabc
 @patch
-def results(self:Evaluation,
-    **more,  # other entries of the file, such as the command
-):
-    "The dict for `results.json`"
+def results(self:Evaluation, **more):
+    "The dict for `results.json`, with other entries, such as the command"
     model = self.model
     return dict(
         data=self.dataset.name, protocol=self.protocol, **self.figures,
         scorers=list(model.config.scorers), weights={name: unit[2] for name, unit in model.units_.items()},
         baselines=self.baselines, seen=self.seen, note=self.note, seed=model.seed, generator=model.config.generator,
-        **machine(model), config=model.config.to_dict(), **more, seconds=self.seconds)
+        **machine(model.device), config=model.config.to_dict(), **more, seconds=self.seconds)
 
+# %% ../../nbs/evaluate/3_report.ipynb #82f0da41
 @patch
-def write(self:Evaluation,
-    out,         # folder, made if it does not exist
-    tiff=False,  # also each map as a TIFF
-    lock=True,   # False: the caller holds `run_lock(out)` already
-    **more,      # other entries of results.json
-):
-    """Write scores.csv, maps.png, scores.png and, last, results.json; the content of that.
+def write(self:Evaluation, out, tiff=False, **more):
+    """Write scores.csv, maps.png, scores.png, each map as a TIFF if `tiff`, and last results.json, with `more` entries,
+    into a folder; the content of that.
     Raises `GradKitError` where another process or thread writes into `out`"""
-    out, results, items = Path(out), self.results(**more), self.items
+    out, results, items, threshold = Path(out), self.results(**more), self.items, self.model.threshold_
     rows = [dict(name=items.names[i], kind=items.kinds[i], defect=items.defects[i])
-            | score_columns(self.result, self.model.threshold_, i) for i in range(len(items))]
-    with run_lock(out if lock else None):
+            | score_columns(self.result, threshold, i) for i in range(len(items))]
+    scores = plots.plot_scores(self.result.image_score, items.labels, threshold, items.defects)
+    with run_lock(out):
         start_results(out)
         write_csv(out/"scores.csv", rows)
         plots.save_figure(self.plot_maps(), out/"maps.png")
-        plots.save_figure(self.plot_scores(), out/"scores.png")
+        plots.save_figure(scores, out/"scores.png")
         if tiff: write_tiffs(items, self.result.anomaly_map.numpy(), out/"anomaly_maps"/self.dataset.name)
         write_json(out/"results.json", results)
     return results
 
 # %% ../../nbs/evaluate/3_report.ipynb #a4739f32
-def map_names(
-    names,  # of scored images: paths below a folder
-):
-    """A PNG's path for each image's map: the image's own path with the suffix .png.
-    Paths that would coincide (case ignored) and parts over 180 bytes get a hash of the whole name"""
-    def mark(name): return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
-    def short(part):
-        whole = os.fsencode(part)
-        return part if len(whole) <= 180 else f"{whole[:120].decode('utf-8', 'ignore')}_{mark(part)}"
-    first = ["/".join(short(p) for p in Path(n).with_suffix("").parts if p not in ("/", "..")) for n in names]
+def map_names(names):
+    """The PNG of each image's map: the image's path below its folder with the suffix .png.
+    Paths that would coincide (case ignored) get a hash of the whole name"""
+    first = ["/".join(p for p in Path(n).with_suffix("").parts if p not in ("/", "..")) for n in names]
     count = Counter(path.casefold() for path in first)
-    return [f"{path}.png" if count[path.casefold()] == 1 else f"{path}_{mark(n)}.png" for path, n in zip(first, names)]
+    def unique(name, path):
+        return path if count[path.casefold()] == 1 else f"{path}_{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    return [f"{unique(name, path)}.png" for name, path in zip(names, first)]
 
-def write_pictures(
-    folder,    # replaces that of an earlier run as a whole
-    files,     # paths below the folder
-    pictures,  # uint8 arrays, (H,W) or (H,W,3)
-):
-    "Write arrays as PNG"
+# %% ../../nbs/evaluate/3_report.ipynb #287c1e9b
+def write_pictures(folder, files, pictures):
+    "Write uint8 arrays, (H,W) or (H,W,3), as PNGs of these names; the folder replaces an earlier one as a whole"
     with atomic_write(Path(folder).resolve()) as tmp:
         for file, picture in zip(files, pictures):
             (tmp/file).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(tmp/file, "PNG")
 
 # %% ../../nbs/evaluate/3_report.ipynb #c170ba5a
-def write_colour_maps(
-    maps,    # (N,S,S) float
-    images,  # (N,3,S,S) uint8
-    folder,  # replaces that of an earlier run as a whole
-    files,   # a path below the folder for each map, from `map_names`
-    vmin=None,  # lowest end of the colours; None: the median of all maps
-    vmax=None,  # highest end; None: the maximum of all maps
-):
-    "One PNG an image: the map over it, all on one colour scale"
+def write_colour_maps(maps, images, folder, files, vmin=None, vmax=None):
+    """A PNG for each uint8 (3,S,S) image: its (S,S) map over it, all on one colour scale from `vmin` to `vmax`;
+    None: the median and the maximum of all maps"""
     low = float(np.median(maps)) if vmin is None else vmin
     high = float(maps.max()) if vmax is None else vmax
     def picture(amap, image):
@@ -329,37 +269,22 @@ def write_colour_maps(
         return (.45 * image.transpose(1, 2, 0) + .55 * heat).astype(np.uint8)
     write_pictures(folder, files, map(picture, maps, images))
 
-def write_masks(
-    items,   # Dataset of N images
-    masks,   # (N,S,S) bool: `Result.mask`
-    folder,  # replaces that of an earlier run as a whole
-    files,   # a path below the folder for each mask, from `map_names`
-):
-    "One PNG of the image's own size for each image: 255 where its mask is true, else 0"
+# %% ../../nbs/evaluate/3_report.ipynb #dfa554b2
+def write_masks(items, masks, folder, files):
+    "A PNG of the image's own size for each (S,S) mask of `Result.mask`: 255 where it is true, else 0"
     def picture(item, mask):
         return (unframe_map(mask.astype(np.float32), item.native_size(), items.frame) > .5).astype(np.uint8) * 255
     write_pictures(folder, files, map(picture, items.items, masks))
 
 # %% ../../nbs/evaluate/3_report.ipynb #1bac484f
-@dataclass
-class Scoring:
-    "The scores of images without labels, as `score_images` gives them"
-    model: object      # fitted GRAD
-    items: object      # Dataset of the images
-    result: object     # Result, one score and one map an image
-    threshold: float   # above it an image raises an alarm
-    rate: float        # false-alarm rate that was asked for
-    start: float       # `time.time()` before the first image was scored
-    note: str          # `series_note` of the images
-    broken: dict       # name of an image that cannot be read -> why
+class Scoring(SimpleNamespace):
+    """The scores of images without labels: the `items` that a `model` scored, the `result`, the `threshold` for the
+    false-alarm `rate` that was asked for, the `seconds`, a `note`, and why images are `broken` ({name: why})"""
 
+# %% ../../nbs/evaluate/3_report.ipynb #2bed51db
 @guarded
-def score_images(
-    model,    # fitted GRAD
-    dataset,  # Dataset
-    false_alarm_rate=None,  # None: the config's
-):
-    """Score: a `Scoring`; images whose files are broken are left out and listed.
+def score_images(model, dataset, false_alarm_rate=None):
+    """Score a Dataset with a fitted model, at its config's rate or another: a `Scoring`; broken files are listed in it.
     Raises `GradKitError` where none can be read, and where too few were held out for the given rate"""
     threshold = model.threshold_ if false_alarm_rate is None else model.threshold_at(false_alarm_rate)
     start, whole, size = time.time(), dataset.read_as(model.config), model.config.image_size
@@ -369,9 +294,9 @@ def score_images(
     broken = dict(zip([it.name for it in whole.items if id(it) not in kept], why))
     seen_images(model, ds)
     result, note = model.score(ds), series_note(model, ds.images(size))
-    if not note and len(ds) >= 5 and (result.image_score > threshold).all():
-        note = f"all {len(ds)} images raise an alarm: if not all are defective, compare position, light and camera"
-    return Scoring(model, ds, result, threshold, false_alarm_rate or model.config.false_alarm_rate, start, note, broken)
+    rate, seconds = false_alarm_rate or model.config.false_alarm_rate, round(time.time() - start, 2)
+    return Scoring(model=model, items=ds, result=result, threshold=threshold, rate=rate, seconds=seconds, note=note,
+                   broken=broken)
 
 # %% ../../nbs/evaluate/3_report.ipynb #1bc8777e
 @patch
@@ -379,11 +304,10 @@ def order(self:Scoring):
     "Indices of the images, highest score first"
     return (-self.result.image_score.numpy()).argsort()
 
+# %% ../../nbs/evaluate/3_report.ipynb #80263383
 @patch
-def text(self:Scoring,
-    top=12,  # images in the table
-):
-    "The highest scores, and a line each for a missing guarantee, the note of the series and each broken image"
+def text(self:Scoring, top=12):
+    "The `top` highest scores, and a line each for a missing guarantee, the note of the series and each broken image"
     scores = self.result.image_score
     rows = [[self.items.names[i], float(f"{scores[i]:.6g}"), "alarm" if scores[i] > self.threshold else ""]
             for i in self.order()[:top]]
@@ -391,10 +315,9 @@ def text(self:Scoring,
     notes = [self.note] if self.note else []
     return "\n".join([table, *notes, *(f"not scored: {why}" for why in self.broken.values())])
 
+# %% ../../nbs/evaluate/3_report.ipynb #830550eb
 @patch
-def plot_top(self:Scoring,
-    top=12,  # images
-):
+def plot_top(self:Scoring, top=12):
     "The images of the highest scores and their maps"
     def title(i):
         name = Path(self.items.names[i]).name
@@ -406,33 +329,27 @@ def plot_top(self:Scoring,
 
 # %% ../../nbs/evaluate/3_report.ipynb #1356138f
 @patch
-def results(self:Scoring,
-    **names,  # entries for the model and the images
-):
-    "The dict for `results.json`; `pixel_false_alarm_rate`: at most this share of normal images has a marked pixel"
-    threshold = self.result.pixel_threshold
-    pixels = dict(pixel_threshold=threshold, pixel_false_alarm_rate=self.model.config.false_alarm_rate)
+def results(self:Scoring, **names):
+    """The dict for `results.json`, led by `names`.
+    `pixel_false_alarm_rate`: at most this share of normal images has a marked pixel"""
     return dict(
         **names, n=len(self.items), passed_over=self.items.passed_over,
         alarms=int((self.result.image_score > self.threshold).sum()), threshold=self.threshold,
-        false_alarm_rate_asked=self.rate, **(pixels if math.isfinite(threshold) else {}), note=self.note,
-        broken=list(self.broken.values()), seconds=round(time.time() - self.start, 2), **machine(self.model))
+        false_alarm_rate_asked=self.rate, pixel_threshold=self.result.pixel_threshold,
+        pixel_false_alarm_rate=self.model.config.false_alarm_rate, note=self.note,
+        broken=list(self.broken.values()), seconds=self.seconds, **machine(self.model.device))
 
+# %% ../../nbs/evaluate/3_report.ipynb #c8fffead
 @patch
-def write(self:Scoring,
-    out,     # folder, made if it does not exist; results of an earlier run in it are replaced
-    top=12,  # images in top.png
-    masks=False,  # also masks/
-    lock=True,    # False: the caller holds `run_lock(out)` already
-    **names, # entries of results.json for the model and the images
-):
-    """Write scores.csv, maps/, top.png, masks/ if `masks`, and last results.json; the content of that.
+def write(self:Scoring, out, top=12, masks=False, **names):
+    """Write scores.csv, maps/, top.png with so many images, masks/ if `masks`, and last results.json, led by `names`,
+    into a folder, where they replace those of an earlier run; the content of that.
     Raises `GradKitError` where another process or thread writes into `out`"""
     out, items, files = Path(out), self.items, map_names(self.items.names)
     rows = [dict(name=items.names[i]) | score_columns(self.result, self.threshold, i)
             | dict(map=f"maps/{files[i]}", error="") for i in self.order()]
     rows += [dict(name=name, error=why) for name, why in self.broken.items()]
-    with run_lock(out if lock else None):
+    with run_lock(out):
         start_results(out)
         write_csv(out/"scores.csv", rows)
         write_colour_maps(self.result.anomaly_map.numpy(), items.images(self.model.config.image_size).numpy(),
