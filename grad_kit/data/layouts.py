@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['READERS', 'register_reader', 'PURPOSES', 'SPLIT_FOLDERS', 'passed_text', 'dataset_of', 'refuse_empty', 'group_of',
-           'finish', 'read_dataset', 'as_dataset', 'sets_in', 'all_normal', 'read_flat', 'Place', 'place', 'copies',
-           'divide', 'masks_of', 'sorted_items', 'read_masks_beside', 'place_by_name', 'with_truth', 'read_named',
-           'read_splits', 'read_config', 'name_defects', 'visa_items', 'named_folders', 'read_folders']
+           'finish', 'read_dataset', 'as_dataset', 'refuse_sets', 'all_normal', 'read_flat', 'Place', 'place', 'copies',
+           'divide', 'masks_of', 'sorted_items', 'read_masks_beside', 'place_by_name', 'read_named', 'read_splits',
+           'read_config', 'name_defects', 'named_folders', 'read_folders']
 
 # %% ../../nbs/data/4_layouts.ipynb #424586cb
-import csv, dataclasses, hashlib, json, os, re
+import dataclasses, hashlib, json, os, re
 from collections import Counter
 from itertools import permutations
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..base.compute import warn
 from ..base.config import GradKitError, Registry
 from ..base.files import OUTPUT_MARK, user_path
 from .dataset import LOCO_FOLDERS, SPLITS, Dataset, Item, choose_share, on_threads
-from .guard import (NOT_NORMAL, Found, between, check_all_normal, check_normals, find_images, find_masks,
+from .guard import (NOT_NORMAL, between, check_all_normal, check_normals, find_images, find_masks,
                                  is_mask_name, kind_of_name, stem_of)
 from .images import IMAGE_SUFFIXES, open_picture, read_mask
 
@@ -53,7 +53,7 @@ def refuse_empty(found):  # `Found`
     "Raises `GradKitError` for a folder without images"
     if found.images: return
     passed = f" ({passed_text(found.passed)})" if found.passed else ""
-    raise GradKitError(f"'{found.root}' holds no images ({found.others} other files and folders){passed}; "
+    raise GradKitError(f"'{found.root}' holds no images{passed}; "
                        f"put normal images in it that end in {', '.join(IMAGE_SUFFIXES)}")
 
 # %% ../../nbs/data/4_layouts.ipynb #d0eec638
@@ -108,12 +108,14 @@ def read_dataset(
         labels = {it.label for it in ds.items if it.label or it.split != "train"}
         return ds if len(labels) == 2 else read_dataset(root, "score", group_by)
     found = find_images(root, group_by)
+    refuse_empty(found)
     if purpose == "score":
-        refuse_empty(found)
         photos = found.photos or found.images
         items = [Item(p, "test", name=p.relative_to(root).as_posix()) for p in photos]
         ds = dataset_of(found, "folder", items, Counter({"masks": len(found.images) - len(photos)}))
-    else: ds = next(ds for reader in reversed(READERS.values()) if (ds := reader(found, purpose)) is not None)
+    else:
+        refuse_sets(root)
+        ds = next(ds for reader in reversed(READERS.values()) if (ds := reader(found, purpose)) is not None)
     return finish(ds, group_by, root)
 
 # %% ../../nbs/data/4_layouts.ipynb #6909a78e
@@ -126,28 +128,20 @@ def as_dataset(
     if isinstance(images, Dataset): return images
     if isinstance(images, (str, Path)): return read_dataset(images, purpose)
     if isinstance(images, torch.Tensor): images = images.detach().cpu().numpy()
-    want = "a Dataset, a folder, or uint8 images of shape (N,H,W,3) are wanted"
-    if not isinstance(images, np.ndarray):
-        raise GradKitError(f"images are given as {type(images).__name__}, but {want}; give one of these")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
-        if images.dtype != np.uint8: advice = "scale them to 0 to 255 and round (to_uint8 does it from [-1,1])"
-        elif images.ndim == 4 and images.shape[1] == 3: advice = "move the channels to the end"
-        elif images.ndim == 3 and images.shape[-1] == 3: advice = "give a single image as image[None]"
-        else: advice = "reshape them"
-        raise GradKitError(f"images are {images.dtype} of shape {images.shape}, but {want}; {advice}")
+    array = isinstance(images, np.ndarray)
+    if not array or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
+        given = f"{images.dtype} of shape {images.shape}" if array else type(images).__name__
+        raise GradKitError(f"images are given as {given}, but a Dataset, a folder, or uint8 images of shape (N,H,W,3) "
+                           "are wanted; give one of these (image[None] makes a set of one image)")
     items = [Item(a, "train", name=f"train/{i:06d}") for i, a in enumerate(images)]
     return Dataset("images", "array", tuple(items))
 
 # %% ../../nbs/data/4_layouts.ipynb #679ab2f7
-def sets_in(found):  # `Found`
-    "Folders below the root that are data sets: they have a folder train with a folder of normal images in it"
-    sets = set()
-    for p in found.images:
-        names = between(found.root, p)
-        for i, (name, below) in enumerate(zip(names, names[1:])):
-            normal = name.lower() == "train" and kind_of_name(below) == "normal"
-            if i and normal: sets.add(found.root.joinpath(*names[:i]))
-    return sorted(sets)
+def refuse_sets(root):
+    "Raises `GradKitError` for a folder of data sets, which have a folder train with a folder of normal images in it"
+    if sets := sorted({p.parents[1] for p in root.glob("*/train/*") if kind_of_name(p.stem) == "normal"}):
+        raise GradKitError(f"'{root}' is no data set but holds {len(sets)}: {', '.join(p.name for p in sets[:5])}; "
+                           f"name one of them, such as '{sets[0]}'")
 
 def all_normal(found):
     "An item for each image, all for training"
@@ -156,11 +150,6 @@ def all_normal(found):
 @register_reader("folder")
 def read_flat(found, purpose):
     "Every image, if the guard accepts the folder"
-    if sets := sets_in(found):
-        first = ", ".join(p.relative_to(found.root).as_posix() for p in sets[:5])
-        raise GradKitError(f"'{found.root}' is no data set but holds {len(sets)}: {first}; "
-                           f"name one of them, such as '{sets[0]}'")
-    refuse_empty(found)
     check_all_normal(found)
     return dataset_of(found, "folder", all_normal(found))
 
@@ -187,17 +176,11 @@ def copies(paths):  # image files
 def divide(found, normals, bad=()):
     "Items of these normal images: a fifth for testing, and the groups in `bad`; the others for training"
     base = Path(os.path.commonpath([p.parent for p in normals])) if normals else found.root
-    group, joined = {}, {}
-    for p in normals: group[p] = group_of(p, found.root, found.group_by) if found.group_by else place(base, p)
-    def whole(g): return whole(joined[g]) if g in joined else g
-    for p, same in copies(normals).items():
-        if (a := whole(group[p])) != (b := whole(group[same])): joined[a] = b
-    bad = {whole(g) for g in bad}
-    rest = [p for p in normals if whole(group[p]) not in bad]
-    if normals and not rest:
-        raise GradKitError(f"each group of normal images in '{found.root}' holds a defective one too, so none is left "
-                           "to fit on; give a group_by that separates them, or leave it out")
-    trained = {p for p, tested in zip(rest, choose_share([whole(group[p]) for p in rest], .2, 0)) if not tested}
+    def group_at(p): return group_of(p, found.root, found.group_by) if found.group_by else place(base, p)
+    same = copies(normals)
+    group = {p: group_at(same.get(p, p)) for p in normals}
+    rest = [p for p in normals if group[p] not in bad]
+    trained = {p for p, tested in zip(rest, choose_share([group[p] for p in rest], .2, 0)) if not tested}
     splits = {p: "train" if p in trained else "test" for p in normals}
     return [Item(p, splits[p], name=f"{splits[p]}/good/{place(found.root, p)}") for p in normals]
 
@@ -221,12 +204,7 @@ def masks_of(places, masks):
     return {p: tuple(ms) for p, ms in of.items()}
 
 # %% ../../nbs/data/4_layouts.ipynb #31e49306
-def sorted_items(
-    found,   # `Found`, for its root and the pattern of groups
-    places,  # {image: its `Place`}
-    masks,   # {mask: its image or None}
-    loco=False,  # whether the defects are MVTec LOCO AD's kinds
-):
+def sorted_items(found, places, masks, loco=False):  # `Found`, {image: its `Place`}, {mask: its image or None}
     "Items of normal and defective images. Raises `GradKitError` where masks do not pair or names are not unique"
     bad = [p for p, at in places.items() if at.defect not in ("good", None)]
     divided = [p for p, at in places.items() if at.defect == "good" and at.split]
@@ -235,12 +213,10 @@ def sorted_items(
     for p in (*divided, *bad):
         if (first := seen.setdefault((p.parent, stem_of(p)), p)) != p:
             raise GradKitError(f"'{first}' and '{p.name}' share the name '{stem_of(p)}'; rename or remove one")
-    of = masks_of(places, masks)
-    if undivided:
-        same, known = copies([*undivided, *bad]), set(undivided)
-        if both := [p for p in bad if same.get(p) in known]:
-            raise GradKitError(f"'{both[0]}' is a copy of '{same[both[0]]}', so it counts as normal and as defective "
-                               f"(so do {len(both) - 1} more); remove one of the two")
+    of, same = masks_of(places, masks), copies([*undivided, *bad] if undivided else [])
+    if both := [p for p in bad if same.get(p) in undivided]:
+        raise GradKitError(f"'{both[0]}' is a copy of '{same[both[0]]}', so it counts as normal and as defective "
+                           f"(so do {len(both) - 1} more); remove one of the two")
     groups = set()
     for p in bad if found.group_by else ():
         groups.add(group_of(p, found.root if found.root in p.parents else places[p].top, found.group_by, False))
@@ -260,17 +236,14 @@ SPLIT_FOLDERS = dict(train="train", validation="validation", val="validation", v
 
 @register_reader("masks_beside")
 def read_masks_beside(found, purpose):
-    "Images with a mask beside each"
-    root, photos, of = found.root, found.photos, {}
-    for m, p in found.masks.items(): of.setdefault(p, []).append(m)
+    "Images with a mask beside each, black for a normal image"
+    root, photos, of = found.root, found.photos, {p: m for m, p in found.masks.items()}
     kinds = {kind_of_name(x) for p in photos for x in between(root, p)}
     if not any(of) or {"normal", "bad"} <= kinds: return None   # in the second case the names of folders give the kind
-    if odd := [p for p in photos if is_mask_name(p)]:
-        raise GradKitError(f"'{odd[0]}' is called a mask and has one itself; rename or remove it")
     if lone := [p for p in photos if p not in of]:
         raise GradKitError(f"'{lone[0]}' has no mask beside it, as {len(of)} other images of '{root}' have; "
                            "add it (black for a normal image), or use --normal FOLDER --abnormal FOLDER")
-    def is_defective(p): return "bad" in map(kind_of_name, between(root, p)) or bool(read_mask(of[p][0]).any())
+    def is_defective(p): return "bad" in map(kind_of_name, between(root, p)) or bool(read_mask(of[p]).any())
     defective = dict(zip(photos, on_threads(is_defective, photos)))
     if all(defective.values()) and purpose == "fit":
         raise GradKitError(f"all {len(photos)} images of '{root}' have masks that mark defects, "
@@ -297,46 +270,33 @@ def place_by_name(root, path):
     top = root.joinpath(*names[:last])
     return Place(None, "good" if kinds[last - 1] == "normal" else (*names[last:], top.name)[0], top)
 
-def with_truth(found):  # `Found` of a folder
-    "The same as part of the folder above, with `ground_truth` there, if it is a test folder of this layout"
-    root = found.root.resolve()
-    if SPLIT_FOLDERS.get(root.name.lower()) != "test": return found
-    if not any(kind_of_name(x) == "normal" for p in found.images for x in between(found.root, p)[:1]): return found
-    images = find_images(root).images
-    truth = next((d for d in sorted(root.parent.iterdir()) if d.name.lower() == "ground_truth" and d.is_dir()), None)
-    if truth: images = images + find_images(truth).images
-    return dataclasses.replace(found, root=root.parent, images=images)
-
 # %% ../../nbs/data/4_layouts.ipynb #4fdd2868
 @register_reader("named_folders")
 def read_named(found, purpose):
     "Folders whose names give splits and defects: MVTec AD, 2, 3D and LOCO, BTAD, VisA, Real-IAD, OK/NG, ..."
-    given, found = found, with_truth(found)
-    root, masks = found.root, found.masks
+    root = found.root
     places = {p: place_by_name(root, p) for p in found.photos}
-    if divided := any(at.split for at in places.values()):
+    if any(at.split for at in places.values()):
         places = {p: at if at.split else at._replace(defect=None) for p, at in places.items()}
+        return read_splits(found, places, purpose)
     defects = {at.defect for at in places.values()}
-    if divided: return read_splits(found, places, purpose, given)
-    if "good" not in defects or not defects - {"good", None} or sets_in(found): return None
+    if "good" not in defects or not defects - {"good", None}: return None
     if None in defects:
         lone = next(p for p, at in places.items() if at.defect is None)
         raise GradKitError(f"'{root}' holds folders of normal and of defective images, and "
                            f"'{lone.relative_to(root)}' in neither; move it, or use --normal FOLDER --abnormal FOLDER")
     check_normals({p: between(at.top, p) for p, at in places.items() if at.defect == "good"}, found)
-    masks = masks | {p: None for p, at in places.items() if at.defect != "good" and is_mask_name(p)}
-    visa = any([x.lower() for x in between(root, p)[:2]] == ["data", "images"] for p in places)
-    items = visa and visa_items(found) or sorted_items(found, places, masks)
-    return dataset_of(found, "visa" if visa else "labelled", items)
+    masks = found.masks | {p: None for p, at in places.items() if at.defect != "good" and is_mask_name(p)}
+    return dataset_of(found, "labelled", sorted_items(found, places, masks))
 
 # %% ../../nbs/data/4_layouts.ipynb #a3c17795
-def read_splits(found, places, purpose, given):
-    "`read_named` of folders train, validation and test in the folder `given`; None where masks beside give the defects"
+def read_splits(found, places, purpose):
+    "`read_named` of folders train, validation and test; None where masks beside the images give the defects"
     splits = {at.split for at in places.values() if at.defect is not None}
     if not splits and any(found.masks.values()): return None
     if not any(at[:2] == ("train", "good") for at in places.values()) and (purpose == "fit" or "test" not in splits):
         tops = sorted({between(found.root, p)[0] for p, at in places.items() if at.split})
-        raise GradKitError(f"'{given.root}' has {'/, '.join(tops)}/ but no images in train/good; "
+        raise GradKitError(f"'{found.root}' has {'/, '.join(tops)}/ but no images in train/good; "
                            "put the normal training images there, or name a flat folder of normal images")
     goods = {p: at for p, at in places.items() if at.defect == "good" and at.split != "test"}
     check_normals({p: between(at.top, p) for p, at in goods.items()}, found)
@@ -355,14 +315,11 @@ def read_splits(found, places, purpose, given):
 # %% ../../nbs/data/4_layouts.ipynb #5dbc6291
 def read_config(path):  # LOCO's defects_config.json
     "{grey value: (defect's name, (saturation threshold, relative))}"
-    try:
-        config = {}
-        for d in json.loads(path.read_text(encoding="utf-8")):
-            threshold = float(d["saturation_threshold"])
-            if not 0 < threshold < float("inf"):
-                raise ValueError(f"saturation_threshold {threshold} is no positive number")
-            config[int(d["pixel_value"])] = str(d["defect_name"]), (threshold, bool(d["relative_saturation"]))
-        return config
+    def rule(d):
+        if not 0 < (threshold := float(d["saturation_threshold"])) < float("inf"):
+            raise ValueError(f"saturation_threshold {threshold} is no positive number")
+        return str(d["defect_name"]), (threshold, bool(d["relative_saturation"]))
+    try: return {int(d["pixel_value"]): rule(d) for d in json.loads(path.read_text(encoding="utf-8"))}
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as e:
         raise GradKitError(f"'{path}' is not MVTec LOCO AD's list of defects ({type(e).__name__}: {e}); "
                            "fetch a whole copy, or remove it to do without the defects' names") from e
@@ -380,27 +337,6 @@ def name_defects(items, path):
         return dataclasses.replace(it, defect=defect or it.defect, saturation=() if None in rules else rules)
     return [named(it) for it in items]
 
-# %% ../../nbs/data/4_layouts.ipynb #52ed05ff
-def visa_items(found):  # `Found` of a category
-    "Items as VisA's split_csv/1cls.csv divides them, or None where there is no such table"
-    root = found.root.resolve()
-    table, here = root.parent/"split_csv"/"1cls.csv", {p.resolve(): p for p in found.images}
-    def item(row):
-        split, bad = row["split"].lower(), row["label"].lower() != "normal"
-        if split not in SPLITS or bad and split == "train": raise ValueError(f"{row['label']} in {split}")
-        path = here.get((root.parent/row["image"]).resolve())
-        if path is None: raise ValueError(f"no file '{row['image']}'")
-        masks = (root.parent/row["mask"],) if bad and row.get("mask") else ()
-        kind, defect = ("defect", "anomaly") if bad else ("good", "good")
-        return Item(path, split, kind, defect, masks, f"{split}/{defect}/{path.stem}")
-    if not table.is_file(): return None
-    try:
-        rows = csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines())
-        return [item(row) for row in rows if row["object"] == root.name] or None
-    except (KeyError, ValueError, TypeError, AttributeError, OSError) as e:
-        raise GradKitError(f"'{table}' is not VisA's table of splits of these images ({type(e).__name__}: {e}); "
-                           "fetch a whole copy, or remove the table to do without it") from e
-
 # %% ../../nbs/data/4_layouts.ipynb #816d58dd
 def named_folders(**folders):
     "{what: its folder}, without those that are None; refuses missing folders and one within another"
@@ -409,9 +345,8 @@ def named_folders(**folders):
         raise GradKitError(f"there is no folder '{missing[0][1]}' ({missing[0][0]}); check the path")
     if "masks" in roots and "abnormal" not in roots:
         raise GradKitError("masks are given without abnormal images; give --abnormal FOLDER too")
-    real = {what: root.resolve() for what, root in roots.items()}
-    for a, b in permutations(real, 2):
-        if real[a] == real[b] or real[a] in real[b].parents:
+    for a, b in permutations(roots, 2):
+        if roots[b].resolve().is_relative_to(roots[a].resolve()):
             raise GradKitError(f"the folder of {b} images, '{roots[b]}', lies in that of {a} ones, '{roots[a]}'; "
                                "give each a folder of its own")
     return roots
