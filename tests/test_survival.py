@@ -82,7 +82,6 @@ import torch
 torch.set_num_threads(1)
 import safetensors.torch
 from conftest import tiny
-from grad_kit.base.compute import Threads
 from grad_kit.base.run import Run
 from grad_kit.data.trays import tray_dataset
 from grad_kit.model.grad import GRAD
@@ -113,7 +112,7 @@ def files(folder): return {p.name: p.read_bytes() for p in folder.glob("*.safete
 def scores(folder, seed=0): return GRAD.load(folder, "cpu").holdout_scores_
 
 # within a training, between two steps of sampling or two rounds, and before a file is written or takes its place
-of_a_fit = [(Run, "record", 4), (Threads, "look", 5), (safetensors.torch, "save_file", 3), (os, "replace", 2),
+of_a_fit = [(Run, "record", 4), (Run, "look", 5), (safetensors.torch, "save_file", 3), (os, "replace", 2),
             (Run, "record", 10), (GRAD, "save", 1)]
 of_saving = [(os, "rename", 1), (os, "rename", 2), (safetensors.torch, "save_file", 1)]
 """

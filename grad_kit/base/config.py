@@ -33,11 +33,8 @@ def load_plugins(group):  # of entry points, as "grad_kit.scorers"
 # %% ../../nbs/base/1_config.ipynb #bc07f1eb
 class Registry(dict):
     "name -> class or function, for one kind of exchangeable parts"
-    def __init__(self,
-        kind,        # of part, in a few words: "scorer"
-        decorator,   # name of the function that adds one: "register_scorer"
-        group=None,  # of entry points by which installed packages add theirs: "grad_kit.scorers"
-    ):
+    def __init__(self, kind, decorator, group=None):
+        "As \"scorer\", \"register_scorer\" and \"grad_kit.scorers\", the entry points of installed packages"
         super().__init__()
         self.kind, self.decorator, self.group = kind, decorator, group
 
@@ -67,13 +64,9 @@ class Registry(dict):
 # %% ../../nbs/base/1_config.ipynb #fde16f61
 PATCH = 34  # side in pixels of the window that the detector's 8 layers see (Table 8)
 
-def setting(
-    default,
-    flat=None,   # name among all settings; None: the field's own
-    among=None,  # the values that it may have
-    **bounds,    # of a number: ge, gt, le, lt (greater than or equal to, ...)
-):
-    "A field of a part of the settings"
+def setting(default, flat=None, among=None, **bounds):
+    """A field of a part of the settings: its name among all settings (None: its own), the values that it may have, and
+    bounds of a number: ge, gt, le, lt (greater than or equal to, ...)"""
     return field(default=default, metadata=dict(flat=flat, among=among, bounds=bounds))
 
 # %% ../../nbs/base/1_config.ipynb #361d4c8a
@@ -336,11 +329,8 @@ def replace(self:Config, **changes):
     return Config(**{**self.to_dict(), **changes})
 
 @patch
-def key(self:Config,
-    *parts,  # names of the parts of the settings that a stage depends on, as "schedule"
-    **more,  # anything else that it depends on, as JSON can write it
-):
-    "A short hash that names a finished stage by its settings"
+def key(self:Config, *parts, **more):
+    "A short hash that names a finished stage by these parts of the settings, and by more values that JSON can write"
     d = {part: asdict(getattr(self, part)) for part in parts} | more
     return hashlib.sha256(json.dumps(d, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -400,9 +390,8 @@ def preset(cls:Config,
     **changes,      # other values of fields
 ):
     "A named set of settings"
-    if name == "auto":
-        paper = "mvtec_ad" if layout == "mvtec_ad" else "mvtec_loco"
-        name = paper if torch.cuda.is_available() else "instant"
+    paper = "mvtec_ad" if layout == "mvtec_ad" else "mvtec_loco"
+    if name == "auto": name = paper if torch.cuda.is_available() else "instant"
     if name not in PRESETS:
         raise GradKitError(f"there is no preset '{name}'; choose one of: {', '.join(['auto', *PRESETS])}")
     flips = {}

@@ -13,17 +13,12 @@ import torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .compute import derive_seed, threads
+from .compute import derive_seed
 from .config import GradKitError
 from .files import load_state, restore, save_state
 
 # %% ../../nbs/base/4_run.ipynb #2fab6be5
-def one_cycle(
-    params,        # of the network
-    lr,            # peak of the learning rate
-    weight_decay,
-    steps,         # of the whole training
-):
+def one_cycle(params, lr, weight_decay, steps):  # peak of the learning rate; steps of the whole training
     "(AdamW, its learning-rate schedule)"
     optimizer = torch.optim.AdamW(params, lr, weight_decay=weight_decay, fused=True)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
@@ -79,8 +74,7 @@ def history(self:Run):
 # %% ../../nbs/base/4_run.ipynb #8d76aaef
 @patch
 def look(self:Run):
-    "Between two rounds: adapt the number of threads; check the record and write a checkpoint when it is time"
-    threads.look()
+    "Between two rounds: check the record and write a checkpoint when it is time"
     due = self.checkpoint and self.step > self.start and time.time() - self.saved > self.every
     if due or self.step - self.checked >= 256: self.check()
     if due: self.save()

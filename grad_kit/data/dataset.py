@@ -84,11 +84,7 @@ def central(long, short):
     return slice(start, start + short)
 
 # %% ../../nbs/data/2_dataset.ipynb #e1596fd8
-def frame_image(
-    a,         # (H,W) or (H,W,3)
-    frame,     # one of `FRAMES`
-    fill=128,  # of the bars
-):
+def frame_image(a, frame, fill=128):  # (H,W) or (H,W,3); one of `FRAMES`; the value of the bars
     "The array unchanged (stretch), padded to a square (letterbox), or its central square (crop)"
     (h, w), rest = a.shape[:2], a.shape[2:]
     if frame == "stretch" or h == w: return a
@@ -101,18 +97,13 @@ def frame_image(
     return out
 
 # %% ../../nbs/data/2_dataset.ipynb #e8817760
-def unframe_map(
-    amap,   # (S,S) float, of a framed image
-    size,   # (H,W) of the image at native size
-    frame,  # how it was framed
-):
+def unframe_map(amap, size, frame):  # (S,S) float, of a framed image; (H,W) of the image; how it was framed
     "float (H,W): the map at the image's native size; pixels outside a crop get the map's least value"
-    amap = torch.as_tensor(np.ascontiguousarray(amap))[None, None]
-    def resized(size): return F.interpolate(amap, size=tuple(size), mode="bilinear", align_corners=False)[0, 0].numpy()
-    if frame == "stretch": return resized(size)
-    h, w = size
-    side = max(h, w) if frame == "letterbox" else min(h, w)
-    big = resized((side, side))
+    amap, (h, w) = torch.as_tensor(np.ascontiguousarray(amap))[None, None], size
+    side = {"letterbox": max(size), "crop": min(size)}.get(frame)
+    square = (side, side) if side else tuple(size)
+    big = F.interpolate(amap, size=square, mode="bilinear", align_corners=False)[0, 0].numpy()
+    if frame == "stretch": return big
     if frame == "letterbox": return big[central(side, h), central(side, w)]
     out = np.full(size, big.min(), big.dtype)
     out[central(h, side), central(w, side)] = big
@@ -282,27 +273,24 @@ def masks(self:Dataset):
 
 # %% ../../nbs/data/2_dataset.ipynb #7dfd277d
 @patch
-def saturation_areas(self:Dataset, i):  # position in `items`
-    """Pixels of each of `defect_masks(i)` that count as the whole defect in LOCO's sPRO: a share of its area, or a
-    number of pixels at the published resolution; its full area where `defects_config.json` does not list it"""
-    areas = [int(m.sum()) for m in self.defect_masks(i)]
+def saturation_areas(self:Dataset, i, masks):  # position in `items`; its `defect_masks`
+    """Pixels of each mask that count as the whole defect in LOCO's sPRO: a share of its area, or a number of pixels at
+    the published resolution; its full area where `defects_config.json` does not list it"""
+    areas = [int(m.sum()) for m in masks]
     rules = self.items[i].saturation or ((1.0, True),) * len(areas)
-    wanted = [int(threshold * area if relative else min(threshold, area))
-              for area, (threshold, relative) in zip(areas, rules)]
-    return [max(1, n) for n in wanted]
+    return [max(1, int(threshold * area if relative else min(threshold, area)))
+            for area, (threshold, relative) in zip(areas, rules)]
 
 @patch
 def truth(self:Dataset):
     """{"masks", "defect_masks", "saturation_areas"} as `metrics.evaluate` takes them, each None where incomplete.
     Raises `GradKitError` as `defect_masks` does for masks of a wrong size"""
     anomalous = [it for it in self.items if it.label]
-    masked = all(it.masks for it in anomalous)
-    known = masked and all(it.saturation for it in anomalous)
-    each = range(len(self))
-    return dict(
-        masks=self.masks() if masked else None,
-        defect_masks=[self.defect_masks(i) for i in each] if known else None,
-        saturation_areas=[self.saturation_areas(i) for i in each] if known else None)
+    if not all(it.masks for it in anomalous): return dict(masks=None, defect_masks=None, saturation_areas=None)
+    masks, each = self.masks(), None
+    if all(it.saturation for it in anomalous): each = [self.defect_masks(i) for i in range(len(self))]
+    areas = each and [self.saturation_areas(i, ms) for i, ms in enumerate(each)]
+    return dict(masks=masks, defect_masks=each, saturation_areas=areas)
 
 # %% ../../nbs/data/2_dataset.ipynb #3b32674d
 def hash_images(u8):  # uint8 (N,3,H,W) on the CPU
@@ -314,20 +302,13 @@ def image_hashes(self:Dataset, size):  # side in pixels
     "`hash_images` at this size, cached"
     return self.once(("hashes", size), lambda: hash_images(self.images(size)))
 
-@patch
-def fingerprint(self:Dataset, size):  # side in pixels
-    "12 hex digits of a hash of the training images at this size"
-    x = self.split("train").images(size)
-    return hashlib.sha256(repr(tuple(x.shape)).encode() + x.numpy().tobytes()).hexdigest()[:12]
-
 # %% ../../nbs/data/2_dataset.ipynb #2d24d13e
 @patch
-def test_fingerprint(self:Dataset):
-    "12 hex digits of a hash of the test and validation images, their labels and masks, by the content of their files"
+def fingerprint(self:Dataset):
+    "12 hex digits of a hash of all images, their labels and masks, by the content of their files"
     def content(x): return x.tobytes() if isinstance(x, np.ndarray) else Path(x).read_bytes()
     digest = hashlib.sha256()
     for it in self.items:
-        if it.split == "train": continue
         known = repr((it.name, it.split, it.kind, it.defect, it.saturation))
         digest.update(known.encode("utf-8", "surrogateescape"))
         for x in (it.image, *it.masks): digest.update(hashlib.sha256(content(x)).digest())

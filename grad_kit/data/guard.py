@@ -6,7 +6,8 @@
 __all__ = ['WORDS', 'NEGATIONS', 'NOT_NORMAL', 'SIGNS', 'SYSTEM_FOLDERS', 'OTHER_PICTURES', 'TABLES', 'MASK_END', 'MASK_START',
            'LEVELS', 'name_words', 'kinds_of_name', 'kind_of_name', 'Found', 'between', 'is_image', 'is_table', 'walk',
            'find_images', 'stem_of', 'is_mask_name', 'mask_key', 'find_masks', 'image_of', 'lossless', 'image_beside',
-           'may_label', 'label_file', 'own_name', 'is_odd', 'names_within', 'check_all_normal', 'check_normals']
+           'is_for_labels', 'may_label', 'label_file', 'own_name', 'is_odd', 'names_within', 'check_all_normal',
+           'check_normals']
 
 # %% ../../nbs/data/3_guard.ipynb #20d938f1
 import os, re, unicodedata
@@ -195,9 +196,13 @@ def image_beside(p, same):
     if len(twins) == 1 and lossless(p) and not lossless(twins[0]): return twins[0]
 
 # %% ../../nbs/data/3_guard.ipynb #888f2925
+def is_for_labels(name):
+    "Whether a folder is called labels, annotations, ground truth or the like, and nothing else"
+    return bool(words := set(name_words(name))) and words <= WORDS["mask"] | {"ground"}
+
 def may_label(path, names):
-    "Whether a file, or the folder it is in, is called labels or the like, or whether it has one of these names in it"
-    if "mask" in map(kind_of_name, (path.stem, path.parent.name)) or path.stem.lower() in names: return True
+    "Whether a file, or the folder it is in, is called labels or the like, or has one of these names in it"
+    if is_for_labels(path.parent.name) or kind_of_name(path.stem) == "mask" or path.stem.lower() in names: return True
     try: text = path.read_text("utf-8-sig", "ignore").replace("\0", "").lower()
     except OSError: return False
     words = set(re.split(r"[\s,;|\"'<>/\\]+", text))
@@ -208,7 +213,7 @@ def label_file(found):  # `Found`
     root, near = found.root.resolve(), list(found.tables)
     for above in root.parents[:0 if kind_of_name(root.name) == "normal" else 2]:
         if not os.access(above, os.R_OK | os.X_OK): continue
-        beside = [d for d in above.iterdir() if kind_of_name(d.name) == "mask" and d not in (root, *root.parents)]
+        beside = [d for d in above.iterdir() if is_for_labels(d.name) and d not in (root, *root.parents)]
         files = [*above.iterdir(), *(f for d in beside for depth in ("*", "*/*") for f in d.glob(depth))]
         near += sorted(f for f in files if f.is_file() and not is_image(f.name) and is_table(f))
     names = {name.lower() for p in found.images for name in (p.name, p.stem)}
@@ -261,10 +266,10 @@ def check_all_normal(found):  # `Found` of a flat folder
 # %% ../../nbs/data/3_guard.ipynb #890be882
 def check_normals(normals, found):  # {image file: names of the folders below the one that means normal}, `Found`
     "Raises `GradKitError` for files among normal images that by their names, or by an annotation beside them, are not"
+    beside = {p.with_suffix("") for p in normals}
     if among := [p for p, names in normals.items() if is_odd(names, p, NOT_NORMAL - {"test"})]:
         raise GradKitError(f"'{among[0]}' lies among normal images, but by its name it is none "
                            f"(with {len(among) - 1} more); move them, or use --normal FOLDER --abnormal FOLDER")
-    beside = {p.with_suffix("") for p in normals}
     if labels := [f for f in found.tables if f.with_suffix("") in beside]:
         raise GradKitError(f"'{labels[0]}' perhaps labels a normal image as defective (with {len(labels) - 1} more "
                            "such files); move it with its image, or use --normal FOLDER")
