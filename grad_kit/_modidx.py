@@ -59,7 +59,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'grad_kit.base.config.Config.preset': ('base/config.html#config.preset', 'grad_kit/base/config.py'),
                                       'grad_kit.base.config.Config.replace': ('base/config.html#config.replace', 'grad_kit/base/config.py'),
                                       'grad_kit.base.config.Config.to_dict': ('base/config.html#config.to_dict', 'grad_kit/base/config.py'),
-                                      'grad_kit.base.config.Config.to_json': ('base/config.html#config.to_json', 'grad_kit/base/config.py'),
                                       'grad_kit.base.config.DetectorSettings': ( 'base/config.html#detectorsettings',
                                                                                  'grad_kit/base/config.py'),
                                       'grad_kit.base.config.GenerationSettings': ( 'base/config.html#generationsettings',

@@ -319,11 +319,6 @@ def to_dict(self:Config):
     return {name: getattr(self, name) for name in FLAT}
 
 @patch
-def to_json(self:Config):
-    "The settings as JSON text"
-    return json.dumps(self.to_dict(), indent=2)
-
-@patch
 def replace(self:Config, **changes):
     "The same settings with `changes`, by flat names"
     return Config(**{**self.to_dict(), **changes})

@@ -26,19 +26,11 @@ def one_cycle(params, lr, weight_decay, steps):  # peak of the learning rate; st
 # %% ../../nbs/base/4_run.ipynb #72385e93
 class Run:
     "A training: `for n in run` gives rounds of n steps, and each step ends with `run.record(loss=...)`"
-    def __init__(self,
-        what,             # is trained, for messages: "PatchDiff level 9"
-        steps,            # in all
-        parts,            # {name: module, optimiser or schedule}: all that a step changes
-        device,           # of the record
-        seed=0,
-        stream=(),        # names of its random stream; the number of the step is added
-        per_round=1,      # steps that draw from one stream
-        checkpoint=None,  # file to continue from and to write to
-        every=60,         # seconds between checkpoints
-        progress=True,    # show a bar
-        label=None,       # of the bar; None: `what`
-    ):
+    def __init__(self, what, steps, parts, device, seed=0, stream=(), per_round=1, checkpoint=None, every=60,
+                 progress=True, label=None):
+        """What is trained, for messages ("PatchDiff level 9"), its steps, what they change ({name: module, optimiser or
+        schedule}), and the device of the record. `stream`: names of the random stream, to which the number of the step
+        is added; `per_round`: steps that draw from one stream; `every`: seconds between checkpoints"""
         self.what, self.steps, self.parts, self.device = what, steps, parts, device
         self.seed, self.stream, self.per_round = seed, stream, per_round
         self.checkpoint, self.every, self.saved = checkpoint and Path(checkpoint), every, time.time()

@@ -108,14 +108,11 @@ def read_pixels(path, data=None, bits=16):
                        f"so bit_depth={bits} cannot be used; save it with 8 bits a colour")
 
 # %% ../../nbs/data/1_images.ipynb #9830a196
-def read_image(
-    path,  # image file with 8 bits a channel (grey, RGB, RGBA, palette, CMYK) or 16-bit grey
-    data=None,  # the file's bytes, if already read; `path` is then used in messages only
-    bits=16,    # of a 16-bit file that are used: 12 for a Mono12 camera, whose white is 4095
-):
-    """uint8 (H,W,3), upright. Transparent pixels are composited on black; 16-bit grey is scaled so that 2^bits - 1
-    becomes 255. Raises `GradKitError` with the file's name where it is missing, unreadable, truncated or too large,
-    holds several frames, or has pixels that are floats or exceed `bits`"""
+def read_image(path, data=None, bits=16):  # image file; its bytes, if already read; of a 16-bit file that are used
+    """uint8 (H,W,3), upright, of a file with 8 bits a channel (grey, RGB, RGBA, palette, CMYK) or 16-bit grey, which is
+    scaled so that 2^bits - 1 becomes 255. Transparent pixels are composited on black. Raises `GradKitError` with the
+    file's name where it is missing, unreadable, truncated or too large, holds several frames, or has pixels that are
+    floats or exceed `bits`"""
     return read_pixels(path, data, bits)[0]
 
 # %% ../../nbs/data/1_images.ipynb #377353c5
