@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from ..base.compute import own_state
 from ..base.config import GradKitError
@@ -37,7 +37,8 @@ def open_picture(path, data=None):  # image file; its bytes, if already read
             Image.open(f) as im: yield im
     except GradKitError: raise
     except Exception as e:  # on broken files PIL raises OSError, SyntaxError, ValueError, struct.error, zlib.error ...
-        raise GradKitError(f"'{path}' cannot be read as an image ({type(e).__name__}: {e}); "
+        reason = "no known format" if isinstance(e, UnidentifiedImageError) else getattr(e, "strerror", None) or e
+        raise GradKitError(f"'{path}' cannot be read as an image ({type(e).__name__}: {reason}); "
                            "replace it by a whole PNG or JPEG file, or remove it") from e
 
 # %% ../../nbs/data/1_images.ipynb #f37cf8bb

@@ -133,6 +133,9 @@ def as_dataset(
     return Dataset("images", "array", tuple(items))
 
 # %% ../../nbs/data/4_layouts.ipynb #679ab2f7
+SPLIT_FOLDERS = dict(train="train", validation="validation", val="validation", valid="validation",
+                     test="test", test_public="test")
+
 def refuse_sets(root):
     "Raises `GradKitError` for a folder of data sets, each with normal images in a folder train, and for a test folder"
     if SPLIT_FOLDERS.get(root.name.lower()) == "test" and (root.parent/"train").is_dir():
@@ -210,9 +213,6 @@ def sorted_items(found, places, masks, loco=False):  # `Found`, {image: its `Pla
     return items
 
 # %% ../../nbs/data/4_layouts.ipynb #203b3612
-SPLIT_FOLDERS = dict(train="train", validation="validation", val="validation", valid="validation",
-                     test="test", test_public="test")
-
 @register_reader("masks_beside")
 def read_masks_beside(found, purpose):
     "Images with a mask beside each, black for a normal image"
