@@ -119,7 +119,7 @@ def on_threads(f, xs):
 class Dataset:
     "Images with their splits, kinds and masks; made by `read_dataset`, `as_dataset` and `tray_dataset`"
     name: str                 # for titles and tables
-    layout: str               # "mvtec_ad", "mvtec_loco", "visa", "labelled", "masks_beside", "folder" or "array"
+    layout: str               # "mvtec_ad", "mvtec_loco", "labelled", "masks_beside", "folder" or "array"
     items: tuple[Item, ...]
     root: Path | None = None  # the folder it was read from
     passed_over: str = ""     # files there that are not in `items`, in words

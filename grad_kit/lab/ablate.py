@@ -9,7 +9,7 @@ __all__ = ['PAPER_LOCO', 'PAPER_AD', 'PAPER_MEANS', 'table_4', 'grid', 'read_var
            'find_categories', 'reproduce', 'percent', 'paper_tables', 'reproduction_text', 'write_reproduction']
 
 # %% ../../nbs/lab/1_ablate.ipynb #71ecdd1f
-import dataclasses, itertools
+import dataclasses, itertools, json
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +130,7 @@ def run_cell(
         image_auroc=flat_auroc(measured.pop("image_auroc")), **level_figures(result, items), **measured,
         **training_figures(model), baselines=baselines(model, dataset, items, truth["masks"]),
         seconds=round(model.seconds_, 1), device=device_name(model.device), torch=torch.__version__,
-        grad_kit=__version__, config=config.to_dict())
+        grad_kit=__version__, config=json.loads(json.dumps(config.to_dict())))
 
 # %% ../../nbs/lab/1_ablate.ipynb #f4be77ea
 def check_distinct(seeds):
