@@ -78,9 +78,11 @@ def test_fingerprint_follows_all_that_is_known():
     from dataclasses import replace
     bad, ms = plate(9, spots=[(40, 45, 5), (62, 20, 6)])
     item, normal = Item(bad, "test", "structural", "dirt", tuple(ms), "test/dirt/000"), Item(plate()[0], "train")
-    def name(*items): return Dataset("p", "array", items).fingerprint()
-    test_eq(len(name(normal, item)), 12); test_eq(name(normal, item), name(normal, item))
-    assert len({name(normal, item), name(item), name(item, normal)}) == 3
+    def name(*items, size=48): return Dataset("p", "array", items).fingerprint(size)
+    test_eq(len(name(normal, item)), 12); test_eq(name(normal, item), name(item, normal))
+    other = Item(plate(1)[0], "train")
+    names = {name(*items) for items in ((item,), (normal, item), (other, item), (normal, other), (other, normal))}
+    assert len(names | {name(normal, item, size=64)}) == 6
     for change in (dict(masks=ms[:1]), dict(defect="dust"), dict(image=255 - bad)):
         assert name(normal, replace(item, **change)) != name(normal, item)
 

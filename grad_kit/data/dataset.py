@@ -304,11 +304,13 @@ def image_hashes(self:Dataset, size):  # side in pixels
 
 # %% ../../nbs/data/2_dataset.ipynb #2d24d13e
 @patch
-def fingerprint(self:Dataset):
-    "12 hex digits of a hash of all images, their labels and masks, by the content of their files"
+def fingerprint(self:Dataset, size):  # side in pixels
+    "12 hex digits of a hash of the training images at this size, and of the files of the others, with labels and masks"
     def content(x): return x.tobytes() if isinstance(x, np.ndarray) else Path(x).read_bytes()
-    digest = hashlib.sha256()
+    x = self.split("train").images(size)
+    digest = hashlib.sha256(repr(tuple(x.shape)).encode() + x.numpy().tobytes())
     for it in self.items:
+        if it.split == "train": continue
         known = repr((it.name, it.split, it.kind, it.defect, it.saturation))
         digest.update(known.encode("utf-8", "surrogateescape"))
         for x in (it.image, *it.masks): digest.update(hashlib.sha256(content(x)).digest())

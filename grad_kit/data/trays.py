@@ -8,6 +8,7 @@ __all__ = ['LOGICAL', 'STRUCTURAL', 'DEFECTS', 'COLOURS', 'WIDTH', 'HEIGHT', 'Ca
 
 # %% ../../nbs/data/6_trays.ipynb #94d59ec5
 import json, math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -133,10 +134,13 @@ def write_trays(folder, dataset):  # made new, must not exist; made by `tray_dat
     names = dict(good="good", logical="logical_anomalies", structural="structural_anomalies")
     grey = {defect: 255 - i for i, defect in enumerate(DEFECTS)}   # in the masks, listed in defects_config.json
     with atomic_write(folder) as root:
-        for k, it in enumerate(dataset.items):
-            write(root/it.split/names[it.kind]/f"{k:04d}.png", it.image)
+        written = Counter()
+        for it in dataset.items:
+            k = f"{written[it.split, it.kind]:03d}"
+            written[it.split, it.kind] += 1
+            write(root/it.split/names[it.kind]/f"{k}.png", it.image)
             for mask in it.masks:
-                path = root/"ground_truth"/names[it.kind]/f"{k:04d}"/"000.png"
+                path = root/"ground_truth"/names[it.kind]/k/"000.png"
                 write(path, np.where(mask, grey[it.defect], 0).astype(np.uint8))
         config = [dict(defect_name=d, pixel_value=grey[d], saturation_threshold=1.0, relative_saturation=True)
                   for d in DEFECTS]

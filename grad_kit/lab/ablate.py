@@ -147,7 +147,7 @@ def cell_file(
     "Where the finished cell of this data, these settings and this seed is kept"
     dataset = dataset.read_as(config)
     parts = [part.name for part in dataclasses.fields(Config)]
-    key = config.key(*parts, seed=seed, data=dataset.fingerprint(), format=FORMAT)
+    key = config.key(*parts, seed=seed, data=dataset.fingerprint(config.image_size), format=FORMAT)
     return Path(out)/"cells"/f"{key}.json"
 
 # %% ../../nbs/lab/1_ablate.ipynb #03b88f69
