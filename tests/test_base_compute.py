@@ -3,7 +3,7 @@
 import pytest
 from fastcore.test import *
 from grad_kit.base.compute import *
-import os, random, sys, time
+import os, random
 import numpy as np
 import torch
 from grad_kit.base.config import GradKitError
@@ -26,7 +26,6 @@ def test_resize_averages_and_leaves_alone():
     assert resize_images(small, 32) is small
     test_eq(torch.cat([resize_images(u8[i:i + 1], 32) for i in range(3)]), small)
     test_eq(resize_images(torch.full((1, 3, 50, 70), 255, dtype=torch.uint8), 34).unique().tolist(), [255])
-    test_fail(lambda: resize_images(to_float(u8), 32), exc=GradKitError, contains="torch.float32 of shape (3, 3, 64, 96)")
 
 
 def test_subsample_covers_both_ends():
@@ -100,27 +99,13 @@ def test_the_callers_settings_are_replaced_within_a_block_and_restored_afterward
     test_eq(state(), plain)
 
 
-def test_threads_follow_the_load():
+def test_the_number_of_threads_is_the_one_that_is_set():
     from unittest import mock
-    class Busy(Threads):
-        "Two seconds pass between two looks; meanwhile other processes use `cores` cores"
-        cores, now, work = 0., time.monotonic() - 100, 0.
-        def others(self):
-            self.now, self.work = self.now + 2, self.work + 2 * self.cores
-            return self.now, self.work
-    before, t = torch.get_num_threads(), Busy()
-    with mock.patch.dict(os.environ), mock.patch.object(os, "cpu_count", lambda: 8):
-        os.environ.pop("GRAD_KIT_THREADS", None)
-        with t.minded():
-            t.most = 8
-            for t.cores, want in ((0., 8), (.4, 8), (1., 7), (7., 1), (12., 1), (5.4, 3)):
-                t.look(); test_eq((t.cores, torch.get_num_threads()), (t.cores, want))
-            t.most = 2; t.cores = 0.; t.look(); test_eq(torch.get_num_threads(), 2)
-        test_eq(torch.get_num_threads(), before); assert {1, 2, 3, 7, 8} <= t.used
-        with t.minded(follow=False): test_eq((t.look(), t.seen, t.used), (None, None, {before}))
-        os.environ["GRAD_KIT_THREADS"] = "1"
-        with t.minded(): test_eq((torch.get_num_threads(), t.seen, t.used), (1, None, {1}))
+    before = torch.get_num_threads()
+    with mock.patch.dict(os.environ):
+        for text, want in (("", before), ("1", 1), ("3", 3)):
+            os.environ["GRAD_KIT_THREADS"] = text
+            with fixed_threads(), fixed_threads(): test_eq(torch.get_num_threads(), want)
+            test_eq(torch.get_num_threads(), before)
         os.environ["GRAD_KIT_THREADS"] = "many"
-        test_fail(lambda: t.minded().__enter__(), exc=GradKitError, contains="GRAD_KIT_THREADS is 'many'")
-    test_eq((t.most, torch.get_num_threads()), (None, before))
-    if sys.platform == "linux": assert Threads().others()[1] >= 0
+        test_fail(lambda: fixed_threads().__enter__(), exc=GradKitError, contains="GRAD_KIT_THREADS is 'many'")

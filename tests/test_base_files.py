@@ -113,4 +113,4 @@ def test_broken_state_files_are_named():
     whole = f.read_bytes()
     for n in (0, 5, 50, len(whole) - 1):
         f.write_bytes(whole[:n])
-        test_fail(lambda: load_state(f), exc=GradKitError, contains="state.safetensors' is truncated")
+        test_fail(lambda: load_state(f), exc=GradKitError, contains="state.safetensors' is missing, truncated or")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import ImageFile
 
-from grad_kit.base.compute import own_state, threads
+from grad_kit.base.compute import fixed_threads, own_state
 from grad_kit.base.config import Config, GradKitError
 from grad_kit.data.dataset import Dataset
 from grad_kit.data.layouts import as_dataset, read_dataset
@@ -248,11 +248,11 @@ def test_scoring_does_not_wait_and_leaves_each_thread_its_number(model, monkeypa
     found, steps = {}, [threading.Event() for _ in range(3)]
     def first():
         torch.set_num_threads(2)
-        with threads.minded(): steps[0].set(); steps[1].wait(5)
+        with fixed_threads(): steps[0].set(); steps[1].wait(5)
         found["first"] = torch.get_num_threads(); steps[2].set()
     def last():
         torch.set_num_threads(2); steps[0].wait(5)
-        with threads.minded(): steps[1].set(); steps[2].wait(5)
+        with fixed_threads(): steps[1].set(); steps[2].wait(5)
         found["last"] = torch.get_num_threads()
     with ThreadPoolExecutor(2) as pool: [c.result() for c in (pool.submit(first), pool.submit(last))]
     assert found == dict(first=2, last=2)

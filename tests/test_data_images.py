@@ -58,8 +58,6 @@ def test_what_is_hidden_under_alpha_is_not_read():
     palette = Image.fromarray(keyed).convert("RGB").quantize(2)
     palette.save(d/"palette.png", transparency=palette.getpixel((0, 0)))
     test_eq(read_image(d/"palette.png")[..., 0], np.where(shown, 100, 0))
-    clear = save(d/"clear.png", np.dstack([a, np.zeros_like(a[..., 0])]))
-    test_fail(lambda: read_image(clear), exc=GradKitError, contains="clear.png' is wholly transparent")
 
 
 def test_sixteen_bits_use_their_full_range():
@@ -86,15 +84,15 @@ def test_broken_images_are_named():
     (d/"aligned.jpg").write_bytes(whole + bytes(100))
     test_eq(read_image(d/"aligned.jpg"), read_image(d/"whole.jpg"))
     (d/"letter.png").write_text("Dear camera,")
-    test_fail(lambda: read_image(d/"letter.png"), exc=GradKitError, contains="letter.png' is not an image")
-    test_fail(lambda: read_image(d/"absent.png"), exc=GradKitError, contains="there is no file")
+    test_fail(lambda: read_image(d/"letter.png"), exc=GradKitError, contains="letter.png' cannot be read as an image")
+    test_fail(lambda: read_image(d/"absent.png"), exc=GradKitError, contains="absent.png' cannot be read")
     test_fail(lambda: read_image(d), exc=GradKitError, contains="Is a directory" if os.name == "posix" else "'")
 
 
 def test_decompression_bomb_is_refused():
     f = Path(tempfile.mkdtemp())/"huge.bmp"
     f.write_bytes(b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 30000, 30000, 1, 24, 0, 0, 0, 0, 0, 0))
-    test_fail(lambda: read_image(f), exc=GradKitError, contains="huge.bmp' claims more than")
+    test_fail(lambda: read_image(f), exc=GradKitError, contains="huge.bmp' cannot be read as an image (Decompression")
 
 
 def test_what_cameras_append_does_not_matter():
@@ -183,9 +181,7 @@ def test_masks_of_other_habits():
     for colours in (255, 0):
         layer = np.dstack([np.full((*m.shape, 3), colours, np.uint8), on])
         test_eq(read_mask(save(d/"layer.png", layer)), m)
-    stroke, odd = np.dstack([on, on * 0, on * 0, on]), np.dstack([on, on, on, on[::-1]])
-    test_eq(read_mask(save(d/"stroke.png", stroke)), m)
-    test_fail(lambda: read_mask(save(d/"odd.png", odd)), exc=GradKitError, contains="odd.png' has one shape in its colours")
+    test_eq(read_mask(save(d/"stroke.png", np.dstack([on, on * 0, on * 0, on]))), m)
 
 
 def test_numbers_in_masks_are_not_taken_for_ringing():
@@ -199,8 +195,7 @@ def test_numbers_in_masks_are_not_taken_for_ringing():
     palette.putpalette([0, 0, 0, 128, 0, 0] + [0] * 762)
     palette.save(d/"p.png")
     test_eq(read_mask(d/"p.png"), m)
-    dim = save(d/"dim.jpg", m * np.uint8(40), quality=95)
-    test_fail(lambda: read_mask(dim), exc=GradKitError, contains="dim.jpg' is a lossy file")
+    assert (read_mask(save(d/"dim.jpg", m * np.uint8(40), quality=95)) != m).mean() < .005
 
 
 def test_a_whole_image_in_numbers():

@@ -129,4 +129,4 @@ def test_a_config_survives_its_json(preset, seed):
         value = getattr(c, name)
         try: c = c.replace(**{name: type(value)(value * rng.uniform(.5, 2))})
         except GradKitError: pass
-    assert Config(**json.loads(c.to_json())) == c
+    assert Config(**json.loads(json.dumps(c.to_dict()))) == c

@@ -82,7 +82,6 @@ import torch
 torch.set_num_threads(1)
 import safetensors.torch
 from conftest import tiny
-from grad_kit.base.compute import Threads
 from grad_kit.base.run import Run
 from grad_kit.data.trays import tray_dataset
 from grad_kit.model.grad import GRAD
@@ -112,8 +111,8 @@ def fit(folder, stages=None, seed=0, killed_at=None):
 def files(folder): return {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
 def scores(folder, seed=0): return GRAD.load(folder, "cpu").holdout_scores_
 
-# within a training, between two steps of sampling or two rounds, and before a file is written or takes its place
-of_a_fit = [(Run, "record", 4), (Threads, "look", 5), (safetensors.torch, "save_file", 3), (os, "replace", 2),
+# within a training, between two rounds, and before a file is written or takes its place
+of_a_fit = [(Run, "record", 4), (Run, "look", 2), (safetensors.torch, "save_file", 3), (os, "replace", 2),
             (Run, "record", 10), (GRAD, "save", 1)]
 of_saving = [(os, "rename", 1), (os, "rename", 2), (safetensors.torch, "save_file", 1)]
 """

@@ -33,11 +33,8 @@ def load_plugins(group):  # of entry points, as "grad_kit.scorers"
 # %% ../../nbs/base/1_config.ipynb #bc07f1eb
 class Registry(dict):
     "name -> class or function, for one kind of exchangeable parts"
-    def __init__(self,
-        kind,        # of part, in a few words: "scorer"
-        decorator,   # name of the function that adds one: "register_scorer"
-        group=None,  # of entry points by which installed packages add theirs: "grad_kit.scorers"
-    ):
+    def __init__(self, kind, decorator, group=None):
+        "As \"scorer\", \"register_scorer\" and \"grad_kit.scorers\", the entry points of installed packages"
         super().__init__()
         self.kind, self.decorator, self.group = kind, decorator, group
 
@@ -67,13 +64,9 @@ class Registry(dict):
 # %% ../../nbs/base/1_config.ipynb #fde16f61
 PATCH = 34  # side in pixels of the window that the detector's 8 layers see (Table 8)
 
-def setting(
-    default,
-    flat=None,   # name among all settings; None: the field's own
-    among=None,  # the values that it may have
-    **bounds,    # of a number: ge, gt, le, lt (greater than or equal to, ...)
-):
-    "A field of a part of the settings"
+def setting(default, flat=None, among=None, **bounds):
+    """A field of a part of the settings: its name among all settings (None: its own), the values that it may have, and
+    bounds of a number: ge, gt, le, lt (greater than or equal to, ...)"""
     return field(default=default, metadata=dict(flat=flat, among=among, bounds=bounds))
 
 # %% ../../nbs/base/1_config.ipynb #361d4c8a
@@ -193,7 +186,7 @@ class ScoringSettings:
     score_top: float = setting(0.0, ge=0, le=1)  # image score: mean over this share of highest pixels; 0: maximum
     fusion: str = setting("max")                 # of a detector's levels: a name in `FUSIONS`. Open
     map_fusion: str = setting("mean")            # of the maps of several scorers
-    score_fusion: str = setting("root_squares")  # of their image scores
+    score_fusion: str = setting("max")           # of their image scores
     blur: float = setting(16.0, ge=0)            # standard deviation in pixels of the Gaussian on the map
 
 # %% ../../nbs/base/1_config.ipynb #df486c15
@@ -332,21 +325,13 @@ def to_dict(self:Config):
     return {name: getattr(self, name) for name in FLAT}
 
 @patch
-def to_json(self:Config):
-    "The settings as JSON text"
-    return json.dumps(self.to_dict(), indent=2)
-
-@patch
 def replace(self:Config, **changes):
     "The same settings with `changes`, by flat names"
     return Config(**{**self.to_dict(), **changes})
 
 @patch
-def key(self:Config,
-    *parts,  # names of the parts of the settings that a stage depends on, as "schedule"
-    **more,  # anything else that it depends on, as JSON can write it
-):
-    "A short hash that names a finished stage by its settings"
+def key(self:Config, *parts, **more):
+    "A short hash that names a finished stage by these parts of the settings, and by more values that JSON can write"
     d = {part: asdict(getattr(self, part)) for part in parts} | more
     return hashlib.sha256(json.dumps(d, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -367,7 +352,8 @@ def generators(self:Config):
     return ("trained", "analytic") if self.generator == "both" else tuple(self.generator.split("+"))
 
 # %% ../../nbs/base/1_config.ipynb #3360e598
-_FUSED = dict(scorers=("detector", "filters", "window"), score_top=0.01)
+_CLOSED = "filters", "window", "components"
+_FUSED = dict(scorers=("detector", *_CLOSED), score_top=0.01)
 _SMALL = dict(
     _FUSED, generator="both", n_contrastive=96, generator_width=32, generator_steps=1000, generator_batch=64,
     generator_crop=32, generator_lr=3e-3, coord_frequencies=4, ema=0.99, sample_steps=40, analytic_images=32,
@@ -376,7 +362,7 @@ _SMALL = dict(
 PRESETS = dict(
     mvtec_ad=dict(detector_levels=(34,), contrastive_levels=((5, 9, 13),)),
     mvtec_loco=dict(),
-    instant=dict(scorers=("filters", "window"), score_top=0.01),
+    instant=dict(scorers=_CLOSED, score_top=0.01),
     demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0,
               generator="patchmatch", generator_width=24, generator_steps=180, ema=0.9, n_contrastive=36,
               detector_steps=800, patches=48),
@@ -406,9 +392,8 @@ def preset(cls:Config,
     **changes,      # other values of fields
 ):
     "A named set of settings"
-    if name == "auto":
-        paper = "mvtec_ad" if layout == "mvtec_ad" else "mvtec_loco"
-        name = paper if torch.cuda.is_available() else "instant"
+    paper = "mvtec_ad" if layout == "mvtec_ad" else "mvtec_loco"
+    if name == "auto": name = paper if torch.cuda.is_available() else "instant"
     if name not in PRESETS:
         raise GradKitError(f"there is no preset '{name}'; choose one of: {', '.join(['auto', *PRESETS])}")
     flips = {}

@@ -8,7 +8,7 @@ __all__ = ['OUTPUT_MARK', 'user_path', 'cannot_write', 'temporary', 'put_back', 
            'restore']
 
 # %% ../../nbs/base/2_files.ipynb #b72e9d20
-import errno, glob, json, os, shutil, tempfile
+import glob, json, os, shutil, tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -70,30 +70,19 @@ def atomic_write(path):  # of the file or folder to make
 
 # %% ../../nbs/base/2_files.ipynb #72521fb4
 def try_place(path):  # of a file or folder that `atomic_write` will make, or replace, later
-    """Move what is there aside and back, or make a folder and remove it; links are followed.
-    Raises `GradKitError` where `atomic_write` would fail"""
-    path, tmp = user_path(path).resolve(), None
-    new = [p for p in (path, *path.parents) if not p.exists()]   # nearest first
-    try:
-        tmp = temporary(path)
-        aside = tmp/"old"/path.name
-        if new: aside.mkdir()
-        else: os.rename(path, aside)
-        put_back(path)
-    except OSError as e:
-        if e.errno not in (errno.EBUSY, errno.EXDEV): raise cannot_write(path, e) from e
-        raise GradKitError(f"'{path}' cannot be replaced ({e.strerror}), as it may be a mount point; "
-                           "name a folder in it, or another place") from e
+    "Make a folder beside it and remove it; links are followed. Raises `GradKitError` where `atomic_write` would fail"
+    path = user_path(path).resolve()
+    new = [p for p in path.parents if not p.exists()]   # nearest first
+    if os.path.ismount(path):
+        raise GradKitError(f"'{path}' cannot be replaced (a mount point); name a folder in it, or another place")
+    try: shutil.rmtree(temporary(path), ignore_errors=True)
+    except OSError as e: raise cannot_write(path, e) from e
     finally:
-        if tmp and (new or path.exists()): shutil.rmtree(tmp, ignore_errors=True)
         for p in new:
             if p.exists() and not any(p.iterdir()): p.rmdir()
 
 # %% ../../nbs/base/2_files.ipynb #0495dda4
-def write_json(
-    path,  # of the file
-    obj,   # what json can write
-):
+def write_json(path, obj):  # what json can write
     "Write `obj` as readable JSON, whole or not at all"
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(obj, indent=2) + "\n")
 
@@ -112,8 +101,7 @@ def mark_output(folder):  # made if it is not there
     folder = user_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder/OUTPUT_MARK).exists():
-            (folder/OUTPUT_MARK).write_text("Results of grad_kit. Images in this folder are not read as photographs.\n")
+        (folder/OUTPUT_MARK).write_text("Results of grad_kit. Images in this folder are not read as photographs.\n")
     except OSError as e: raise cannot_write(folder, e) from e
     return folder
 
@@ -158,11 +146,8 @@ def clear_half_written(folder):
             shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../../nbs/base/2_files.ipynb #1886526c
-def save_state(
-    path,   # file to write, whole or not at all
-    state,  # nested dicts, lists and tuples of tensors, numbers, strings, booleans and None
-):
-    "Write a nest of tensors and plain values as one safetensors file"
+def save_state(path, state):  # file; nested dicts, lists and tuples of tensors, numbers, strings, booleans and None
+    "Write a nest of tensors and plain values as one safetensors file, whole or not at all"
     from safetensors import SafetensorError
     from safetensors.torch import save_file
     tensors = {}
@@ -187,25 +172,17 @@ def load_state(path):  # what `save_state` wrote
         (kind, x), = v.items()
         if kind == "dict": return {k: nest(y) for k, y in x}
         if kind == "list": return [nest(y) for y in x]
-        if kind == "tensor": return tensors[x]
-        if kind == "value": return x
-        raise KeyError(kind)
+        return tensors[x] if kind == "tensor" else {"value": x}[kind]
     try:
         with safe_open(path, "pt") as f:
             tensors = {k: f.get_tensor(k) for k in f.keys()}
             return nest(json.loads((f.metadata() or {})["state"]))
-    except FileNotFoundError as e:
-        raise GradKitError(f"'{path}' is missing, so the folder is not complete; "
-                           "save it again or fetch a whole copy") from e
     except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError, RecursionError) as e:
-        raise GradKitError(f"'{path}' is truncated or was not written by grad_kit ({type(e).__name__}: {e}); "
+        raise GradKitError(f"'{path}' is missing, truncated or was not written by grad_kit ({type(e).__name__}: {e}); "
                            "delete it, or fetch a whole copy") from e
 
 # %% ../../nbs/base/2_files.ipynb #f86d9157
-def restore(
-    parts,  # {name: module, optimiser or schedule}
-    state,  # what `load_state` returned, with the same names
-):
+def restore(parts, state):  # {name: module, optimiser or schedule}; what `load_state` returned, with the same names
     "Load each part's state dict in place; an optimiser's state gets the memory layout of its parameters"
     for name, part in parts.items():
         part.load_state_dict(state[name])

@@ -13,17 +13,12 @@ import torch
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .compute import derive_seed, threads
+from .compute import derive_seed
 from .config import GradKitError
 from .files import load_state, restore, save_state
 
 # %% ../../nbs/base/4_run.ipynb #2fab6be5
-def one_cycle(
-    params,        # of the network
-    lr,            # peak of the learning rate
-    weight_decay,
-    steps,         # of the whole training
-):
+def one_cycle(params, lr, weight_decay, steps):  # peak of the learning rate; steps of the whole training
     "(AdamW, its learning-rate schedule)"
     optimizer = torch.optim.AdamW(params, lr, weight_decay=weight_decay, fused=True)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
@@ -31,19 +26,11 @@ def one_cycle(
 # %% ../../nbs/base/4_run.ipynb #72385e93
 class Run:
     "A training: `for n in run` gives rounds of n steps, and each step ends with `run.record(loss=...)`"
-    def __init__(self,
-        what,             # is trained, for messages: "PatchDiff level 9"
-        steps,            # in all
-        parts,            # {name: module, optimiser or schedule}: all that a step changes
-        device,           # of the record
-        seed=0,
-        stream=(),        # names of its random stream; the number of the step is added
-        per_round=1,      # steps that draw from one stream
-        checkpoint=None,  # file to continue from and to write to
-        every=60,         # seconds between checkpoints
-        progress=True,    # show a bar
-        label=None,       # of the bar; None: `what`
-    ):
+    def __init__(self, what, steps, parts, device, seed=0, stream=(), per_round=1, checkpoint=None, every=60,
+                 progress=True, label=None):
+        """What is trained, for messages ("PatchDiff level 9"), its steps, what they change ({name: module, optimiser or
+        schedule}), and the device of the record. `stream`: names of the random stream, to which the number of the step
+        is added; `per_round`: steps that draw from one stream; `every`: seconds between checkpoints"""
         self.what, self.steps, self.parts, self.device = what, steps, parts, device
         self.seed, self.stream, self.per_round = seed, stream, per_round
         self.checkpoint, self.every, self.saved = checkpoint and Path(checkpoint), every, time.time()
@@ -79,8 +66,7 @@ def history(self:Run):
 # %% ../../nbs/base/4_run.ipynb #8d76aaef
 @patch
 def look(self:Run):
-    "Between two rounds: adapt the number of threads; check the record and write a checkpoint when it is time"
-    threads.look()
+    "Between two rounds: check the record and write a checkpoint when it is time"
     due = self.checkpoint and self.step > self.start and time.time() - self.saved > self.every
     if due or self.step - self.checked >= 256: self.check()
     if due: self.save()

@@ -25,10 +25,7 @@ def spectra(grey):  # uint8 (N,S,S)
     return f
 
 # %% ../../nbs/data/5_groups.ipynb #95186c59
-def register(
-    f,     # (N,S,S//2+1) whitened spectra
-    mean,  # (S,S//2+1) of the mean image
-):
+def register(f, mean):  # (N,S,S//2+1) whitened spectra; (S,S//2+1) of the mean image
     "The spectra of the images moved, by at most S/8 pixels, to the best match with the mean image"
     side, n = f.shape[1], torch.arange(len(f))
     reach = side // 8
@@ -46,9 +43,7 @@ def register(
 
 # %% ../../nbs/data/5_groups.ipynb #648d8706
 @torch.no_grad()
-def own_detail(
-    images,  # uint8 (N,3,S,S), on the CPU
-):
+def own_detail(images):  # uint8 (N,3,S,S), on the CPU
     "(N,2048) unit vectors; their products are the correlations of the images in what the others do not show"
     side = min(SIDE, images.shape[-1])
     parts = [x.float().mean(1).round().to(torch.uint8) for x in resize_images(images, side).split(64)]
@@ -65,47 +60,30 @@ def own_detail(
     return F.normalize(v - v.mean(0), dim=1)
 
 # %% ../../nbs/data/5_groups.ipynb #b6c6f397
-def find_groups(
-    detail,  # (N,D) as `own_detail` gives it
-):
+def find_groups(detail):  # (N,D) as `own_detail` gives it
     "(group of each image (N,), number of images in groups of over a tenth of all, which are split into single ones)"
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     n = len(detail)
     most = min(max(2, n // 4), n - 2)   # companions
     if most < 1: return np.arange(n), 0
-    blocks = torch.arange(n).split(512)
-    def alike(rows): return (detail[rows] @ detail.T).index_put((torch.arange(len(rows)), rows), torch.tensor(-2.))
-    def least(rows):
-        "The least correlation of a companion of each of these"
-        first = alike(rows).topk(most + 1, 1).values
-        drop, at = (first[:, :-1] - first[:, 1:]).max(1)
-        return first.gather(1, at[:, None])[:, 0].where(drop >= DROP, 2.) - 1e-5   # but for rounding
-    wanted = torch.cat([least(rows) for rows in blocks])
-    links = [(alike(rows) >= torch.maximum(wanted[rows][:, None], wanted)).nonzero() + rows[0] * torch.tensor([1, 0])
-             for rows in blocks]
-    row, column = torch.cat(links).T.numpy()
-    group = connected_components(coo_array((np.ones(len(row), bool), (row, column)), (n, n)), directed=False)[1]
+    alike = (detail @ detail.T).fill_diagonal_(-2.)
+    first = alike.topk(most + 1, 1).values
+    drop, at = (first[:, :-1] - first[:, 1:]).max(1)
+    least = first.gather(1, at[:, None])[:, 0].where(drop >= DROP, 2.) - 1e-5   # of a companion, but for rounding
+    group = connected_components((alike >= torch.maximum(least[:, None], least)).numpy(), directed=False)[1]
     large = np.bincount(group)[group] > max(2, n // 10)
     return np.where(large, n + np.arange(n), group), int(large.sum())
 
 # %% ../../nbs/data/5_groups.ipynb #fdc872e2
 NEAR = .85   # with a smaller `nearness`, held-out images are not independent of those fitted on
 
-def nearness(
-    detail,  # (N,D) as `own_detail` gives it
-    groups,  # (N,) group of each image, names or numbers
-    held,    # bool (N,): which are held out; the others are fitted on
-):
+def nearness(detail, groups, held):  # (N,D) as `own_detail` gives it; (N,) names or numbers; bool (N,)
     """Median distance of held-out images to the nearest one fitted on, over the same among those fitted on;
     1 where there is nothing to compare"""
     groups, held = torch.from_numpy(np.unique(groups, return_inverse=True)[1]), torch.as_tensor(held)
     def typical(rows):
-        near = []
-        for x, g in zip(detail[rows].split(512), groups[rows].split(512)):
-            alike = (x @ detail[~held].T).masked_fill(g[:, None] == groups[~held], -1)
-            near.append((2 - 2 * alike.amax(1)).clamp(min=0).sqrt())
-        return float(np.median(torch.cat(near)))
+        alike = (detail[rows] @ detail[~held].T).masked_fill(groups[rows, None] == groups[~held], -1)
+        return float(np.median((2 - 2 * alike.amax(1)).clamp(min=0).sqrt()))
     fitted = groups[~held]
     if not held.any() or (fitted == fitted[:1]).all(): return 1.   # nothing to compare
     return typical(held) / max(typical(~held), 1e-6)

@@ -4,23 +4,21 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'NEGATIONS', 'NOT_NORMAL', 'SIGNS', 'SYSTEM_FOLDERS', 'OTHER_PICTURES', 'TABLES', 'MASK_END', 'MASK_START',
-           'name_words', 'kinds_of_name', 'kind_of_name', 'Found', 'between', 'is_image', 'is_table', 'walk',
-           'find_images', 'stem_of', 'is_mask_name', 'looks_like_mask', 'mask_key', 'find_masks', 'lossless',
-           'image_beside', 'is_for_labels', 'names_image', 'label_file', 'own_name', 'is_odd', 'names_within',
-           'check_all_normal', 'check_normals']
+           'LEVELS', 'name_words', 'kinds_of_name', 'kind_of_name', 'Found', 'between', 'is_image', 'is_table', 'walk',
+           'find_images', 'stem_of', 'is_mask_name', 'mask_key', 'find_masks', 'image_of', 'lossless', 'image_beside',
+           'is_for_labels', 'may_label', 'label_file', 'own_name', 'is_odd', 'names_within', 'check_all_normal',
+           'check_normals']
 
 # %% ../../nbs/data/3_guard.ipynb #20d938f1
 import os, re, unicodedata
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
-import numpy as np
-
 from ..base.config import GradKitError
 from ..base.files import is_output
-from .images import IMAGE_SUFFIXES, read_image
+from .images import IMAGE_SUFFIXES
 
 # %% ../../nbs/data/3_guard.ipynb #bd33b9ea
 WORDS = {kind: set(words.split()) for kind, words in dict(   # kind -> words, in the singular
@@ -84,11 +82,10 @@ TABLES = (".xml", ".json", ".jsonl", ".txt", ".csv", ".tsv", ".yaml", ".yml")
 class Found:
     "The images below a folder, in order of path, and what else it contains"
     root: Path
-    images: list
-    passed: Counter     # words -> number of pictures that are not read
-    others: int = 0     # other files, and folders
-    tables: tuple = ()  # files that may hold labels
-    group_by: str | None = None  # regular expression, as for `read_dataset`
+    images: list = field(default_factory=list)
+    passed: Counter = field(default_factory=Counter)  # words -> number of pictures that are not read
+    tables: list = field(default_factory=list)        # files that may hold labels
+    group_by: str | None = None                       # regular expression, as for `read_dataset`
 
     @cached_property
     def masks(self): return find_masks({p: between(self.root, p) for p in self.images})
@@ -104,9 +101,8 @@ def between(root, path):
 def is_image(name): return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 def is_table(path):
-    "Whether a file may hold labels, by its suffix or because it is called labels or the like"
-    labels = kind_of_name(path.stem) == "mask" and not is_image(path.name)
-    return not path.name.startswith(".") and (labels or path.suffix.lower() in TABLES)
+    "Whether a file that is no image may hold labels, by its suffix or because it is called labels or the like"
+    return not path.name.startswith(".") and (kind_of_name(path.stem) == "mask" or path.suffix.lower() in TABLES)
 
 # %% ../../nbs/data/3_guard.ipynb #866d599c
 def walk(found):  # `Found`, which counts what is passed over
@@ -115,43 +111,37 @@ def walk(found):  # `Found`, which counts what is passed over
         raise GradKitError(f"'{e.filename}' cannot be listed ({e.strerror}); allow it, or move the folder") from e
     seen = set()
     for here, folders, names in os.walk(found.root, onerror=stop, followlinks=True):
-        here, real = Path(here), os.path.realpath(here)
-        kept = []
+        here, real, kept = Path(here), os.path.realpath(here), []
         for d in sorted(folders) if real not in seen else ():
-            if d.startswith(".") or d.lower() in SYSTEM_FOLDERS or is_output(here/d):
-                n = sum(is_image(f) for _, _, files in os.walk(here/d) for f in files)
-                if n: found.passed["images in folders of results" if is_output(here/d) else f"images in {d}"] += n
-            else: kept.append(d)
+            results = is_output(here/d)
+            if not (results or d.startswith(".") or d.lower() in SYSTEM_FOLDERS): kept.append(d)
+            elif n := sum(is_image(f) for _, _, files in os.walk(here/d) for f in files):
+                found.passed["images in folders of results" if results else f"images in {d}"] += n
         folders[:] = kept   # the folders that os.walk enters
-        found.others += len(kept)
         if real not in seen: yield from map(here.__truediv__, names)
         seen.add(real)
 
 # %% ../../nbs/data/3_guard.ipynb #662899f9
-def find_images(
-    folder,         # searched in depth
-    group_by=None,  # as for `read_dataset`
-):
-    "`Found` of a folder"
-    found, files, tables = Found(Path(folder), [], Counter(), group_by=group_by), [], []
+def find_images(folder, group_by=None):
+    "`Found` of a folder, searched in depth"
+    found, files = Found(Path(folder), group_by=group_by), []
     for p in walk(found):
-        suffix, image = p.suffix.lower(), is_image(p.name)
-        if image and p.is_file(): files.append(p)
-        elif image: found.passed["links that lead nowhere"] += 1
-        elif is_table(p): tables.append(p)
+        suffix = p.suffix.lower()
+        if is_image(p.name) and p.is_file(): files.append(p)
+        elif is_image(p.name): found.passed["links that lead nowhere"] += 1
+        elif is_table(p): found.tables.append(p)
         elif suffix in OTHER_PICTURES and not p.name.startswith("."): found.passed[suffix] += 1
-        found.others += not image
     here = {os.path.realpath(p) for p in files if not p.is_symlink()}
     for p in sorted(files, key=lambda p: p.relative_to(found.root).parts):
         real = os.path.realpath(p)
         if p.is_symlink() and real in here: found.passed["links to an image that is here already"] += 1
         else: found.images.append(p)
         here.add(real)
-    found.tables = tuple(sorted(tables))
+    found.tables.sort()
     return found
 
 # %% ../../nbs/data/3_guard.ipynb #6f0522e9
-MASK_END = re.compile(r"[-_ .](mask|masked|label|gt|groundtruth|seg|segmentation|annotation|anno|bw)$", re.I)
+MASK_END = re.compile(r"[-_ .](mask|masked|label|gt|groundtruth|seg|segmentation|annotation|anno|bw)([-_]?\d+)?$", re.I)
 MASK_START = re.compile(r"^(mask|gt|label|seg)[-_ ]?(?=.)", re.I)
 
 def stem_of(path, cut=False):
@@ -159,87 +149,75 @@ def stem_of(path, cut=False):
     stem = unicodedata.normalize("NFC", path.stem)
     return MASK_START.sub("", MASK_END.sub("", stem)) if cut else stem
 
-def is_mask_name(path): return bool(MASK_END.search(stem_of(path)))
-
-def looks_like_mask(path):  # image file
-    "Whether a picture is black but for one or few values; False where it cannot be read"
-    try: a = read_image(path)
-    except GradKitError: return False
-    colours, counts = np.unique(a.reshape(-1, 3), axis=0, return_counts=True)
-    few = len(colours) <= 64 or np.sort(counts)[-2:].sum() > .9 * counts.sum()
-    return bool(few and (a == 0).all(-1).mean() > .3)
+def is_mask_name(path):
+    "Whether a name ends in `_mask` or the like, without a number: part_label_12 is a picture of a label"
+    end = MASK_END.search(stem_of(path))
+    return bool(end) and not end[2]
 
 # %% ../../nbs/data/3_guard.ipynb #ad67ce0d
+LEVELS = ("mask",), ("mask", "test"), ("mask", "test", "bad", "normal")   # kinds of folders that a key leaves out
+
 def mask_key(folders, stem, left_out):
     "The key by which masks and images are paired, without folders of the kinds that are left out"
     kept = [unicodedata.normalize("NFC", x) for x in folders
             if kind_of_name(x) not in left_out and not set(name_words(x)) <= WORDS["picture"]]
-    return "/".join((*kept, stem)).lower()
+    return left_out, "/".join((*kept, stem)).lower()
 
 # %% ../../nbs/data/3_guard.ipynb #e3a114c3
 def find_masks(paths):  # {image file: names of its folders}, masks among them
-    "{mask: its image, or None where there is none or where several images have its key}"
-    inside = {p for p, names in paths.items() if any(kind_of_name(x) == "mask" for x in names)}
-    levels = ("mask",), ("mask", "test"), ("mask", "test", "bad", "normal")
-    by_key, same, masks = {}, {}, {p: None for p in paths if p in inside}
+    "{mask: its image, or None where there is none, or several}"
+    inside = {p for p, names in paths.items() if "mask" in map(kind_of_name, names)}
+    by_key, same = defaultdict(list), defaultdict(list)
     for p, names in paths.items():
         if p in inside: continue
-        same.setdefault((p.parent, stem_of(p).lower()), []).append(p)
-        for level in levels[:2] if "test" in map(kind_of_name, names[:1]) else levels:
-            by_key.setdefault((level, mask_key(names, stem_of(p), level)), []).append(p)
-    def image_of(p):
-        "The image of a mask by its key, one of a folder of defects first; None where it is not unique"
-        names, stem, cut = paths[p], stem_of(p), stem_of(p, True)
-        own = [(names, stem), (names, cut), (names[:-1], names[-1])] if p in inside else [(names, cut)] * (cut != stem)
-        for level in levels if p in inside else levels[:1]:
-            keys = [(level, mask_key(*x, level)) for x in (own[:2] if level == levels[-1] else own)]
-            images = next((by_key[key] for key in keys if key in by_key), [])
-            bad = [q for q in images if "normal" not in map(kind_of_name, paths[q])]
-            if images: return (bad or images)[0] if len(bad) < 2 or level != levels[-1] else None
-    for p in paths:
-        if (image := image_of(p)) is not None: masks[p] = image
-    for p in [p for files in same.values() for p in files]:
-        if (image := image_beside(p, same)) and not {image, p} & masks.keys() and looks_like_mask(p): masks[p] = image
-    return masks
+        same[p.parent, stem_of(p).lower()].append(p)
+        for level in LEVELS[:2] if "test" in map(kind_of_name, names[:1]) else LEVELS:
+            by_key[mask_key(names, stem_of(p), level)].append(p)
+    masks = {p: image_of(p, paths, by_key) for p in paths if p in inside}
+    return masks | {p: image for p in paths if p not in inside and (image := image_beside(p, same))}
+
+def image_of(p, paths, by_key):
+    "The image of a mask in a folder of masks, one of a folder of defects first; None where it is not unique"
+    names = paths[p]
+    for level in LEVELS:
+        own = (names, stem_of(p)), (names, stem_of(p, True)), (names[:-1], names[-1])
+        images = next((by_key[key] for x in own if (key := mask_key(*x, level)) in by_key), [])
+        bad = [q for q in images if "normal" not in map(kind_of_name, paths[q])]
+        if images: return (bad or images)[0] if len(bad) < 2 else None
 
 # %% ../../nbs/data/3_guard.ipynb #049cca30
 def lossless(path): return path.suffix.lower() in (".png", ".bmp", ".tif", ".tiff")
 
 def image_beside(p, same):
-    "The image that `p` may be the mask of, by its name in the same folder; None where there is none"
-    stem = stem_of(p).lower()
-    twin = [q for q in same[p.parent, stem] if q != p]
-    if len(twin) == 1 and lossless(p) and not (lossless(twin[0]) and looks_like_mask(twin[0])): return twin[0]
-    long = re.fullmatch(r"(.+?)[-_. ]([a-z]+[-_]?\d*)", stem)
-    return (long and same.get((p.parent, long[1])) or [None])[0]
+    "The image that `p` is the mask of, by its name in the same folder; None where there is none"
+    stem, cut = stem_of(p).lower(), stem_of(p, True).lower()
+    if cut != stem: return same.get((p.parent, cut), [None])[0]
+    twins = [q for q in same[p.parent, stem] if q != p]
+    if len(twins) == 1 and lossless(p) and not lossless(twins[0]): return twins[0]
 
 # %% ../../nbs/data/3_guard.ipynb #888f2925
-def is_for_labels(folder):
+def is_for_labels(name):
     "Whether a folder is called labels, annotations, ground truth or the like, and nothing else"
-    return bool(words := set(name_words(folder.name))) and words <= WORDS["mask"] | {"ground"}
+    return bool(words := set(name_words(name))) and words <= WORDS["mask"] | {"ground"}
 
-def names_image(path, names):
-    "Whether a file names one of these: in its own name, in a cell or as its first word, or anywhere with a suffix"
-    if is_for_labels(path.parent) or kind_of_name(path.stem) == "mask": return True
-    if {path.stem.lower(), stem_of(path, True).lower()} & names: return True
-    try:
-        with open(path, encoding="utf-8-sig", errors="ignore") as f: text = f.read(2_000_000).replace("\0", "").lower()
+def may_label(path, names):
+    "Whether a file, or the folder it is in, is called labels or the like, or has one of these names in it"
+    if is_for_labels(path.parent.name) or kind_of_name(path.stem) == "mask" or path.stem.lower() in names: return True
+    try: text = path.read_text("utf-8-sig", "ignore").replace("\0", "").lower()
     except OSError: return False
-    cells = [c.strip() for c in re.split("[,;|\t\n\"'<>]", text)]
-    words = [w for c in cells for i, w in enumerate(c.split()) if i == 0 or w.endswith(IMAGE_SUFFIXES)]
-    ends = {re.split(r"[/\\]", w)[-1] for w in (*cells, *words)}
-    return bool(names & (ends | {w.rsplit(".", 1)[0] for w in ends if w.endswith(IMAGE_SUFFIXES)}))   # jpg for png, too
+    words = set(re.split(r"[\s,;|\"'<>/\\]+", text))
+    return bool(names & (words | {w.rsplit(".", 1)[0] for w in words if w.endswith(IMAGE_SUFFIXES)}))
 
 def label_file(found):  # `Found`
-    "The first file that names an image of the folder, in it or up to two levels above; None where there is none"
+    "The first file that may label images of the folder, in it or up to two levels above; None where there is none"
     root, near = found.root.resolve(), list(found.tables)
     for above in root.parents[:0 if kind_of_name(root.name) == "normal" else 2]:
         if not os.access(above, os.R_OK | os.X_OK): continue
-        beside = [d for d in above.iterdir() if is_for_labels(d) and d not in (root, *root.parents)]
+        beside = [d for d in above.iterdir() if is_for_labels(d.name) and d not in (root, *root.parents)]
         files = [*above.iterdir(), *(f for d in beside for depth in ("*", "*/*") for f in d.glob(depth))]
-        near += sorted(f for f in files if is_table(f) and f.is_file())
+        near += sorted(f for f in files if f.is_file() and not is_image(f.name) and is_table(f))
     names = {name.lower() for p in found.images for name in (p.name, p.stem)}
-    return next((f for f in near if names_image(f, names)), None)
+    return next((f for f in near if may_label(f, names)), None)
 
 # %% ../../nbs/data/3_guard.ipynb #3a76008b
 def own_name(root):  # folder
@@ -286,15 +264,12 @@ def check_all_normal(found):  # `Found` of a flat folder
                            f"if all are normal, use --normal '{root}'")
 
 # %% ../../nbs/data/3_guard.ipynb #890be882
-def check_normals(
-    normals,  # {image file: names of the folders below the one that means normal}
-    found,    # `Found` with the files that may hold labels
-):
+def check_normals(normals, found):  # {image file: names of the folders below the one that means normal}, `Found`
     "Raises `GradKitError` for files among normal images that by their names, or by an annotation beside them, are not"
+    beside = {p.with_suffix("") for p in normals}
     if among := [p for p, names in normals.items() if is_odd(names, p, NOT_NORMAL - {"test"})]:
         raise GradKitError(f"'{among[0]}' lies among normal images, but by its name it is none "
                            f"(with {len(among) - 1} more); move them, or use --normal FOLDER --abnormal FOLDER")
-    beside = {p.with_suffix("") for p in normals}
     if labels := [f for f in found.tables if f.with_suffix("") in beside]:
         raise GradKitError(f"'{labels[0]}' perhaps labels a normal image as defective (with {len(labels) - 1} more "
                            "such files); move it with its image, or use --normal FOLDER")

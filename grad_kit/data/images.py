@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'BEHIND', 'open_picture', 'seek_main', 'image_size', 'scale_16_bit', 'check_jpeg_end', 'on_black',
-           'read_pixels', 'read_image', 'looks_lossy', 'threshold_mask', 'mask_and_remark', 'read_mask',
-           'image_statistics', 'statistic_ranges']
+           'read_pixels', 'read_image', 'marked', 'read_mask', 'image_statistics', 'statistic_ranges']
 
 # %% ../../nbs/data/1_images.ipynb #e4b69cbb
 import io
@@ -31,31 +30,19 @@ if find_spec("pillow_heif"):   # the extra [heic]
 
 # %% ../../nbs/data/1_images.ipynb #6c52596a
 @contextmanager
-def open_picture(
-    path,       # image file
-    data=None,  # the file's bytes, if already read; `path` is then used in messages only
-):
+def open_picture(path, data=None):  # image file; its bytes, if already read
     "The PIL image in a file or in its bytes; any error becomes a `GradKitError` that names the file"
     try:   # an open file, not its name: by name Pillow maps grey TIFFs into memory and scrambles rotated ones
         with own_state(), open(path, "rb") if data is None else io.BytesIO(data) as f, \
             Image.open(f) as im: yield im
     except GradKitError: raise
-    except FileNotFoundError as e: raise GradKitError(f"there is no file '{path}'; check the path") from e
-    except UnidentifiedImageError as e:
-        raise GradKitError(f"'{path}' is not an image that can be read; "
-                           "remove it, or replace it by a PNG or JPEG file") from e
-    except Image.DecompressionBombError as e:
-        raise GradKitError(f"'{path}' claims more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; "
-                           "it is broken or hostile, or must be cut into smaller images") from e
     except Exception as e:  # on broken files PIL raises OSError, SyntaxError, ValueError, struct.error, zlib.error ...
-        raise GradKitError(f"'{path}' is broken or cut short ({type(e).__name__}: {e}); "
-                           "replace it by a whole copy or remove it") from e
+        reason = "no known format" if isinstance(e, UnidentifiedImageError) else getattr(e, "strerror", None) or e
+        raise GradKitError(f"'{path}' cannot be read as an image ({type(e).__name__}: {reason}); "
+                           "replace it by a whole PNG or JPEG file, or remove it") from e
 
 # %% ../../nbs/data/1_images.ipynb #f37cf8bb
-def seek_main(
-    im,    # opened PIL image
-    path,  # its file, for the message
-):
+def seek_main(im, path):
     "Go to the main picture of a file that holds several. Raises `GradKitError` where the main one is unclear"
     n = getattr(im, "n_frames", 1)
     if n == 1 or im.format in ("MPO", "HEIF"): return
@@ -77,12 +64,7 @@ def image_size(path):  # image file
         return (w, h) if turn in (5, 6, 7, 8) else (h, w)
 
 # %% ../../nbs/data/1_images.ipynb #dfab050c
-def scale_16_bit(
-    grey,  # int64 (H,W), values of a 16-bit file
-    path,  # the file, for the messages
-    bits,  # how many of the 16 are used
-    white_is_zero=False,  # whether 0 is white in this file
-):
+def scale_16_bit(grey, path, bits):  # int64 (H,W), values of a 16-bit file; how many of the 16 bits are used
     "(uint8 (H,W,3), the greatest value in the file)"
     top, limit = int(grey.max()), 2**bits - 1
     if grey.min() < 0 or top > 65535:
@@ -90,7 +72,6 @@ def scale_16_bit(
     if top > limit:
         raise GradKitError(f"'{path}' holds {top}, above {limit}, the greatest value of bit_depth={bits}; "
                            "set bit_depth to what the camera gives, or to 16")
-    if white_is_zero: grey = limit - grey
     eight = ((grey * 255 + limit // 2) // limit).astype(np.uint8)
     return np.repeat(eight[..., None], 3, axis=-1), top
 
@@ -99,88 +80,56 @@ BEHIND = 0   # grey value behind transparent pixels, in every image that is fitt
 
 def check_jpeg_end(data):  # bytes of a JPEG
     "Raises `OSError` for a JPEG that is padded with zeros instead of its end marker"
-    if not data.endswith(b"\0"): return
-    i = 2
-    while i + 4 <= len(data) and data[i] == 0xff and data[i + 1] != 0xda:   # segments before the scan
-        i += 2 + int.from_bytes(data[i + 2:i + 4], "big")
-    if data.find(b"\xff\xd9", i) < 0: raise OSError("zeros in place of the JPEG's end")
+    body = data.rstrip(b"\0")
+    if len(data) > len(body) + 16 and body[-2:] != b"\xff\xd9": raise OSError("zeros in place of the JPEG's end")
 
-def on_black(
-    im,    # loaded PIL image
-    path,  # its file, for the message
-):
+def on_black(im):  # loaded PIL image
     "RGB: the image composited on `BEHIND`"
     if im.mode[0] != "P" and im.mode[-1] not in "Aa" and "transparency" not in im.info: return im.convert("RGB")
     im = im.convert("RGBA")
-    if not im.getextrema()[3][1]: raise GradKitError(f"'{path}' is wholly transparent; save it without alpha")
     return Image.alpha_composite(Image.new("RGBA", im.size, (BEHIND, BEHIND, BEHIND, 255)), im).convert("RGB")
 
 # %% ../../nbs/data/1_images.ipynb #6e60e48a
-def read_pixels(
-    path,       # image file, as for `read_image`
-    data=None,  # the file's bytes, if already read
-    bits=16,    # of a 16-bit file that are used
-):
-    "(uint8 (H,W,3), the greatest value of a 16-bit file or None)"
+def read_pixels(path, data=None, bits=16):
+    "(uint8 (H,W,3), the greatest value of a 16-bit file or None); parameters and errors as of `read_image`"
     with open_picture(path, data) as im:
         seek_main(im, path)
         if im.mode == "F":
             raise GradKitError(f"'{path}' holds floating-point pixels, whose range is unknown; "
                                "save it with 8 or 16 bits a pixel")
         raw_mode = str(im.tile[0][3]) if im.tile else ""   # before loading, which removes it
-        white_is_zero = im.format == "TIFF" and im.tag_v2.get(262) == 0 and im.mode.startswith("I")
         im.load()
         if im.format in ("JPEG", "MPO"): check_jpeg_end(Path(path).read_bytes() if data is None else data)
         ImageOps.exif_transpose(im, in_place=True)
-        if im.mode.startswith("I"): return scale_16_bit(np.asarray(im).astype(np.int64), path, bits, white_is_zero)
-        a = np.array(on_black(im, path))
+        if im.mode.startswith("I"): return scale_16_bit(np.asarray(im).astype(np.int64), path, bits)
+        a = np.array(on_black(im))
     if ";16" not in raw_mode: return a, None
     if bits == 16: return a, int(a.max()) * 257
     raise GradKitError(f"'{path}' has 16 bits a colour, of which only the upper 8 are read, "
                        f"so bit_depth={bits} cannot be used; save it with 8 bits a colour")
 
 # %% ../../nbs/data/1_images.ipynb #9830a196
-def read_image(
-    path,  # image file with 8 bits a channel (grey, RGB, RGBA, palette, CMYK) or 16-bit grey
-    data=None,  # the file's bytes, if already read; `path` is then used in messages only
-    bits=16,    # of a 16-bit file that are used: 12 for a Mono12 camera, whose white is 4095
-):
-    """uint8 (H,W,3), upright. Transparent pixels are composited on black; 16-bit grey is scaled so that 2^bits - 1
-    becomes 255. Raises `GradKitError` with the file's name where it is missing, unreadable, truncated or too large,
-    holds several frames, or has pixels that are floats or exceed `bits`"""
+def read_image(path, data=None, bits=16):  # image file; its bytes, if already read; of a 16-bit file that are used
+    """uint8 (H,W,3), upright, of a file with 8 bits a channel (grey, RGB, RGBA, palette, CMYK) or 16-bit grey, which is
+    scaled so that 2^bits - 1 becomes 255. Transparent pixels are composited on black. Raises `GradKitError` with the
+    file's name where it is missing, unreadable, truncated or too large, holds several frames, or has pixels that are
+    floats or exceed `bits`"""
     return read_pixels(path, data, bits)[0]
 
 # %% ../../nbs/data/1_images.ipynb #377353c5
-def looks_lossy(
-    values,  # (H,W) of a mask
-    levels,  # its distinct values, in order
-):
-    "Whether a mask's values are those of lossy compression or resizing: near 0, near the greatest, few between"
-    top = float(levels[-1])
-    if values.dtype == bool or top < 128: return False
-    low, high = levels[(levels > 0) & (levels <= .1 * top)], levels[levels >= .9 * top]
-    two_ends = len(low) >= 2 and len(low) + len(high) == (levels > 0).sum()
-    bright = values[values > .1 * top]
-    return bool(two_ends or len(levels) > 16 and (bright > .75 * top).mean() > .5)
-
-def threshold_mask(
-    values,  # (H,W) of a mask
-    lossy,   # whether its file's format is lossy
-    path,    # the file, for the message
-):
-    "(bool (H,W), \"lossy\" where half of the greatest value was the threshold, else \"\")"
+def marked(values, lossy):  # (H,W) of a mask; whether its file's format is lossy
+    "bool (H,W): above 0; where the values look like those of lossy compression, above half of the greatest"
     levels = np.unique(values)
-    top = levels[-1]
-    if not (lossy or looks_lossy(values, levels)): return values > 0, ""
-    if lossy and top <= 8: return np.zeros(values.shape, bool), ""   # noise on black
-    if lossy and top < 128:
-        raise GradKitError(f"mask '{path}' is a lossy file with values up to {top} only, too near to its own noise; "
-                           "save it as PNG, 0 and 255")
-    return values > top / 2, "" if lossy and len(levels) <= 2 else "lossy"
+    top = float(levels[-1])
+    if not lossy and len(levels) > 8 and top > 127:   # most are near the greatest: an edge, and no numbers of defects
+        lossy = (values[values > .1 * top] > .75 * top).mean() > .5
+    return values > max(top / 2, 8) if lossy else values > 0
 
 # %% ../../nbs/data/1_images.ipynb #bed3d8e1
-def mask_and_remark(path):  # image file, as for `read_mask`
-    "(mask, remark as `threshold_mask` gives it)"
+def read_mask(path):  # image file, zero outside the defects
+    """bool (H,W), upright: True where any channel is above 0, in lossy or resized files above half of the greatest
+    value; where the colours are uniform and the alpha channel is not, where that is above half.
+    Raises `GradKitError` with the file's name where it is broken, missing or has several frames"""
     with open_picture(path) as im:
         seek_main(im, path)
         im.load()
@@ -189,22 +138,11 @@ def mask_and_remark(path):  # image file, as for `read_mask`
         if im.mode in ("PA", "La", "RGBa") or "transparency" in im.info: im = im.convert("RGBA")
         unchanged = im.mode in ("1", "L", "F", "LA", "RGBA") or im.mode.startswith("I")
         a = np.asarray(im if unchanged else im.convert("RGB"))
-    if a.ndim == 2: return threshold_mask(a, lossy, path)
+    if a.ndim == 2: return marked(a, lossy)
     *colours, alpha = np.moveaxis(a, -1, 0) if a.shape[-1] in (2, 4) else (*np.moveaxis(a, -1, 0), np.uint8([255]))
-    by_colour, remark = threshold_mask(np.max(colours, 0), lossy, path)
-    if (alpha == 255).all(): return by_colour, remark
-    by_alpha = alpha > 127
-    agree = (by_colour & by_alpha == by_alpha).all() and (by_colour == by_alpha).mean() > .999
-    if by_colour.all() or not by_colour.any() or agree: return by_alpha, ""
-    raise GradKitError(f"mask '{path}' has one shape in its colours and another in its alpha channel; "
-                       "save it without alpha, white on black")
-
-def read_mask(path):  # image file, zero outside the defects
-    """bool (H,W), upright: True where any channel is above 0, in lossy or resized files above half of the greatest
-    value; where the colours are uniform and the alpha channel is not, where that is above half.
-    Raises `GradKitError` with the file's name where it is broken, missing or has several frames,
-    and where colours and alpha give different masks"""
-    return mask_and_remark(path)[0]
+    by_colour, by_alpha = marked(np.max(colours, 0), lossy), alpha > 127
+    uniform = by_colour.all() or not by_colour.any()
+    return by_alpha if uniform and not by_alpha.all() else by_colour
 
 # %% ../../nbs/data/1_images.ipynb #e03219d7
 def image_statistics(u8):  # uint8 (N,3,S,S)
@@ -231,9 +169,7 @@ def image_statistics(u8):  # uint8 (N,3,S,S)
     return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 # %% ../../nbs/data/1_images.ipynb #e3ca29e4
-def statistic_ranges(
-    *images,  # uint8 (N,3,S,S) each, or None
-):
+def statistic_ranges(*images):  # uint8 (N,3,S,S) each, or None
     """{name of a statistic: [least, median, greatest]} over N images, the ends moved out by 10/N of the range.
     {} for fewer than 10 images"""
     parts = [image_statistics(x) for x in images if x is not None and len(x)]

@@ -8,6 +8,7 @@ __all__ = ['LOGICAL', 'STRUCTURAL', 'DEFECTS', 'COLOURS', 'WIDTH', 'HEIGHT', 'Ca
 
 # %% ../../nbs/data/6_trays.ipynb #94d59ec5
 import json, math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,7 @@ def photograph(rng, canvas):
     return a.round().clip(0, 255).astype(np.uint8)
 
 # %% ../../nbs/data/6_trays.ipynb #fc8d92b2
-def draw_tray(
-    rng,          # numpy random Generator
-    size=64,      # side in pixels
-    defect=None,  # one of DEFECTS; None: a normal tray
-):
+def draw_tray(rng, size=64, defect=None):  # numpy random Generator; side in pixels; one of DEFECTS, or None
     """One tray: (image uint8 (size,size,3), mask bool (size,size)), all False on a normal tray.
     Raises `GradKitError` for an unknown defect"""
     if defect is not None and defect not in DEFECTS:
@@ -114,15 +111,9 @@ def draw_tray(
     return photograph(rng, image), np.asarray(mask.shrunk()) > 127
 
 # %% ../../nbs/data/6_trays.ipynb #337d5fd9
-def tray_dataset(
-    n_train=400,      # normal trays to train on
-    n_validation=100, # normal trays for fusion and threshold
-    n_good=60,        # normal test trays
-    n_defect=20,      # test trays of each of the six defects
-    size=64,          # side in pixels
-    seed=0,           # another seed, another set
-):
-    "The embedded set as a `Dataset` in memory: kinds 'good', 'logical', 'structural'; defects as in DEFECTS"
+def tray_dataset(n_train=400, n_validation=100, n_good=60, n_defect=20, size=64, seed=0):
+    """The embedded set as a `Dataset` in memory: kinds 'good', 'logical', 'structural'; defects as in DEFECTS.
+    `n_good` normal test trays, `n_defect` of each of the six defects; `size` is the side in pixels"""
     def tray(split, kind, defect, i):
         rng, name = np.random.default_rng(derive_seed(seed, "tray", split, defect, i)), defect or "good"
         image, mask = draw_tray(rng, size, defect)
@@ -134,25 +125,22 @@ def tray_dataset(
     return Dataset("trays", "array", tuple(tray(*group, i) for *group, n in groups for i in range(n)))
 
 # %% ../../nbs/data/6_trays.ipynb #a629bd06
-def write_trays(
-    folder,   # made new; must not exist
-    dataset,  # made by `tray_dataset`
-):
+def write_trays(folder, dataset):  # made new, must not exist; made by `tray_dataset`
     "Write trays in the layout of MVTec LOCO AD; whole or not at all. Raises `GradKitError` if the folder exists"
-    folder = Path(folder)
-    if folder.exists(): raise GradKitError(f"'{folder}' exists already; name a folder that does not")
+    if Path(folder).exists(): raise GradKitError(f"'{folder}' exists already; name a folder that does not")
     def write(path, a):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(a).save(path)
     names = dict(good="good", logical="logical_anomalies", structural="structural_anomalies")
     grey = {defect: 255 - i for i, defect in enumerate(DEFECTS)}   # in the masks, listed in defects_config.json
     with atomic_write(folder) as root:
-        written = {}   # (split, kind) -> number of its last image
+        written = Counter()
         for it in dataset.items:
-            k = written[it.split, it.kind] = written.get((it.split, it.kind), -1) + 1
-            write(root/it.split/names[it.kind]/f"{k:03d}.png", it.image)
-            for j, mask in enumerate(it.masks):
-                path = root/"ground_truth"/names[it.kind]/f"{k:03d}"/f"{j:03d}.png"
+            k = f"{written[it.split, it.kind]:03d}"
+            written[it.split, it.kind] += 1
+            write(root/it.split/names[it.kind]/f"{k}.png", it.image)
+            for mask in it.masks:
+                path = root/"ground_truth"/names[it.kind]/k/"000.png"
                 write(path, np.where(mask, grey[it.defect], 0).astype(np.uint8))
         config = [dict(defect_name=d, pixel_value=grey[d], saturation_threshold=1.0, relative_saturation=True)
                   for d in DEFECTS]

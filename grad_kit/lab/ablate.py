@@ -102,8 +102,7 @@ def cell_file(dataset, config, seed, out):
     "Where the finished cell of this data, these settings and this seed is kept, in the folder of an ablation"
     dataset = dataset.read_as(config)
     parts = [part.name for part in dataclasses.fields(Config)]
-    key = config.key(*parts, seed=seed, data=dataset.fingerprint(config.image_size), test=dataset.test_fingerprint(),
-                     format=FORMAT)
+    key = config.key(*parts, seed=seed, data=dataset.fingerprint(config.image_size), format=FORMAT)
     return Path(out)/"cells"/f"{key}.json"
 
 # %% ../../nbs/lab/1_ablate.ipynb #03b88f69

@@ -197,8 +197,9 @@ def of_held(self:Calibration, held):
 def of_folds(self:Calibration, maps, scores):
     "The same, of each scorer's maps and image scores out of fold"
     frozen = self.frozen()
-    def peak(*m): return [frozen.shown(frozen.fuse([x.float() for x in m])).amax((1, 2))]
-    return frozen.fuse_scores(scores), *in_batches(peak, self.device, maps[0], 64, *maps[1:])
+    c, on = self.config, self.device
+    def peak(*m): return [frozen.shown(frozen.fuse([x.float() for x in m], c.map_fusion)).amax((1, 2))]
+    return frozen.fuse([s.to(on) for s in scores], c.score_fusion).cpu(), *in_batches(peak, self.device, maps[0], 64, *maps[1:])
 
 # %% ../../nbs/model/4_calibration.ipynb #a3927849
 def highest(

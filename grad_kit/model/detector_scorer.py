@@ -29,7 +29,7 @@ class DetectorScorer(Scorer):
     """The paper's detectors. What they learn, by detector level: `detectors` (PatchDetector), `banks` (M+, M-),
     `history` (a number a step), `stats` (mean and standard deviation of the map of held-out images), `beta`
     (beta_density) and `normal_like` (PatchDiff level -> share of normal-like patches among its images)"""
-    wants_contrastive = by_level = True
+    wants_contrastive, by_level, weight = True, True, .5
     def __init__(self, config):
         super().__init__(config)
         self.columns, self.networks = tuple(config.detector_levels), torch.nn.ModuleDict()   # str(level) -> its modules
@@ -199,7 +199,7 @@ class FoldedDetector(Scorer):
 
     def of_levels(self, maps):
         full = torch.stack([level.place @ m @ level.place.T for level, m in zip(self.levels, maps)])
-        return FUSIONS[self.config.fusion](full)
+        return FUSIONS[self.config.fusion](full, torch.ones(len(maps), 1, 1, 1, device=full.device))
 
     def cut(self, m): return m * self.inside * self.inside[:, None]
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCORERS', 'FUSIONS', 'register_fusion', 'Scorer', 'register_scorer', 'by_fold', 'resize_matrix', 'place_matrix',
            'choose_shift', 'WindowScorer', 'FilterScorer', 'ComponentScorer', 'top_mean', 'fuse_max', 'fuse_mean',
-           'fuse_root_squares', 'blur_matrix', 'FrozenModel', 'in_batches', 'Result', 'finite_scores']
+           'blur_matrix', 'FrozenModel', 'in_batches', 'Result', 'finite_scores']
 
 # %% ../../nbs/model/2_scorers.ipynb #8fcb9c54
 import copy, math
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from ..base.compute import device_name, guarded, subsample, threads, warn
+from ..base.compute import device_name, fixed_threads, guarded, subsample, warn
 from ..base.config import WITHOUT_DETECTOR, GradKitError, Registry
 from ..closed_form.analytic import NearestWindow
 from ..closed_form.density import FilterBank, PlaceDensity, say_if_few
@@ -28,7 +28,7 @@ class Scorer(torch.nn.Module):
     by_level = False           # True: `train_level(normal, model, level)` is called before `fit`, for each level
     requires = ()              # names of scorers that are fitted before it, also where they do not score
     columns = ()               # names of maps of its own whose scores are also returned: detector levels
-    weight = 1.                # of its image scores, where several scorers are fused
+    weight = 1.                # where several scorers are fused
     __call__ = guarded(torch.nn.Module.__call__)
     def __init__(self, config):
         super().__init__()
@@ -317,23 +317,18 @@ def top_mean(
 
 # %% ../../nbs/model/2_scorers.ipynb #f96a33d6
 FUSIONS = Registry("fusion", "register_fusion", group="grad_kit.fusions")
-# name -> function of (K,...) values in comparable units -> (...)
+# name -> function of (K,...) values in comparable units, and their K weights -> (...)
 register_fusion = FUSIONS.register
 
 @register_fusion("max")
-def fuse_max(z):
-    "The maximum"
-    return z.amax(0)
+def fuse_max(z, weights):
+    "The maximum of the values times their weights"
+    return (z * weights).amax(0)
 
 @register_fusion("mean")
-def fuse_mean(z):
-    "The mean"
-    return z.mean(0)
-
-@register_fusion("root_squares")
-def fuse_root_squares(z):
-    "The root of the sum of squares of what is above zero"
-    return z.clamp(min=0).square().sum(0).sqrt()
+def fuse_mean(z, weights):
+    "The weighted mean"
+    return (z * weights).sum(0) / weights.sum()
 
 # %% ../../nbs/model/2_scorers.ipynb #17b5d9cd
 def blur_matrix(
@@ -362,7 +357,8 @@ class FrozenModel(torch.nn.Module):
         self.config, self.names, self.share = c, list(c.scorers), c.score_top
         self.parts = torch.nn.ModuleList(model.scorers_[name].folded(dtype).cpu() for name in self.names)
         self.columns = [*self.names, *(n for part in self.parts for n in part.columns)]
-        self.zero, self.unit, self.weight = zip(*(model.units_[name] for name in self.names))
+        self.zero, self.unit, weights = zip(*(model.units_[name] for name in self.names))
+        self.register_buffer("weight", torch.tensor(weights))
         self.register_buffer("finish", blur_matrix(c.image_size, c.blur))
         self.to(model.device).eval().requires_grad_(False)
 
@@ -374,7 +370,8 @@ class FrozenModel(torch.nn.Module):
         maps, levels = self.maps(images.float())
         scores = [top_mean(m, self.share) for m in maps]
         of_levels = [m.amax((1, 2)) for part, some in zip(self.parts, levels) if part.columns for m in some]
-        return self.shown(self.fuse(maps)), self.fuse_scores(scores), torch.stack(scores + of_levels, 1)
+        c, together = self.config, torch.stack(scores + of_levels, 1)
+        return self.shown(self.fuse(maps, c.map_fusion)), self.fuse(scores, c.score_fusion), together
 
     def shown(self, fused):
         "(B,S,S): the map as a `Result` has it: blurred, and cut at the border where a scorer is alone"
@@ -401,21 +398,13 @@ def of_levels(self:FrozenModel,
 # %% ../../nbs/model/2_scorers.ipynb #2915c48e
 @patch
 def fuse(self:FrozenModel,
-    maps,  # (B,S,S) of each scorer
+    values,  # of each scorer: maps (B,S,S), or image scores (B,)
+    how,     # name in `FUSIONS`
 ):
-    "(B,S,S): the maps in their units, fused by `map_fusion`; a single one stays as it is"
-    if len(maps) == 1: return maps[0]
-    z = [(m - zero) / unit for m, zero, unit in zip(maps, self.zero, self.unit)]
-    return FUSIONS[self.config.map_fusion](torch.stack(z))
-
-@patch
-def fuse_scores(self:FrozenModel,
-    scores,  # (B,) of each scorer
-):
-    "(B,): the image scores in their units, times their weights, fused by `score_fusion`; a single one stays as it is"
-    if len(scores) == 1: return scores[0]
-    z = [(s - zero) * (weight / unit) for s, zero, unit, weight in zip(scores, self.zero, self.unit, self.weight)]
-    return FUSIONS[self.config.score_fusion](torch.stack(z))
+    "The same of all scorers together, of values in their units; those of a single scorer stay as they are"
+    if len(values) == 1: return values[0]
+    z = torch.stack([(v - zero) / unit for v, zero, unit in zip(values, self.zero, self.unit)])
+    return FUSIONS[how](z, self.weight.reshape(-1, *[1] * (z.ndim - 1)))
 
 # %% ../../nbs/model/2_scorers.ipynb #53e3a462
 @torch.no_grad()
@@ -432,7 +421,7 @@ def in_batches(
     if not len(images): return [out[:0] for out in one([images.new_zeros(1, *images.shape[1:])])]
     while True:
         try:
-            with threads.minded(follow=False):
+            with fixed_threads():
                 batches = zip(*(t.split(batch) for t in (images, *along)))
                 return [torch.cat(outs) for outs in zip(*(one(rows) for rows in batches))]
         except torch.OutOfMemoryError as e:

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..base.compute import coord_map, guarded, seeded, threads, to_float, to_uint8
+from ..base.compute import coord_map, guarded, seeded, to_float, to_uint8
 from ..base.config import GradKitError, Registry, SamplingSettings, is_level
 from ..base.run import Run, one_cycle
 
@@ -323,7 +323,6 @@ def reverse_process(
     SAMPLERS.check(name)
     times = torch.linspace(T, 0, settings.steps + 1).round().int().tolist()
     for t, t_prev in zip(times, times[1:]):
-        threads.look()
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             eps = model(x, torch.full((len(x),), t, device=x.device)).float()
         x = SAMPLERS[name](x, eps, t, t_prev, schedule, torch.randn_like(x), settings)
