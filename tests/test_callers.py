@@ -16,7 +16,7 @@ from grad_kit.data.dataset import Dataset
 from grad_kit.data.layouts import as_dataset, read_dataset
 from grad_kit.model.export import Exported, compare, export_model
 from grad_kit.model.grad import GRAD
-from grad_kit.model.scorers import FrozenModel
+from grad_kit.model.frozen import FrozenModel
 from test_promises import CONFIG, part, put
 
 TINY = Config.preset("quick", detector_steps=10, n_contrastive=4, sample_steps=3, contrastive_levels=((5,),),

@@ -10,7 +10,7 @@ from PIL import Image
 from grad_kit.base.config import Config
 from grad_kit.base.files import is_output
 from grad_kit.model.grad import GRAD
-from grad_kit.model.scorers import Result
+from grad_kit.model.frozen import Result
 from grad_kit.data.trays import tray_dataset
 SMALL = dict(image_size=64, filters_size=64, window_levels=[5], generator="analytic", contrastive_levels=[[5, 9]],
              n_contrastive=8, sample_steps=8, analytic_images=8, detector_steps=20, detector_width=.25,

@@ -260,8 +260,8 @@ def test_a_score_that_is_nan_is_raised_by_name(broken, tmp_path):
     with pytest.raises(GradKitError, match="2.png' is nan"): score_images(broken, read_dataset(tmp_path, "score"))
 
 def test_held_out_images_without_a_score_stop_the_fit(monkeypatch):
-    from grad_kit.model.scorers import FrozenModel
-    monkeypatch.setattr(FrozenModel, "fuse_scores", lambda self, scores: torch.full_like(scores[0], math.nan))
+    from grad_kit.model.frozen import FrozenModel
+    monkeypatch.setattr(FrozenModel, "fuse", lambda self, values, how: torch.full_like(values[0], math.nan))
     with pytest.raises(GradKitError, match="NaN or infinite"): fitted(stack(part(i) for i in range(30)))
 
 @pytest.mark.parametrize("field", ["holdout_scores", "holdout_peaks"])

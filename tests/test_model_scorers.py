@@ -105,16 +105,3 @@ def test_out_of_memory_halves_the_batch():
         warnings.simplefilter("ignore")
         test_fail(lambda: in_batches(f, cpu, x), exc=GradKitError, contains="does not hold one image of 2 pixels")
     test_fail(lambda: in_batches(f, cpu, x, 0), exc=GradKitError, contains="batch is 0")
-
-
-def test_a_result_has_names_and_no_label_of_a_score_that_is_not_finite():
-    maps, scores = torch.eye(4)[None].repeat(2, 1, 1) * 2, torch.tensor([0., 2.])
-    r = Result.named((maps, scores, torch.tensor([[3., 1., 2.], [4., 5., 6.]])), ["detector", 34, 68], 1., 1.)
-    test_eq({k: v.tolist() for k, v in (r.level_score | r.scorer_score).items()},
-            {34: [1., 5.], 68: [2., 6.], "detector": [3., 4.]})
-    test_eq((list(r.level_score), list(r.scorer_score)), ([34, 68], ["detector"]))
-    test_eq((r.label.tolist(), int(r.mask.sum())), ([False, True], 8))
-    for broken in (math.nan, math.inf):
-        r = Result(torch.tensor([0., broken]), maps, {}, 1.)
-        test_fail(lambda: r.label, exc=GradKitError, contains="'image 1'")
-        test_fail(lambda: r.mask, exc=GradKitError, contains="'image 1'")

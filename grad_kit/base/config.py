@@ -280,7 +280,7 @@ def _checked(name, value):
     return value
 
 # %% ../../nbs/base/1_config.ipynb #4f89017b
-WITHOUT_DETECTOR = {"filters", "window", "components"}   # scorers that do not use `detector_levels`; `register_scorer` adds to them
+WITHOUT_DETECTOR = {"filters", "window", "components"}   # do not use `detector_levels`; `register_scorer` adds
 
 def is_level(n): return isinstance(n, int) and 5 <= n <= 513 and n % 4 == 1
 

@@ -60,6 +60,7 @@ def native_size(self:Item):
     "(H, W) of the upright image"
     return self.image.shape[:2] if isinstance(self.image, np.ndarray) else image_size(self.image)
 
+# %% ../../nbs/data/2_dataset.ipynb #2ef2ba42
 @patch
 def read(self:Item, bits=16):  # of 16-bit files that are used
     """(uint8 (H,W,3) at native size, the greatest value of a 16-bit file or None).
@@ -70,6 +71,7 @@ def read(self:Item, bits=16):  # of 16-bit files that are used
                            "needed, the detector's window; give larger images")
     return a, top
 
+# %% ../../nbs/data/2_dataset.ipynb #d294b3b9
 @patch
 def pixels(self:Item, bits=16):
     "uint8 (H,W,3) at native size; raises as `read` does"

@@ -208,6 +208,7 @@ def may_label(path, names):
     words = set(re.split(r"[\s,;|\"'<>/\\]+", text))
     return bool(names & (words | {w.rsplit(".", 1)[0] for w in words if w.endswith(IMAGE_SUFFIXES)}))
 
+# %% ../../nbs/data/3_guard.ipynb #b9e70f79
 def label_file(found):  # `Found`
     "The first file that may label images of the folder, in it or up to two levels above; None where there is none"
     root, near = found.root.resolve(), list(found.tables)

@@ -40,6 +40,7 @@ def passed_text(passed):  # Counter: what, in the plural -> how many
     hint = " (HEIC files are read where pillow-heif is installed: pip install 'grad_kit[heic]')" if heic else ""
     return ", ".join(parts) + hint
 
+# %% ../../nbs/data/4_layouts.ipynb #d9c73e07
 def dataset_of(found, layout, items, passed=None):
     "A `Dataset` of these items; images that are neither items nor masks are counted by their folder"
     used = {it.image for it in items} | found.masks.keys()
@@ -47,6 +48,7 @@ def dataset_of(found, layout, items, passed=None):
     text = passed_text(found.passed + left + (passed or Counter()))
     return Dataset(found.root.resolve().name, layout, tuple(items), found.root, text)
 
+# %% ../../nbs/data/4_layouts.ipynb #b0499725
 def refuse_empty(found):  # `Found`
     "Raises `GradKitError` for a folder without images"
     if found.images: return
@@ -300,6 +302,7 @@ def read_config(path):  # LOCO's defects_config.json
         raise GradKitError(f"'{path}' is not MVTec LOCO AD's list of defects ({type(e).__name__}: {e}); "
                            "fetch a whole copy, or remove it to do without the defects' names") from e
 
+# %% ../../nbs/data/4_layouts.ipynb #5b4c55f4
 def name_defects(items, path):
     "The items with their masks' defect names and saturation thresholds, as far as LOCO's file lists them"
     def greatest(mask):

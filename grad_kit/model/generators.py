@@ -70,6 +70,7 @@ def sampling_batch(
     "Images to generate at a time: as many as hold 2^22 pixels on a GPU, 2^16 on a CPU, whose cache holds no more"
     return max(1, min(256, (2**22 if device.type == "cuda" else 2**16) // size**2))
 
+# %% ../../nbs/model/1_generators.ipynb #2f4c7faf
 @register_generator("trained", "schedule", "patchdiff", "sampling", "compute")
 def generate_trained(model, normal, level, n, bar):
     "(n,3,S,S) uint8 by a PatchDiff trained on the normal images (notebook paper/patchdiff)"
@@ -192,6 +193,7 @@ def patchdiff(self:Generation,
         self.take_patchdiff(n, size, self.stage(f"patchdiff-{n}-{size}", key, make))
     return self.patchdiffs_[n, size]
 
+# %% ../../nbs/model/1_generators.ipynb #227497ce
 @patch
 def take_patchdiff(self:Generation, n, size, state):
     "Make the level-n PatchDiff of what a stage or a model's file holds"

@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['SCORERS', 'FUSIONS', 'register_fusion', 'Scorer', 'register_scorer', 'by_fold', 'resize_matrix', 'place_matrix',
            'choose_shift', 'WindowScorer', 'FilterScorer', 'ComponentScorer', 'top_mean', 'fuse_max', 'fuse_mean',
-           'blur_matrix', 'FrozenModel', 'in_batches', 'Result', 'finite_scores']
+           'in_batches']
 
 # %% ../../nbs/model/2_scorers.ipynb #8fcb9c54
-import copy, math
-from dataclasses import dataclass, field
+import copy
 
 import torch
 import torch.nn.functional as F
@@ -108,6 +107,7 @@ def by_fold(
     order = torch.cat([(folds == k).nonzero()[:, 0] for k in numbers]).argsort()
     return [torch.cat(parts)[order] for parts in zip(*map(of_fold, numbers))]
 
+# %% ../../nbs/model/2_scorers.ipynb #93e0c7de
 @patch
 def out_of_fold(self:Scorer,
     normal,  # uint8 (N,3,S,S), the images it was fitted on
@@ -120,6 +120,7 @@ def out_of_fold(self:Scorer,
         return in_batches(lambda x: other.scored(other(x.float())), normal.device, normal[folds == k])
     return by_fold(folds, of_fold)
 
+# %% ../../nbs/model/2_scorers.ipynb #420a1b1e
 @patch
 def unfitted(self:Scorer):
     "A scorer to be fitted on other images"
@@ -139,6 +140,7 @@ def resize_matrix(
     eye = torch.eye(size)[None, None]
     return F.interpolate(eye, size=(side, size), mode="bilinear", antialias=True)[0, 0]
 
+# %% ../../nbs/model/2_scorers.ipynb #a6a6e2ed
 def place_matrix(
     cells,  # cells of the small map
     first,  # centre of the first one, in pixels of the scorer's own image, from 0
@@ -186,7 +188,8 @@ class WindowScorer(Scorer):
 
     def unfitted(self):
         "With the shift that was chosen"
-        return WindowScorer(self.config.replace(window_shift=int(self.shift)) if hasattr(self, "shift") else self.config)
+        shift = int(self.shift) if hasattr(self, "shift") else self.config.window_shift
+        return WindowScorer(self.config.replace(window_shift=shift))
 
     def forward(self, x):
         x = (self.resize @ x @ self.resize.T).round() / 127.5 - 1
@@ -243,6 +246,7 @@ def all_fields(self:FilterScorer, images):
     "The same of any number of images, uint8 (N,3,S,S)"
     return [torch.cat(f) for f in zip(*(self.fields(x.float()) for x in images.split(8)))]
 
+# %% ../../nbs/model/2_scorers.ipynb #c17f5060
 @patch
 def map_of(self:FilterScorer, fields):
     "The map (B,S,S), of `fields`"
@@ -252,6 +256,7 @@ def map_of(self:FilterScorer, fields):
         out = out + place @ (density(f) / scale) @ place.T
     return out / len(self.cells)
 
+# %% ../../nbs/model/2_scorers.ipynb #8a69a5a3
 @patch
 def prepare(self:FilterScorer):
     "The filters, the matrices, and densities to be filled where `fit` has not made them; returns self"
@@ -291,8 +296,8 @@ class ComponentScorer(Scorer):
 
     def forward(self, x):
         x, r = self.vectors(x) - self.mean, self.around // 2
-        left = (x - x @ self.basis.T @ self.basis).square().unflatten(1, (3, self.side, self.side)).mean(1, keepdim=True)
-        m = F.avg_pool2d(F.pad(left, (r,) * 4, "replicate"), self.around, 1)[:, 0].sqrt()
+        left = (x - x @ self.basis.T @ self.basis).square().unflatten(1, (3, self.side, self.side))
+        m = F.avg_pool2d(F.pad(left.mean(1, keepdim=True), (r,) * 4, "replicate"), self.around, 1)[:, 0].sqrt()
         return self.place @ m @ self.place.T
 
     def vectors(self, x): return (self.resize @ x @ self.resize.T).flatten(1) / 255
@@ -330,82 +335,6 @@ def fuse_mean(z, weights):
     "The weighted mean"
     return (z * weights).sum(0) / weights.sum()
 
-# %% ../../nbs/model/2_scorers.ipynb #17b5d9cd
-def blur_matrix(
-    size,   # S
-    sigma,  # of the Gaussian, in pixels; 0: no blur
-):
-    "(S,S): `m @ x @ m.T` is a Gaussian blur, reflected at the border"
-    from kornia.filters import get_gaussian_kernel1d
-    if not sigma: return torch.eye(size)
-    k = math.ceil(3 * sigma)
-    kernel = get_gaussian_kernel1d(2 * k + 1, sigma)[:, None]
-    return F.conv1d(F.pad(torch.eye(size)[:, None], (k, k), "reflect"), kernel)[:, 0].T.contiguous()
-
-# %% ../../nbs/model/2_scorers.ipynb #3da0a719
-class FrozenModel(torch.nn.Module):
-    """A fitted `GRAD` as one function of bytes: uint8 (B,3,S,S) -> anomaly map (B,S,S), image score (B,) and the scores
-    (B,k) of the `columns`: of each scorer, then of each detector level. It holds copies: later changes of the model do
-    not reach it"""
-    @guarded
-    def __init__(self,
-        model,                # a fitted GRAD
-        dtype=torch.float32,  # of the networks' convolutions; bfloat16 halves their time where the device has it
-    ):
-        super().__init__()
-        c = model.config
-        self.config, self.names, self.share = c, list(c.scorers), c.score_top
-        self.parts = torch.nn.ModuleList(model.scorers_[name].folded(dtype).cpu() for name in self.names)
-        self.columns = [*self.names, *(n for part in self.parts for n in part.columns)]
-        self.zero, self.unit, weights = zip(*(model.units_[name] for name in self.names))
-        self.register_buffer("weight", torch.tensor(weights))
-        self.register_buffer("finish", blur_matrix(c.image_size, c.blur))
-        self.to(model.device).eval().requires_grad_(False)
-
-    @guarded
-    def forward(self,
-        images,  # (B,3,S,S) uint8, or the same values as floats
-    ):
-        "(anomaly map, image score, of maps before the blur, scores of the columns)"
-        maps, levels = self.maps(images.float())
-        scores = [top_mean(m, self.share) for m in maps]
-        of_levels = [m.amax((1, 2)) for part, some in zip(self.parts, levels) if part.columns for m in some]
-        c, together = self.config, torch.stack(scores + of_levels, 1)
-        return self.shown(self.fuse(maps, c.map_fusion)), self.fuse(scores, c.score_fusion), together
-
-    def shown(self, fused):
-        "(B,S,S): the map as a `Result` has it: blurred, and cut at the border where a scorer is alone"
-        if len(self.parts) == 1: fused = self.parts[0].cut(fused)
-        return self.finish @ fused @ self.finish.T
-
-# %% ../../nbs/model/2_scorers.ipynb #edd36d74
-@patch
-def maps(self:FrozenModel,
-    x,  # (B,3,S,S) bytes as floats
-):
-    "(a map (B,S,S) of each scorer, a list of level maps of each scorer)"
-    levels = [part.level_maps(x) for part in self.parts]
-    return self.of_levels(levels), levels
-
-@patch
-def of_levels(self:FrozenModel,
-    levels,  # a list of level maps of each scorer
-):
-    "A map (B,S,S) of each scorer"
-    maps = [part.of_levels(some) for part, some in zip(self.parts, levels)]
-    return maps if len(maps) == 1 else [part.cut(m) for part, m in zip(self.parts, maps)]
-
-# %% ../../nbs/model/2_scorers.ipynb #2915c48e
-@patch
-def fuse(self:FrozenModel,
-    values,  # of each scorer: maps (B,S,S), or image scores (B,)
-    how,     # name in `FUSIONS`
-):
-    "The same of all scorers together, of values in their units; those of a single scorer stay as they are"
-    if len(values) == 1: return values[0]
-    z = torch.stack([(v - zero) / unit for v, zero, unit in zip(values, self.zero, self.unit)])
-    return FUSIONS[how](z, self.weight.reshape(-1, *[1] * (z.ndim - 1)))
-
 # %% ../../nbs/model/2_scorers.ipynb #53e3a462
 @torch.no_grad()
 def in_batches(
@@ -430,51 +359,3 @@ def in_batches(
                                    f"{images.shape[-1]} pixels; free some, or say device='cpu'") from e
             batch = max(1, min(batch, len(images)) // 2)
             warn(f"out of memory on {device_name(device)}: going on with {batch} images at a time", stacklevel=3)
-
-# %% ../../nbs/model/2_scorers.ipynb #d9bff748
-@dataclass(frozen=True)
-class Result:
-    "Scores of B images, on the CPU"
-    image_score: torch.Tensor   # (B,) float32; higher is more anomalous
-    anomaly_map: torch.Tensor   # (B,S,S) float32, S = image_size: fused over levels and scorers, aligned, blurred
-    level_score: dict           # detector level -> (B,) float32, each level by itself
-    threshold: float            # image scores above it count as anomalous
-    scorer_score: dict = field(default_factory=dict)  # scorer -> (B,) float32, each by itself in its own units
-    scorer_map: dict = field(default_factory=dict)    # scorer -> (B,S,S) float32, if `score(each=True)` asked for them
-    pixel_threshold: float = math.nan  # no pixel of the map below it counts as anomalous
-
-    @property
-    def label(self):
-        "(B,) bool: which images are anomalous. Raises `GradKitError` where a score is not finite"
-        return self._finite() > self.threshold
-
-    @property
-    def mask(self):
-        """(B,S,S) bool: which pixels are anomalous: above the pixel threshold and at least half-way from it to the
-        highest value of the image. Raises `GradKitError` as `label` does"""
-        self._finite()
-        half = (self.pixel_threshold + self.anomaly_map.amax((1, 2), keepdim=True)) / 2
-        return (self.anomaly_map > self.pixel_threshold) & (self.anomaly_map >= half)
-
-    def _finite(self): return finite_scores([f"image {i}" for i in range(len(self.image_score))], self.image_score)
-
-    @classmethod
-    def named(cls, out, columns, threshold, pixel_threshold):
-        "Of what a `FrozenModel` gives: (maps, image scores, scores of the `columns`); detector levels are numbers"
-        maps, scores, values = out
-        by_name = dict(zip(columns, values.T))
-        level, scorer = ({k: v for k, v in by_name.items() if isinstance(k, int) == want} for want in (True, False))
-        return cls(scores, maps, level, threshold, scorer, pixel_threshold=pixel_threshold)
-
-# %% ../../nbs/model/2_scorers.ipynb #f1217e5c
-def finite_scores(
-    names,   # of the N images
-    scores,  # (N,) tensor
-):
-    "The scores; raises `GradKitError` that names the first image whose score is NaN or infinite"
-    broken = (~torch.isfinite(scores)).nonzero().flatten().tolist()
-    if broken:
-        raise GradKitError(f"the score of '{names[broken[0]]}' is {float(scores[broken[0]])} (so are {len(broken)} of "
-                           f"{len(scores)}), so it gives no decision; score in float32, "
-                           "or fit the model again")
-    return scores

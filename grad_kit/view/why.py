@@ -26,7 +26,7 @@ from ..data.dataset import Item
 from ..data.layouts import as_dataset
 from ..model.calibration import group_names
 from ..model.grad import GRAD, check_replaceable
-from ..model.scorers import finite_scores
+from ..model.frozen import finite_scores
 from .explain import GRID, Why, explained_scorers
 
 # %% ../../nbs/view/3_why.ipynb #6574cd30
