@@ -184,7 +184,6 @@ def check_fitted(self:GRAD):
     if not hasattr(self, "units_"):
         raise GradKitError("this GRAD is not fitted; call fit(images) first, or GRAD.load(folder)")
 
-# %% ../../nbs/model/6_grad.ipynb #470deba4
 @patch
 def as_it_stands(self:GRAD):
     "The fitted model as it is now, also while another thread fits it again; raises as `check_fitted` does"

@@ -76,7 +76,6 @@ def colour_axes(
     variances, axes = torch.linalg.eigh((pixels - mean).T @ (pixels - mean) / len(pixels))
     return mean, axes[:, variances > .25]
 
-# %% ../../nbs/paper/2_augment.ipynb #df914209
 def keep_colours(
     generated,  # uint8 (M,3,h,w)
     normal,     # uint8 (N,3,H,W)

@@ -43,7 +43,6 @@ class PatchDetector(nn.Module):
         "(N,1,h,w) logits; h = w = 1 for patches of 34 x 34"
         return self.head(self.features(x))
 
-# %% ../../nbs/paper/4_detector.ipynb #e50eeae7
 class PatchDecoder(nn.Module):
     """Table 9: a patch back from its feature vector, (N,256,1,1) -> (N,5,34,34).
     Its 1 x 1 convolutions of one pixel are linear layers here, which torch does several times faster"""
@@ -181,7 +180,6 @@ def statistics(
     sets = {f"weight_set{i}": share for i, share in enumerate(generated)}
     return {name: v.detach() for name, v in (losses | row | sets).items()}
 
-# %% ../../nbs/paper/4_detector.ipynb #2982c1d5
 def training_step(
     s,         # DetectorState; changed in place
     positive,  # (P,5,34,34) normal patches
@@ -262,7 +260,6 @@ def with_coords(
     coords = coord_map(*x.shape[-2:], x.device).expand(x.shape[0], -1, -1, -1)
     return torch.cat([x, coords], 1).contiguous(memory_format=torch.channels_last)
 
-# %% ../../nbs/paper/4_detector.ipynb #5d6815e8
 @guarded
 @torch.no_grad()
 def dense_features(
@@ -279,7 +276,6 @@ def dense_features(
             out.append(getattr(detector, of)(with_coords(x.to(device))).float())
     return torch.cat(out)
 
-# %% ../../nbs/paper/4_detector.ipynb #fbff0302
 def score_map(
     detector,  # PatchDetector
     images,    # (B,3,H,W) uint8, or float in [-1,1], of the detector's input size

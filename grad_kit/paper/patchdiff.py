@@ -43,7 +43,6 @@ class NoiseSchedule:
         if kind != "beta": var = var * (1 - self.alpha_bar[t - 1]) / (1 - self.alpha_bar[t])
         return float(var.sqrt())
 
-# %% ../../nbs/paper/1_patchdiff.ipynb #f9966918
 def noise_schedule(
     timesteps=1000,   # T
     beta_start=1e-4,
@@ -129,7 +128,6 @@ def coords(self:PatchDiff, h, w, like):
     waves = [wave(math.pi * 2**i * c) for i in range(self.coord_frequencies) for wave in (torch.sin, torch.cos)]
     return torch.cat([c, *waves])[None].to(like.dtype)
 
-# %% ../../nbs/paper/1_patchdiff.ipynb #69f11610
 @patch
 def forward(self:PatchDiff,
     x,            # (B,3,H,W) noisy images x_t
@@ -165,7 +163,6 @@ def gradient_support(
         (out[0, :, row, column] * torch.randn(3, dtype=torch.float64)).sum().backward()
     return x.grad[0].abs().sum(0)
 
-# %% ../../nbs/paper/1_patchdiff.ipynb #ccc2b241
 def receptive_field(
     model,    # takes x (B,3,H,W), t (B,)
     size=48,  # side of the test image; must exceed the window
@@ -294,7 +291,6 @@ def predict_x0(
     alpha_bar = float(schedule.alpha_bar[t])
     return (x - (1 - alpha_bar) ** .5 * eps) / alpha_bar ** .5
 
-# %% ../../nbs/paper/1_patchdiff.ipynb #25729514
 @register_sampler("ddim")
 def ddim_step(
     x,         # (B,3,H,W) x_t
