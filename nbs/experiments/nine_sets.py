@@ -1,0 +1,136 @@
+"""Measures the preset `instant` and rules of fusion on real sets, for the page experiments/scorers. It looks at labels;
+the kit does not.
+
+    python nbs/experiments/nine_sets.py sets ../shared/data       ten minutes on two cores: results/nine_sets.json
+    python nbs/experiments/nine_sets.py few ../shared/data        an hour: results/few_normals.json
+    python nbs/experiments/nine_sets.py rates                     half an hour: results/rates.json
+"""
+import json, math, sys, time, warnings
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from grad_kit import GRAD, Config, read_dataset
+from grad_kit.base.compute import device_name
+from grad_kit.data.dataset import Dataset, evaluation_items
+from grad_kit.data.trays import tray_dataset
+from grad_kit.evaluate.metrics import BASELINES, image_auroc, pixel_auroc
+from grad_kit.model.calibration import normals_of, unit_of
+
+RESULTS = Path(__file__).parent/"results"
+SETS = ("mvtec_bottle mvtec_transistor mvtec_pill mvtec_loco/juice_bottle magnetic_tile mvtec_toothbrush_resplit "
+        "mvtec3d_tire aitex_02 kolektor_sdd").split()
+
+def write(name, rows):
+    data = " DATA" if len(sys.argv) > 2 else ""
+    about = dict(command=f"python nbs/experiments/nine_sets.py {sys.argv[1]}{data}", torch=torch.__version__,
+                 device=device_name(torch.device("cpu")), threads=torch.get_num_threads())
+    (RESULTS/f"{name}.json").write_text(json.dumps(dict(about, rows=rows), indent=1) + "\n")
+
+def decisions(model, scores, bad):
+    "(share of false alarms, share of defects found)"
+    alarm = scores.numpy() > model.threshold_
+    return float(alarm[~bad].mean()), float(alarm[bad].mean())
+
+def rules(model, normal, each, bad, masks):
+    """Image AUROC of each rule for image scores and pixel AUROC of each rule for maps: how the units are taken, what is
+    fused by what, and the weight of `filters`"""
+    names, found = list(each), dict(image={}, pixel={})
+    outside = {k: model.scorers_[k].out_of_fold(normal, model.folds, model) for k in names}
+    def mean_and_std(x): return float(x.float().mean()), float(x.float().std())
+    units = {k: dict(IQR=unit_of(s), std=mean_and_std(s), pixels=mean_and_std(m)) for k, (m, s) in outside.items()}
+    fuse = dict(maximum=lambda z: z.amax(0), mean=lambda z: z.mean(0),
+                root_squares=lambda z: z.clamp(min=0).square().sum(0).sqrt())
+    subsets = [["filters", "window"], ["filters", "components"], ["filters", "window", "components"]]
+    for some, w in product(subsets, (1, 2, 4)):
+        def one(k, value, unit): return (value - units[k][unit][0]) / units[k][unit][1] * (w if k == "filters" else 1)
+        def z(which, unit): return torch.stack([one(k, each[k][which], unit) for k in some])
+        label = f"{' + '.join(some)}, {w} x filters"
+        for unit, how in product(("IQR", "std"), fuse):
+            found["image"][f"{label}, {how}, {unit}"] = image_auroc(bad, fuse[how](z(1, unit)))
+        for unit, how in product(("IQR", "pixels"), ("maximum", "mean")):
+            found["pixel"][f"{label}, {how}, {unit}"] = pixel_auroc(masks, fuse[how](z(0, unit)).numpy())
+    return found
+
+def measure(ds):
+    "Rows of a set: ten folds, and other numbers of folds, which change the thresholds alone"
+    test, rows = evaluation_items(ds)[0], []
+    bad, x, masks = test.labels.astype(bool), test.images(256), test.masks()
+    for folds in (10, 8, 12):
+        model = GRAD(Config.preset("instant", folds=folds), device="cpu").fit(ds, progress=False)
+        start = time.time()
+        r = model.score_pixels(x)
+        false, found = decisions(model, r.image_score, bad)
+        rows.append(dict(set=ds.name, folds=folds, normal=model.n_normal_, good=sum(~bad).item(), bad=sum(bad).item(),
+                         false=false, found=found, fit_seconds=model.seconds_, ms=(time.time() - start) / len(x) * 1e3))
+        if folds != 10: continue
+        each, normal = model.score_each(x), ds.split("train").images(256)
+        def both(scores, maps): return [image_auroc(bad, scores), pixel_auroc(masks, maps.numpy())]
+        rows[0] |= dict(auroc=both(r.image_score, r.anomaly_map),
+                        alone={k: both(scores, maps) for k, (maps, scores, _) in each.items()},
+                        baselines={k: both(*f(normal, x)[::-1]) for k, f in BASELINES.items()},
+                        rules=rules(model, normals_of(ds, model.config)[1], each, bad, masks))
+    return rows
+
+def few(ds, draws=3):
+    "False alarms and defects found with few normal images, drawn at random"
+    test = evaluation_items(ds)[0]
+    bad, x, items, rows = test.labels.astype(bool), test.images(256), ds.split("train").items, []
+    for n in (10, 20, 50, 100, 200):
+        if n > len(items): continue
+        for draw in range(draws):
+            some = np.random.default_rng([n, draw]).permutation(len(items))[:n]
+            part = Dataset(ds.name, ds.layout, tuple(items[i] for i in some))
+            model = GRAD(Config.preset("instant"), device="cpu").fit(part, progress=False)
+            rows.append(dict(set=ds.name, n=n, draw=draw, asked=max(.05, 1 / (n + 1)), **dict(zip(
+                ("false", "found"), decisions(model, model.score_pixels(x).image_score, bad)))))
+            print(rows[-1], flush=True)
+    return rows
+
+def trays(n, seed, defects=0):
+    items = tray_dataset(0 if defects else n, 0, 0, n if defects else 0, size=64, seed=seed).items
+    return np.stack([it.image for it in items])
+
+def noise(n, seed, defects=0):
+    "A fixed texture under changing light and noise of a heavy-tailed strength; a defect is a brighter square"
+    r, base = np.random.default_rng(seed), np.random.default_rng(7).normal(0, 25, (64, 64, 3))
+    strength = np.exp(r.normal(1.5, .5, (n, 1, 1, 1)))
+    x = 120 + base + r.normal(0, 12, (n, 1, 1, 1)) + r.normal(0, 1, (n, 64, 64, 3)) * strength
+    for i in range(n if defects else 0):
+        a, b = r.integers(4, 52, 2)
+        x[i, a:a + 8, b:b + 8] += 45
+    return x.clip(0, 255).astype(np.uint8)
+
+DRAWS = {10: 40, 20: 40, 50: 20, 100: 10, 300: 5}   # normal images -> fits
+
+def rates(kind):
+    "False alarms among 2,000 fresh normal images and defects found, by normal images, for folds and for held-out ones"
+    make, config, rows = globals()[kind], Config.preset("instant", image_size=64, filters_size=64, blur=4.), []
+    fresh, bad = make(2000, 90000), make(40, 91000, True)
+    for (n, times), folds in product(DRAWS.items(), (-1, 5, 0)):
+        found = []
+        for draw in range(times):
+            model = GRAD(config.replace(folds=folds), draw, "cpu").fit(make(n, 1000 + draw), progress=False)
+            some = np.random.default_rng(draw).permutation(2000)[:4000 // times if n < 300 else 1000]
+            found.append([model.predict(x).float().mean().item() for x in (fresh[some], bad)])
+        k = len(model.holdout_scores_)
+        asked = (k + 1 - min(k, math.ceil((k + 1) * .95 - 1e-9))) / (k + 1)
+        mean, std = np.mean(found, 0), np.std(found, 0)
+        rows.append(dict(kind=kind, n=n, folds=folds, draws=times, asked=asked, false=mean[0], false_std=std[0],
+                         found=mean[1], found_std=std[1]))
+        print(rows[-1], flush=True)
+    return rows
+
+def main(what, data=None, *names):
+    warnings.simplefilter("ignore")
+    if what == "rates": return write("rates", [row for kind in ("trays", "noise") for row in rates(kind)])
+    rows = []
+    for name in names or SETS:
+        start = time.time()
+        rows += dict(sets=measure, few=few)[what](read_dataset(Path(data)/name))
+        print(name, f"{time.time() - start:.0f} s", flush=True)
+        write(dict(sets="nine_sets", few="few_normals")[what], rows)
+
+if __name__ == "__main__": main(*sys.argv[1:])
