@@ -102,7 +102,7 @@ def test_fit_score_and_eval_on_folders():
     assert status == 2 and "nowhere" in text, text
     status, text = run(score, root/"p", photos, "--out", root/"s", "--masks")
     assert status == 0 and not (root/"s/why.html").exists() and len(list((root/"s/masks").iterdir())) == 9, text
-    assert ("no promise for the alarms: 1 held-out normal images are too few for a false-alarm rate of 0.05: "
+    assert ("no promise for the alarms: 9 normal images are too few for a false-alarm rate of 0.05: "
             "19 are needed") in text, text
     status, text = run(evaluate, root/"p", photos, "--out", root/"x")
     assert status == 2 and "no anomalous test images" in text and not (root/"x").exists()

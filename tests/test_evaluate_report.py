@@ -36,7 +36,8 @@ def test_machine_and_tables():
     assert scorers_text(GRAD(Config.preset("instant"), device="cpu")).endswith("; nothing trained")
     result = model.score(trays.split("validation"))
     own = ["image_score", "alarm"]
-    test_eq(list(score_columns(result, 1., 0)), [*own, "scorer_detector", "scorer_filters", "scorer_window", "level_34"])
+    names = "detector", "filters", "window", "components"
+    test_eq(list(score_columns(result, 1., 0)), [*own, *(f"scorer_{name}" for name in names), "level_34"])
     alone = Result(result.image_score, result.anomaly_map, {}, 1., dict(window=result.image_score))
     test_eq(list(score_columns(alone, 1., 0)), own)
 
@@ -77,7 +78,7 @@ def test_an_evaluation_is_written_as_a_whole():
     test_eq(len(tiffs), 18)
     with Image.open(tiffs[0]) as im: test_eq((im.mode, im.size), ("F", evaluation.items.items[0].native_size()))
     assert "= logical" in evaluation.text() and "on the same images" in evaluation.text()
-    test_eq(list(evaluation.baselines), ["detector", "filters", "window", "nearest image", "eigenimages"])
+    test_eq(list(evaluation.baselines), ["detector", "filters", "window", "components", "nearest image", "eigenimages"])
     assert all(0 <= f["image_auroc"] <= 1 and 0 <= f["pixel_auroc"] <= 1 for f in evaluation.baselines.values())
 
 

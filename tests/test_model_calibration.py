@@ -71,4 +71,5 @@ def test_the_same_picture_gets_the_same_decision_in_any_batch():
             moved = float(scores.max() - scores.min())
             assert moved < .5 * model.tolerance(), (moved, model.tolerance())
             if normals is not usual: assert not (scores > model.threshold_).any()   # what set the threshold raises no alarm
-            assert max(model.holdout_scores_) <= model.threshold_
+            scores = sorted(model.holdout_scores_)
+            assert scores[math.ceil(.95 * (len(scores) + 1)) - 1:][:1] <= [model.threshold_]

@@ -184,7 +184,7 @@ def calibrate(self:Calibration,
 def unit_of(
     scores,  # (M,) image scores by one scorer of images that it was not fitted on
 ):
-    "(their median, their interquartile range over that of a normal distribution of standard deviation 1)"
+    "(their median, their interquartile range / 1.349, a normal distribution's standard deviation)"
     low, zero, high = torch.quantile(scores.float(), torch.tensor([.25, .5, .75])).tolist()
     return zero, max((high - low) / 1.349, 1e-3 * abs(zero), 1e-3)
 
@@ -200,7 +200,8 @@ def of_folds(self:Calibration, maps, scores):
     frozen = self.frozen()
     c, on = self.config, self.device
     def peak(*m): return [frozen.shown(frozen.fuse([x.float() for x in m], c.map_fusion)).amax((1, 2))]
-    return frozen.fuse([s.to(on) for s in scores], c.score_fusion).cpu(), *in_batches(peak, self.device, maps[0], 64, *maps[1:])
+    fused = frozen.fuse([s.to(on) for s in scores], c.score_fusion).cpu()
+    return fused, *in_batches(peak, on, maps[0], 64, *maps[1:])
 
 # %% ../../nbs/model/5_calibration.ipynb #a3927849
 def highest(

@@ -160,7 +160,6 @@ def train(self:GRAD,
     "What a scorer trains at one detector level; its images are generated where they are not there yet"
     self.scorers_[name].train_level(normal, self, level)
 
-# %% ../../nbs/model/6_grad.ipynb #52d0b935
 @patch
 @guarded
 @torch.no_grad()
@@ -253,7 +252,6 @@ def score_pixels(self:GRAD,
     thresholds = getattr(self, "threshold_", np.nan), getattr(self, "pixel_threshold_", np.nan)   # NaN in `calibrate`
     return Result.named(in_batches(frozen, self.device, images, batch), frozen.columns, *thresholds)
 
-# %% ../../nbs/model/6_grad.ipynb #45fa21ee
 @patch
 @guarded
 def score_each(self:GRAD,
@@ -285,7 +283,6 @@ def predict(self:GRAD,
     threshold = self.threshold_at(false_alarm_rate, best_effort=false_alarm_rate is None)
     return self.score(images).image_score > threshold
 
-# %% ../../nbs/model/6_grad.ipynb #9c95adb1
 @patch
 def seen(self:GRAD,
     dataset,  # Dataset
@@ -386,7 +383,6 @@ def of_another_version(
     return GradKitError(f"'{path}' was made by grad_kit {version} and cannot be read by this version, {__version__} "
                         f"({str(problem)[:200]}); install grad_kit {version}, or make it again with this one")
 
-# %% ../../nbs/model/6_grad.ipynb #c908e297
 def read_manifest(
     folder,  # of a model
 ):

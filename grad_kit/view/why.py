@@ -19,12 +19,11 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from PIL import Image
 
-from ..base.compute import derive_seed, guarded, resize_images, subsample
+from ..base.compute import guarded, resize_images, subsample
 from ..base.config import Config, GradKitError
 from ..base.files import atomic_write, read_json, run_lock, user_path, write_json
 from ..data.dataset import Item
 from ..data.layouts import as_dataset
-from ..model.calibration import group_names
 from ..model.grad import GRAD, check_replaceable
 from ..model.frozen import finite_scores
 from .explain import GRID, Why, explained_scorers
@@ -265,24 +264,14 @@ def lessons(self:Inspector):
 # %% ../../nbs/view/3_why.ipynb #06951eab
 @patch
 def normal(self:Inspector, lessons):
-    """The good images without the defects among them, each on the side (fitted or held out) where it was at first, and
-    the parts marked as good, each on the side of its part, or on one drawn by a hash"""
-    seen, size = self.first.seen_, self.config.image_size
+    "The good images without the defects among them, at most `reference_images`, and the parts marked as good"
+    seen = {h for some in self.first.seen_.values() for h in some}
     first = replace(self.good, items=self.good.split("train").items + self.good.split("validation").items)
-    side = dict.fromkeys(seen["fitted"], "train") | dict.fromkeys(seen["held_out"], "validation")
-    hashes, share = first.image_hashes(size), len(seen["held_out"]) / len(side)
-    rows = [i for i, h in enumerate(hashes) if h in side and h not in lessons]
-    own = [replace(first.items[i], split=side[hashes[i]]) for i in rows]
-    marked = replace(self.good, items=tuple(self.marks.good_items([h for h, m in lessons.items() if m == "good"])))
-    parts = group_names([*own, *marked.items], torch.cat([first.images(size)[rows], marked.images(size)]))[0].tolist()
-    side_of = {part: it.split for part, it in zip(parts, own)}
-    for part, it in zip(parts[len(own):], marked.items):
-        drawn = derive_seed(self.seed, "marks", it.group or it.name) < share * 2**56
-        side_of.setdefault(part, "validation" if drawn else "train")
-    joining = [replace(it, split=side_of[part]) for part, it in zip(parts[len(own):], marked.items)]
-    fitted, held = ([it for it in own if it.split == split] for split in ("train", "validation"))
-    kept = subsample(torch.arange(len(fitted)), self.config.reference_images).tolist()
-    return replace(self.good, items=(*(fitted[i] for i in kept), *held, *joining))
+    hashes = first.image_hashes(self.config.image_size)
+    own = [it for it, h in zip(first.items, hashes) if h in seen and h not in lessons]
+    kept = subsample(torch.arange(len(own)), self.config.reference_images).tolist()
+    marked = self.marks.good_items(sorted(h for h, mark in lessons.items() if mark == "good"))
+    return replace(self.good, items=(*(own[i] for i in kept), *marked))
 
 # %% ../../nbs/view/3_why.ipynb #a507ea7e
 @patch
