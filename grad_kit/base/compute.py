@@ -69,6 +69,7 @@ def pick_device(device="auto"):  # "auto", "cpu", "cuda", "cuda:1" or a torch.de
                            "use 'cpu' or 'auto'") from e
     return d
 
+# %% ../../nbs/base/3_compute.ipynb #4750a523
 def device_name(device):  # torch.device
     "The device's product name, for results"
     if device.type == "cuda": return torch.cuda.get_device_name(device)
@@ -126,6 +127,7 @@ def newer_switches():
     b = torch.backends
     return b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv
 
+# %% ../../nbs/base/3_compute.ipynb #7d2e23e2
 def get_precision():
     "The older two switches, or, where these cannot be read, the first of them and the newer ones"
     try: return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
@@ -134,6 +136,7 @@ def get_precision():
     except RuntimeError: pass
     return matmul, *(s.fp32_precision for s in newer_switches())
 
+# %% ../../nbs/base/3_compute.ipynb #06d91f2c
 def set_precision(switches):  # what `get_precision` returns
     "Set the older switches, or the newer ones after the first, which changes them too"
     torch.set_float32_matmul_precision(switches[0])

@@ -105,6 +105,7 @@ def mark_output(folder):  # made if it is not there
     except OSError as e: raise cannot_write(folder, e) from e
     return folder
 
+# %% ../../nbs/base/2_files.ipynb #53658d5a
 def is_output(folder):
     "Whether the kit wrote this folder: results, stages or a model"
     def contains(file, words):

@@ -71,6 +71,7 @@ def look(self:Run):
     if due or self.step - self.checked >= 256: self.check()
     if due: self.save()
 
+# %% ../../nbs/base/4_run.ipynb #345b3fff
 @patch
 def check(self:Run):
     "Raises `GradKitError` that names the first step whose numbers are not finite, and the first such number in it"

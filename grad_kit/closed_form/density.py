@@ -106,6 +106,7 @@ def place_covariances(
     c = (1 - pooled) * c + pooled * c.mean(0)
     return c + shrink * torch.diag_embed(c.diagonal(dim1=1, dim2=2)) + 1e-4 * torch.eye(f.shape[-1], device=f.device)
 
+# %% ../../nbs/closed_form/3_density.ipynb #4e401ec3
 def say_if_few(
     n,  # normal images
 ):

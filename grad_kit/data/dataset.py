@@ -162,6 +162,7 @@ def masked_text(self:Dataset):
     masked = [bool(it.masks) for it in self.items if it.label]
     return f"{sum(masked)} of {len(masked)} with masks" if 0 < sum(masked) < len(masked) else ""
 
+# %% ../../nbs/data/2_dataset.ipynb #21e0209c
 @patch
 def split(self:Dataset, name):  # "train", "validation" or "test"
     "The items of one split as a `Dataset`, the same object each time; empty where there are none"
@@ -169,6 +170,7 @@ def split(self:Dataset, name):  # "train", "validation" or "test"
     def make(): return dataclasses.replace(self, items=tuple(it for it in self.items if it.split == name))
     return self.once(name, make)
 
+# %% ../../nbs/data/2_dataset.ipynb #ee1516c6
 @patch
 def read_as(self:Dataset, config):  # Config, for its `bit_depth` and `frame`
     "The same images with the bit depth and framing of a model's settings"
@@ -183,6 +185,7 @@ def refuse_broken(n, broken):
     some = [*map(str, broken[:3]), *([f"and {len(broken) - 3} more"] if len(broken) > 3 else [])]
     raise GradKitError(f"{len(broken)} of {n} images cannot be read: {'; '.join(some)}")
 
+# %% ../../nbs/data/2_dataset.ipynb #bf8135cb
 def refuse_sizes(items, shapes):
     "Raise an error where images to be stretched differ in size"
     for it, shape in zip(items, shapes):
@@ -191,6 +194,7 @@ def refuse_sizes(items, shapes):
                                f"{width_x_height(shape)}; crop or resize the images to one size, with the object in "
                                "the same place, or set frame to 'letterbox' or 'crop'")
 
+# %% ../../nbs/data/2_dataset.ipynb #9dededc4
 def warn_of_depth(name, tops):
     "Warn where the greatest values of 16-bit files are all in the lower half of the range"
     if not tops or max(tops) >= 2**15: return
@@ -283,6 +287,7 @@ def saturation_areas(self:Dataset, i, masks):  # position in `items`; its `defec
     return [max(1, int(threshold * area if relative else min(threshold, area)))
             for area, (threshold, relative) in zip(areas, rules)]
 
+# %% ../../nbs/data/2_dataset.ipynb #99bef7ac
 @patch
 def truth(self:Dataset):
     """{"masks", "defect_masks", "saturation_areas"} as `metrics.evaluate` takes them, each None where incomplete.

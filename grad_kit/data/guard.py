@@ -176,6 +176,7 @@ def find_masks(paths):  # {image file: names of its folders}, masks among them
     masks = {p: image_of(p, paths, by_key) for p in paths if p in inside}
     return masks | {p: image for p in paths if p not in inside and (image := image_beside(p, same))}
 
+# %% ../../nbs/data/3_guard.ipynb #f47d6fb1
 def image_of(p, paths, by_key):
     "The image of a mask in a folder of masks, one of a folder of defects first; None where it is not unique"
     names = paths[p]

@@ -55,6 +55,7 @@ def seek_main(im, path):
         if sum(w >= width or h >= height for w, h in sizes) == 1: return im.seek(sizes.index(main))
     raise GradKitError(f"'{path}' holds {n} frames, but one image a file is wanted; save the one that is meant")
 
+# %% ../../nbs/data/1_images.ipynb #04c526a2
 def image_size(path):  # image file
     "(H, W) of the upright image. Raises `GradKitError` as `read_image` does"
     with open_picture(path) as im:

@@ -69,6 +69,7 @@ def group_of(path, root, pattern, needed=True):
                            "give one that matches every image's path")
     return name or ""
 
+# %% ../../nbs/data/4_layouts.ipynb #540fa9b3
 def finish(ds, pattern, *roots):
     "The `Dataset` with the groups of items below these folders; warns of what was passed over"
     def grouped(it):
@@ -146,6 +147,7 @@ def refuse_sets(root):
         raise GradKitError(f"'{root}' is no data set but holds {len(sets)}: {', '.join(p.name for p in sets[:5])}; "
                            f"name one of them, such as '{sets[0]}'")
 
+# %% ../../nbs/data/4_layouts.ipynb #377b7396
 def all_normal(found):
     "An item for each image, all for training"
     return [Item(p, "train", name=f"train/{p.relative_to(found.root).as_posix()}") for p in found.images]

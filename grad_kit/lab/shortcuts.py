@@ -25,11 +25,13 @@ def noise_floor(x):
     laplace = 4 * x[..., 1:-1, 1:-1] - x[..., :-2, 1:-1] - x[..., 2:, 1:-1] - x[..., 1:-1, :-2] - x[..., 1:-1, 2:]
     return laplace.abs().flatten(1).median(1).values.add(1e-3).log()
 
+# %% ../../nbs/lab/2_shortcuts.ipynb #18b45032
 def finest_scale(x):
     "Log of the energy of the finest scale over that of the next"
     smooth, smoother = (F.avg_pool2d(x, k, 1, k // 2, count_include_pad=False) for k in (3, 7))
     return log_energy(x - smooth) - log_energy(smooth - smoother)
 
+# %% ../../nbs/lab/2_shortcuts.ipynb #32a54760
 def block_steps(x):
     "How much larger the mean step is across the borders of 8 x 8 blocks than elsewhere"
     across_columns = (x[..., 1:] - x[..., :-1]).abs().mean((1, 2))

@@ -188,12 +188,14 @@ def unit_of(
     low, zero, high = torch.quantile(scores.float(), torch.tensor([.25, .5, .75])).tolist()
     return zero, max((high - low) / 1.349, 1e-3 * abs(zero), 1e-3)
 
+# %% ../../nbs/model/5_calibration.ipynb #9a8ab35d
 @patch
 def of_held(self:Calibration, held):
     "(image scores (M,), highest values of the maps (M,)) of images that were held out"
     r = self.score_pixels(held)
     return r.image_score, r.anomaly_map.amax((1, 2))
 
+# %% ../../nbs/model/5_calibration.ipynb #ce4d146e
 @patch
 def of_folds(self:Calibration, maps, scores):
     "The same, of each scorer's maps and image scores out of fold"

@@ -73,6 +73,7 @@ def look_at(self:DetectorScorer, normal, generated, level):
     self.beta[level] = beta
     return beta
 
+# %% ../../nbs/model/3_detector_scorer.ipynb #79271874
 @patch
 def calibrate(self:DetectorScorer, held, model):
     "Mean and standard deviation of each level's map, from held-out normal images"

@@ -36,6 +36,7 @@ def need(
 
 _exporting = threading.Lock()   # warnings and loggers belong to the whole process
 
+# %% ../../nbs/model/7_export.ipynb #c56673b8
 @contextmanager
 def quietly():
     "Only errors are logged, and nothing is warned of"

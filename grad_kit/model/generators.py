@@ -55,6 +55,7 @@ def generate_analytic(
     return sample_analytic(normal.to(model.device), level, n, schedule, c.sampling, c.analytic_images,
                            c.analytic_batch, seed, bar=bar)
 
+# %% ../../nbs/model/1_generators.ipynb #1a8e502b
 @register_generator("patchmatch", "closed_form")
 def generate_patchmatch(model, normal, level, n, bar):
     "(n,3,S,S) uint8 by copying (notebook closed_form/patchmatch)"

@@ -67,9 +67,7 @@ def fit(self:GRAD,
     stages=None,          # folder that keeps finished stages and checkpoints; None: keep nothing
     checkpoint_every=60,  # seconds between checkpoints within a stage
     progress=True,        # show bars
-    # `torch.compile` the PatchDiffs: on a GPU for training and generation, on a CPU for generation, where alone it pays
-    # (1.1 to 1.5 times as fast on an AMD EPYC); the same images but for rounding
-    compile=False,
+    compile=False,        # `torch.compile` the PatchDiffs (on a CPU for generation alone); the same but for rounding
 ):
     """Train on normal images; returns self.
     Raises `GradKitError` for data that cannot be used, where another process works in `stages`, and for a NaN loss"""
@@ -209,9 +207,7 @@ def frozen(self:GRAD,
 def score(self:GRAD,
     images,    # a Dataset, a folder, or uint8 (N,H,W,3)
     batch=64,  # images on the device at a time
-    # "bfloat16": half the detectors' time where the device has it (demo, seed 0: image AUROC .9921 for .9919,
-    # scores move by at most 3 % of their standard deviation); "auto": that where the device has it
-    precision="float32",
+    precision="float32",  # "bfloat16": half the detectors' time where the device has it; "auto": that where it has it
     each=False,  # True: also the map of each scorer, in its own units
 ):
     """A `Result` for the images, in their order.

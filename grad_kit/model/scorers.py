@@ -61,6 +61,7 @@ def state(self:Scorer):
     "A nest of dicts and tensors, all that is needed to score again"
     return {k: v.detach() for k, v in self.state_dict().items()}
 
+# %% ../../nbs/model/2_scorers.ipynb #a98c2030
 @patch
 def restore(self:Scorer, state):
     "Take over a `state`; returns self"
@@ -71,6 +72,7 @@ def restore(self:Scorer, state):
         else: parent.register_buffer(leaf, t)
     return self.prepare()
 
+# %% ../../nbs/model/2_scorers.ipynb #2175f1f3
 @patch
 def prepare(self:Scorer):
     "Compute what follows from the state and is not kept in it; called after `fit` and after `restore`"
@@ -87,6 +89,7 @@ def level_maps(self:Scorer, x):
     "A list of small maps (B,h,w), one for each of the `columns`; here the map itself"
     return [self(x)]
 
+# %% ../../nbs/model/2_scorers.ipynb #db064c2b
 @patch
 def of_levels(self:Scorer, maps):
     "The map (B,S,S), of `level_maps`"

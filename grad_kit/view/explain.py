@@ -154,6 +154,7 @@ class Evidence:
     theirs: tuple = ()    # (x, y, side) of what it was compared with in the nearest normal image
     details: tuple = ()   # sentences
 
+# %% ../../nbs/view/2_explain.ipynb #4248ee7f
 @dataclass(frozen=True)
 class Answer:
     "Why a place is, or is not, anomalous"

@@ -301,6 +301,7 @@ def report(self:Inspector):
         said.append(f"{n} marked parts were fitted or held out and are not counted")
     return "; ".join(said + [self.effect] * bool(self.effect))
 
+# %% ../../nbs/view/3_why.ipynb #d9c5b684
 @patch
 def status(self:Inspector):
     "The marks of the images shown, the report, and whether there is something new to learn"
