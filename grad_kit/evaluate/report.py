@@ -174,7 +174,7 @@ def text(self:Evaluation):
 
 # %% ../../nbs/evaluate/3_report.ipynb #497eda4e
 def map_scale(threshold):
-    "Colours from 0 to twice the image threshold, so that faint and strong defects both show; maps are blurred"
+    "Colours from 0 to twice the pixel threshold, so that faint and strong defects both show"
     return dict(vmin=0, vmax=2 * threshold) if threshold > 0 else {}
 
 # %% ../../nbs/evaluate/3_report.ipynb #afaae2b0
@@ -188,7 +188,7 @@ def plot_maps(self:Evaluation, most=14):
     titles = [f"{items.defects[i]}  {self.result.image_score[i]:.1f}" for i in shown]
     return plots.plot_maps(
         items.images(self.model.config.image_size)[shown], self.result.anomaly_map[shown],
-        None if masks is None else [masks[i] for i in shown], titles, columns=7, **map_scale(self.model.threshold_))
+        None if masks is None else [masks[i] for i in shown], titles, columns=7, **map_scale(self.model.pixel_threshold_))
 
 # %% ../../nbs/evaluate/3_report.ipynb #a9b20bfe
 RESULTS = ("results.json", "scores.csv", "maps", "masks", "anomaly_maps", "top.png", "maps.png", "scores.png",
@@ -325,7 +325,7 @@ def plot_top(self:Scoring, top=12):
     shown = self.order()[:max(1, top)]
     images = self.items.images(self.model.config.image_size)[shown]
     maps = self.result.anomaly_map[shown]
-    return plots.plot_maps(images, maps, None, [title(i) for i in shown], **map_scale(self.threshold))
+    return plots.plot_maps(images, maps, None, [title(i) for i in shown], **map_scale(self.result.pixel_threshold))
 
 # %% ../../nbs/evaluate/3_report.ipynb #1356138f
 @patch
@@ -353,7 +353,7 @@ def write(self:Scoring, out, top=12, masks=False, **names):
         start_results(out)
         write_csv(out/"scores.csv", rows)
         write_colour_maps(self.result.anomaly_map.numpy(), items.images(self.model.config.image_size).numpy(),
-                          out/"maps", files, **map_scale(self.threshold))
+                          out/"maps", files, **map_scale(self.result.pixel_threshold))
         if masks: write_masks(items, self.result.mask.numpy(), out/"masks", files)
         plots.save_figure(self.plot_top(top), out/"top.png")
         results = self.results(**names)

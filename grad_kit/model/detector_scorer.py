@@ -29,7 +29,7 @@ class DetectorScorer(Scorer):
     """The paper's detectors. What they learn, by detector level: `detectors` (PatchDetector), `banks` (M+, M-),
     `history` (a number a step), `stats` (mean and standard deviation of the map of held-out images), `beta`
     (beta_density) and `normal_like` (PatchDiff level -> share of normal-like patches among its images)"""
-    wants_contrastive, by_level, weight = True, True, .5
+    wants_contrastive, by_level, weight = True, True, .25
     def __init__(self, config):
         super().__init__(config)
         self.columns, self.networks = tuple(config.detector_levels), torch.nn.ModuleDict()   # str(level) -> its modules

@@ -27,7 +27,7 @@ class Scorer(torch.nn.Module):
     by_level = False           # True: `train_level(normal, model, level)` is called before `fit`, for each level
     requires = ()              # names of scorers that are fitted before it, also where they do not score
     columns = ()               # names of maps of its own whose scores are also returned: detector levels
-    weight = 1.                # where several scorers are fused
+    weight = .5                # where several scorers are fused
     __call__ = guarded(torch.nn.Module.__call__)
     def __init__(self, config):
         super().__init__()
@@ -213,7 +213,7 @@ class WindowScorer(Scorer):
 class FilterScorer(Scorer):
     """How far the filter energies and colours at each place are from normal ones there (`density`), at cells of
     8, 16 and 32 pixels of `filters_size`"""
-    cells, weight = (8, 16, 32), 2.
+    cells, weight = (8, 16, 32), 1.
     def fit(self, normal, model):
         self.prepare().to(normal.device)
         say_if_few(len(normal))
