@@ -608,6 +608,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'grad_kit/model/calibration.py'),
                                             'grad_kit.model.calibration.Calibration.calibrate': ( 'model/calibration.html#calibration.calibrate',
                                                                                                   'grad_kit/model/calibration.py'),
+                                            'grad_kit.model.calibration.Calibration.each_of_held': ( 'model/calibration.html#calibration.each_of_held',
+                                                                                                     'grad_kit/model/calibration.py'),
                                             'grad_kit.model.calibration.Calibration.held_out_text': ( 'model/calibration.html#calibration.held_out_text',
                                                                                                       'grad_kit/model/calibration.py'),
                                             'grad_kit.model.calibration.Calibration.no_promise': ( 'model/calibration.html#calibration.no_promise',

@@ -49,7 +49,7 @@ CALLERS = dict(
 
 # their own sums or training steps are the caller's, and what they are compared with is not
 OWN_ARITHMETIC = {f"test_{name}" for name in """the_scorer_is_the_method_step_by_step
-    the_units_of_each_held_out_image_are_the_others restored_training_takes_the_same_steps
+    restored_training_takes_the_same_steps
     a_killed_run_goes_on_to_the_same_numbers the_nearest_vector_is_found_in_the_units_of_the_place
     the_bias_of_a_level_is_an_input_channel the_loop_equals_a_plain_one one_network_serves_several_levels
     scorers_keep_what_they_need_and_treat_images_apart a_thin_defect_raises_the_map_where_it_is""".split()}

@@ -357,7 +357,7 @@ def test_an_export_that_scores_otherwise_is_not_written(model, exports, tmp_path
     import grad_kit.model.export
     monkeypatch.setattr(grad_kit.model.export, "write_float", lambda m, file: shutil.copy(exports/"m.onnx", file))
     other = copy.copy(model)
-    other.units_ = {k: (zero + .01, spread, weight) for k, (zero, spread, weight) in model.units_.items()}
+    other.units_ = {k: (zero + .01, *more) for k, (zero, *more) in model.units_.items()}
     other._frozen = {}
     with pytest.raises(GradKitError, match="differ from the model's"): export_model(other, tmp_path/"m.onnx")   # random images
     assert not list(tmp_path.iterdir())

@@ -31,7 +31,7 @@ def test_machine_and_tables():
     write_csv(file, [dict(name="检,1.png", score="2"), dict(name="n\udcff.png", score="3")])
     with open(file, encoding="utf-8", errors="surrogateescape", newline="") as f: rows = list(csv.DictReader(f))
     test_eq([r["name"] for r in rows], ["检,1.png", "n\udcff.png"])
-    test_eq(scorers_text(model).split(" (weight")[0], "scorers: detector")
+    assert scorers_text(model).startswith("scorers: detector, filters")
     assert scorers_text(model).endswith("; contrastive images: analytic")
     assert scorers_text(GRAD(Config.preset("instant"), device="cpu")).endswith("; nothing trained")
     result = model.score(trays.split("validation"))

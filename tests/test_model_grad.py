@@ -86,7 +86,7 @@ def test_scorers_are_fused_saved_and_loaded():
     b = GRAD.load(folder, "cpu").score(test)
     assert torch.equal(a.image_score, b.image_score) and torch.equal(a.anomaly_map, b.anomaly_map)
     assert a.threshold == b.threshold
-    alone = [(a.scorer_score[name] - zero) / unit * weight for name, (zero, unit, weight) in model.units_.items()]
+    alone = [(a.scorer_score[name] - zero) / unit * weight for name, (zero, _, unit, weight) in model.units_.items()]
     test_close(a.image_score, torch.stack(alone).amax(0), 1e-3)
     test_eq([weight for *_, weight in model.units_.values()], [1., .5])
     assert image_auroc(test.labels, a.image_score) > .9
@@ -242,7 +242,7 @@ def test_broken_model_folders_are_refused_by_name():
     refused("'config.blur'", config={k: v for k, v in manifest["config"].items() if k != "blur"})
     refused("does not fit", config=tiny(detector_width=.25).to_dict())
     # every fitted value is checked
-    garbled = dict(holdout_scores=[math.nan], units={"detector": [0, 0, 1]}, rounding=-1, native_size=[64], seen={})
+    garbled = dict(holdout_scores=[math.nan], units={"detector": [0, 0, 0, 1]}, rounding=-1, native_size=[64], seen={})
     for name, wrong in garbled.items(): refused(f"lacks or garbles a field ('{name}')", **{name: wrong})
     refused("lacks or garbles a field ('units')", units={})
     (bad/"manifest.json").write_text(json.dumps(manifest))

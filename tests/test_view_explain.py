@@ -86,8 +86,9 @@ def test_explain_finds_the_planted_defect_and_says_so():
     assert any("red against green" in d for e in said.evidence for d in e.details)
     test_eq([len(e.details) for e in said.evidence], [3, 0, 0])
     looked, each = why.look(broken), model.score_each(broken[None])["window"][0][0]
-    zero, spread, weight = model.units_["window"]
-    test_close(looked["units"]["window"][5, 9], float((each[20:24, 36:40].max() - zero) / spread * weight), 1e-4)
+    _, usual, unit, weight = model.units_["window"]
+    total = sum(weight for *_, weight in model.units_.values())
+    test_close(looked["units"]["window"][5, 9], float((each[20:24, 36:40].max() - usual) / unit * weight / total), 1e-4)
     assert torch.equal(looked["map"], model.score_pixels(broken[None]).anomaly_map[0])
     own = tray_dataset(40, 8, 0, 0).split("train").images(64)[3]
     same = why.answer(why.look(own), 8, 8)                       # an image that the model keeps is its own nearest

@@ -52,12 +52,10 @@ def score_columns(result, threshold, i):
 
 # %% ../../nbs/evaluate/3_report.ipynb #136de9f6
 def scorers_text(model):
-    "The scorers, their weights once fitted, and what generated the contrastive images"
-    units = getattr(model, "units_", {})
-    names = [f"{k} (weight {units[k][2]:.2f})" if len(units) > 1 else k for k in model.config.scorers]
+    "The scorers, and what generated the contrastive images"
     trains = not WITHOUT_DETECTOR.issuperset(model.config.scorers)
     generated = f"contrastive images: {model.config.generator}" if trains else "nothing trained"
-    return f"scorers: {', '.join(names)}; {generated}"
+    return f"scorers: {', '.join(model.config.scorers)}; {generated}"
 
 # %% ../../nbs/evaluate/3_report.ipynb #fe70bf8f
 def promise_text(model, rate=None):
@@ -217,7 +215,7 @@ def results(self:Evaluation, **more):
     model = self.model
     return dict(
         data=self.dataset.name, protocol=self.protocol, **self.figures,
-        scorers=list(model.config.scorers), weights={name: unit[2] for name, unit in model.units_.items()},
+        scorers=list(model.config.scorers), weights={name: weight for name, (*_, weight) in model.units_.items()},
         baselines=self.baselines, seen=self.seen, note=self.note, seed=model.seed, generator=model.config.generator,
         **machine(model.device), config=model.config.to_dict(), **more, seconds=self.seconds)
 

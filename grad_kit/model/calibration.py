@@ -19,15 +19,15 @@ from ..base.config import GradKitError
 from ..data.dataset import choose_share, hash_images
 from ..data.groups import NEAR, find_groups, nearness, own_detail
 from ..data.images import statistic_ranges
-from .scorers import SCORERS, in_batches
+from .scorers import SCORERS, in_batches, top_mean
 
 # %% ../../nbs/model/5_calibration.ipynb #ed04294d
 def threshold_for(
-    scores,            # (n,) image scores of held-out normal images
+    scores,            # (n,) image scores of normal images that were not fitted on
     false_alarm_rate,  # in (0,1)
     best_effort=False,  # True: where n is too small for the rate, warn and take the largest score;
                         # "quietly": take it without a warning
-    what="held-out normal images",  # whose scores they are, for messages
+    what="normal images",  # whose scores they are, for messages
 ):
     """The ceil((n+1)(1-rate))-th smallest score.
     Raises `GradKitError` where n is too small for the rate, with the number of images that are needed"""
@@ -43,7 +43,7 @@ def threshold_for(
                f"{math.ceil(1 / rate - 1 - 1e-9)} are needed")
         if not best_effort:
             raise GradKitError(f"{few}; ask for {1 / (len(scores) + 1):.3g} or more, "
-                               "or fit with more images or a larger holdout")
+                               "or fit with more images")
         if best_effort != "quietly": warn(f"{few}; the largest of their scores serves as the threshold", stacklevel=2)
         k = len(scores)
     return float(scores[k - 1])
@@ -151,8 +151,8 @@ def not_independent(name, detail, groups, held, large, own):
 
 # %% ../../nbs/model/5_calibration.ipynb #690dce50
 class Calibration:
-    """The part of `GRAD` that normal images determine which were not fitted on: `units_` (scorer -> zero, unit,
-    weight), `holdout_scores_` and `holdout_peaks_` (highest image score, and highest value of the map, of each image or
+    """The part of `GRAD` that normal images determine which were not fitted on: `units_` (scorer -> zero of its image
+    scores, zero of its map, unit, weight), `holdout_scores_` and `holdout_peaks_` (highest image score, and highest value of the map, of each image or
     group of images), `statistics_` (of the images), `rounding_`, `threshold_` and `pixel_threshold_`"""
 
 # %% ../../nbs/model/5_calibration.ipynb #d4e01f98
@@ -165,17 +165,18 @@ def calibrate(self:Calibration,
     folds=None,   # (M,) fold of each; None: they are held out
 ):
     "Units and thresholds"
-    names, maps = self.config.scorers, None
+    names = self.config.scorers
     for scorer in self.scorers_.values(): scorer.calibrate(held, self)
     self.statistics_ = statistic_ranges(held, normal)
-    self.units_, self._frozen = {name: (0., 1., 1.) for name in names}, {}
-    if folds is None: alone = self.score_pixels(held).scorer_score
+    self.units_, self._frozen = {name: (0., 0., 1., 1.) for name in names}, {}
+    if folds is None: maps, scores, usual = None, *self.each_of_held(held)
     else:
         maps, scores = zip(*(self.scorers_[name].out_of_fold(held, folds, self) for name in names))
-        alone = dict(zip(names, scores))
+        usual = [m.flatten(1).float().median(1).values for m in maps]
     if len(names) > 1:
-        self.units_, self._frozen = {k: (*unit_of(v), SCORERS[k].weight) for k, v in alone.items()}, {}
-    found = self.of_folds(maps, [*alone.values()]) if maps else self.of_held(held)
+        units = {k: unit_of(s, u) for k, s, u in zip(names, scores, usual)}
+        self.units_, self._frozen = {k: (*unit, SCORERS[k].weight) for k, unit in units.items()}, {}
+    found = self.of_held(held) if folds is None else self.of_folds(maps, scores)
     self.holdout_scores_, self.holdout_peaks_ = (highest(v, groups).tolist() for v in found)
     self.rounding_ = self.rounding(held)
     self.take_thresholds()
@@ -183,10 +184,21 @@ def calibrate(self:Calibration,
 # %% ../../nbs/model/5_calibration.ipynb #e2e14c4a
 def unit_of(
     scores,  # (M,) image scores by one scorer of images that it was not fitted on
+    usual,   # (M,) the median of each image's map
 ):
-    "(their median, their interquartile range / 1.349, a normal distribution's standard deviation)"
+    "(median score, median of the maps, interquartile range of the scores / 1.349)"
     low, zero, high = torch.quantile(scores.float(), torch.tensor([.25, .5, .75])).tolist()
-    return zero, max((high - low) / 1.349, 1e-3 * abs(zero), 1e-3)
+    return zero, float(usual.median()), max((high - low) / 1.349, 1e-3 * abs(zero), 1e-3)
+
+@patch
+def each_of_held(self:Calibration, held):
+    "(image scores, medians of the maps), a list of (M,) each: of each scorer, for images that were held out"
+    frozen = self.frozen()
+    def of_maps(x):
+        maps = frozen.maps(x.float())[0]
+        return [top_mean(m, frozen.share) for m in maps] + [m.flatten(1).median(1).values for m in maps]
+    found = in_batches(of_maps, self.device, held)
+    return found[:len(found) // 2], found[len(found) // 2:]
 
 # %% ../../nbs/model/5_calibration.ipynb #9a8ab35d
 @patch
@@ -201,8 +213,8 @@ def of_folds(self:Calibration, maps, scores):
     "The same, of each scorer's maps and image scores out of fold"
     frozen = self.frozen()
     c, on = self.config, self.device
-    def peak(*m): return [frozen.shown(frozen.fuse([x.float() for x in m], c.map_fusion)).amax((1, 2))]
-    fused = frozen.fuse([s.to(on) for s in scores], c.score_fusion).cpu()
+    def peak(*m): return [frozen.shown(frozen.fuse([x.float() for x in m], frozen.usual, c.map_fusion)).amax((1, 2))]
+    fused = frozen.fuse([s.to(on) for s in scores], frozen.zero, c.score_fusion).cpu()
     return fused, *in_batches(peak, on, maps[0], 64, *maps[1:])
 
 # %% ../../nbs/model/5_calibration.ipynb #a3927849

@@ -44,7 +44,7 @@ class FrozenModel(torch.nn.Module):
         self.config, self.names, self.share = c, list(c.scorers), c.score_top
         self.parts = torch.nn.ModuleList(model.scorers_[name].folded(dtype).cpu() for name in self.names)
         self.columns = [*self.names, *(n for part in self.parts for n in part.columns)]
-        self.zero, self.unit, weights = zip(*(model.units_[name] for name in self.names))
+        self.zero, self.usual, self.unit, weights = zip(*(model.units_[name] for name in self.names))
         self.register_buffer("weight", torch.tensor(weights))
         self.register_buffer("finish", blur_matrix(c.image_size, c.blur))
         self.to(model.device).eval().requires_grad_(False)
@@ -58,7 +58,8 @@ class FrozenModel(torch.nn.Module):
         scores = [top_mean(m, self.share) for m in maps]
         of_levels = [m.amax((1, 2)) for part, some in zip(self.parts, levels) if part.columns for m in some]
         c, together = self.config, torch.stack(scores + of_levels, 1)
-        return self.shown(self.fuse(maps, c.map_fusion)), self.fuse(scores, c.score_fusion), together
+        fused = self.fuse(maps, self.usual, c.map_fusion)
+        return self.shown(fused), self.fuse(scores, self.zero, c.score_fusion), together
 
     def shown(self, fused):
         "(B,S,S): the map as a `Result` has it: blurred, and cut at the border where a scorer is alone"
@@ -86,11 +87,12 @@ def of_levels(self:FrozenModel,
 @patch
 def fuse(self:FrozenModel,
     values,  # of each scorer: maps (B,S,S), or image scores (B,)
+    zeros,   # of each scorer: `usual`, or `zero`
     how,     # name in `FUSIONS`
 ):
     "The same of all scorers together, of values in their units; those of a single scorer stay as they are"
     if len(values) == 1: return values[0]
-    z = torch.stack([(v - zero) / unit for v, zero, unit in zip(values, self.zero, self.unit)])
+    z = torch.stack([(v - zero) / unit for v, zero, unit in zip(values, zeros, self.unit)])
     return FUSIONS[how](z, self.weight.reshape(-1, *[1] * (z.ndim - 1)))
 
 # %% ../../nbs/model/4_frozen.ipynb #d9bff748

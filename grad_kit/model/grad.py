@@ -355,7 +355,7 @@ def finite_list(values, n=None, above=-1e30):
 
 # fitted attribute, without its _ -> how it is read from a manifest
 FITTED = dict(
-    units=lambda v: {k: (*finite_list(unit[:1], 1), *finite_list(unit[1:], 2, 0)) for k, unit in v.items()},
+    units=lambda v: {k: (*finite_list(unit[:2], 2), *finite_list(unit[2:], 2, 0)) for k, unit in v.items()},
     holdout_scores=finite_list,
     holdout_peaks=finite_list,
     rounding=lambda v: finite_list([v], 1, -1e-30)[0],

@@ -286,7 +286,7 @@ def out_of_fold(self:FilterScorer, normal, folds, model):
 # %% ../../nbs/model/2_scorers.ipynb #2613ffea
 @register_scorer("components")
 class ComponentScorer(Scorer):
-    "How far each place is from its projection onto the principal components of normal images, in shares of 255"
+    "How far each place is from its projection onto the principal components of normal images, in grey levels of 255"
     side, most, around = 64, 32, 5
     def fit(self, normal, model):
         self.prepare().to(normal.device)
@@ -303,7 +303,7 @@ class ComponentScorer(Scorer):
         m = F.avg_pool2d(F.pad(left.mean(1, keepdim=True), (r,) * 4, "replicate"), self.around, 1)[:, 0].sqrt()
         return self.place @ m @ self.place.T
 
-    def vectors(self, x): return (self.resize @ x @ self.resize.T).flatten(1) / 255
+    def vectors(self, x): return (self.resize @ x @ self.resize.T).flatten(1)
 
     def prepare(self):
         size = self.config.image_size

@@ -222,12 +222,13 @@ def look(self:Why, image):
     units: scorer -> (GRID,GRID) highest values of its map in the units of the fused map, map: (S,S), top: the place
     where it is highest}"""
     x, seen, units = image[None].to(self.model.device).float(), {}, {}
+    total = sum(weight for *_, weight in self.model.units_.values())
     for name, explainers in self.explainers.items():
         seen[name] = [(e, e.compare(x)) for e in explainers]
         for _, maps in seen[name]: maps["most"], maps["at"] = (t[0] for t in strongest(maps["times"][None]))
     for name, (maps, *_) in self.model.score_each(image[None]).items():
-        zero, spread, weight = self.model.units_[name]
-        units[name] = strongest((maps - zero) / spread * weight)[0][0]
+        _, usual, unit, weight = self.model.units_[name]
+        units[name] = strongest((maps - usual) / unit * (weight / total))[0][0]
     fused = self.model.score_pixels(image[None]).anomaly_map[0]
     return dict(seen=seen, units=units, map=fused, top=divmod(int(strongest(fused[None])[0].argmax()), GRID))
 
