@@ -27,7 +27,7 @@ def save(path, array, **kw):
     return path
 
 
-def test_items_know_their_size_and_label():
+def test_items_have_their_size_and_label():
     d, (a, (m,)) = Path(tempfile.mkdtemp()), plate(spots=[(50, 30, 9)])
     exif = Image.Exif(); exif[0x0112] = 6
     for image, size in ((a, (96, 64)), (save(d/"a.png", a), (96, 64)), (save(d/"b.png", a, exif=exif), (64, 96))):
@@ -47,7 +47,7 @@ def test_framing_keeps_places():
     test_eq(frame_image(m, "letterbox", False).shape, (96, 96)); test_eq(frame_image(m, "crop").shape, (64, 64))
 
 
-def test_a_data_set_in_memory():
+def test_arrays_make_a_dataset():
     bad, ms = plate(9, spots=[(40, 45, 5), (62, 20, 6)])
     items = [Item(plate(i)[0], "train", name=f"train/good/{i:03d}") for i in range(4)]
     items.append(Item(bad, "test", "structural", "dirt", tuple(ms), "test/dirt/000"))
@@ -63,7 +63,7 @@ def test_a_data_set_in_memory():
     test_fail(lambda: ds.split("trial"), exc=GradKitError, contains="'trial'")
 
 
-def test_masks_in_memory():
+def test_masks_of_an_item_are_joined_and_listed():
     bad, ms = plate(9, spots=[(40, 45, 5), (62, 20, 6)])
     items = [Item(plate(i)[0], "train") for i in range(4)]
     ds = Dataset("plates", "array", (*items, Item(bad, "test", "structural", "dirt", tuple(ms))))
@@ -74,7 +74,7 @@ def test_masks_in_memory():
     test_eq(missing, dict(masks=False, defect_masks=True, saturation_areas=True))
 
 
-def test_fingerprint_follows_all_that_is_known():
+def test_fingerprint_depends_on_images_masks_and_labels():
     from dataclasses import replace
     bad, ms = plate(9, spots=[(40, 45, 5), (62, 20, 6)])
     item, normal = Item(bad, "test", "structural", "dirt", tuple(ms), "test/dirt/000"), Item(plate()[0], "train")

@@ -39,7 +39,7 @@ def test_near_duplicates_are_found():
             assert (groups[::2] == groups[1::2]).all() and len(set(groups)) == 12 and not large, (size, name)
 
 
-def test_independent_images_are_no_group():
+def test_independent_images_form_no_group():
     for images in (stacked([part(i) for i in range(60)]), tray_dataset(60, 0, 0, 0).images(128)):
         detail = own_detail(images)
         test_eq((len(set(find_groups(detail)[0])), find_groups(detail)[1]), (60, 0))
@@ -47,7 +47,7 @@ def test_independent_images_are_no_group():
         assert abs(nearness(detail, np.arange(60), held) - 1) < .05
 
 
-def test_a_large_group_is_left_single_and_counted():
+def test_images_of_a_large_group_stay_single_and_are_counted():
     frames = stacked([np.roll(shot(i, j), j, 0) for i in range(4) for j in range(15)])   # four films of a moving part
     groups, large = find_groups(own_detail(frames))
     assert len(set(groups)) > 40 and large > 50, (len(set(groups)), large)

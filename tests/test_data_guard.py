@@ -16,7 +16,7 @@ def fill(root, *names):
     return root
 
 
-def test_names_say_what_is_in_a_folder():
+def test_folder_names_tell_normal_from_defective():
     def all_are(kind, names):
         for name in names.split(): test_eq((name, kind_of_name(name)), (name, kind))
     all_are("normal", "good Good OK ok_images NORMAL normals no_defect defect-free non_defective without_defects i.O. io "

@@ -95,7 +95,7 @@ def test_decompression_bomb_is_refused():
     test_fail(lambda: read_image(f), exc=GradKitError, contains="huge.bmp' cannot be read as an image (Decompression")
 
 
-def test_what_cameras_append_does_not_matter():
+def test_data_appended_by_cameras_is_ignored():
     d, (a, _) = Path(tempfile.mkdtemp()), plate()
     whole = save(d/"whole.jpg", a, quality=95).read_bytes()
     (d/"motion.jpg").write_bytes(whole + b"\0\0\0\x18ftypmp42" + b"movie" * 20 + bytes(4))
@@ -107,7 +107,7 @@ def test_what_cameras_append_does_not_matter():
     test_fail(lambda: read_image(d/"cut.jpg"), exc=GradKitError, contains="cut.jpg'")
 
 
-def test_twelve_bits_in_sixteen():
+def test_given_bits_set_the_full_range():
     d = Path(tempfile.mkdtemp())
     deep = np.linspace(0, 4095, 64 * 64).round().astype(np.uint16).reshape(64, 64)
     f = save(d/"mono12.tif", deep)
@@ -119,7 +119,7 @@ def test_twelve_bits_in_sixteen():
         test_eq(read_image(white, bits=bits).min(), 255)
 
 
-def test_masks_of_any_kind():
+def test_masks_of_any_type_are_read():
     d, (_, (m,)) = Path(tempfile.mkdtemp()), plate(spots=[(50, 30, 9)])
     green = np.dstack([m * np.uint8(0), m * np.uint8(9), m * np.uint8(0)])
     for i, a in enumerate([m, m * np.uint8(255), m * np.uint8(3), m * np.uint16(900), green]):
@@ -160,7 +160,7 @@ def test_size_and_pixels_agree_however_a_file_is_turned():
             if kind != "jpg": test_eq(read_mask(save(d/f"m{turn}.{kind}", a[..., 0], exif=exif)).shape, image_size(f))
 
 
-def test_a_png_that_is_turned_behind_its_pixels():
+def test_orientation_after_the_pixels_of_a_png_counts():
     from zlib import crc32
     d, (a, _) = Path(tempfile.mkdtemp()), plate()
     def chunk(kind, data): return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
@@ -169,7 +169,7 @@ def test_a_png_that_is_turned_behind_its_pixels():
     test_eq(image_size(d/"late.png"), read_image(d/"late.png").shape[:2]); test_eq(image_size(d/"late.png"), (64, 96))
 
 
-def test_masks_of_other_habits():
+def test_masks_from_lossy_and_transparent_files_are_read():
     d, (_, (m,)) = Path(tempfile.mkdtemp()), plate(spots=[(50, 30, 9)])
     on = m * np.uint8(255)
     def nearly(f): return (read_mask(f) != m).mean() < .005
@@ -184,7 +184,7 @@ def test_masks_of_other_habits():
     test_eq(read_mask(save(d/"stroke.png", np.dstack([on, on * 0, on * 0, on]))), m)
 
 
-def test_numbers_in_masks_are_not_taken_for_ringing():
+def test_small_values_in_masks_are_not_taken_for_ringing():
     d, (_, (m,)) = Path(tempfile.mkdtemp()), plate(spots=[(50, 30, 9)])
     row = np.arange(96)[:, None]
     ids = sum((row // 4 == k) * np.uint8(10 * k + 10) for k in range(24)) * m   # many defects, a number each
@@ -198,7 +198,7 @@ def test_numbers_in_masks_are_not_taken_for_ringing():
     assert (read_mask(save(d/"dim.jpg", m * np.uint8(40), quality=95)) != m).mean() < .005
 
 
-def test_a_whole_image_in_numbers():
+def test_image_statistics_describe_the_whole_image():
     x = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     x[:, :, :8] = 100
     x[:, 0] += 50

@@ -64,7 +64,7 @@ def skipped(name):
     print(f"skipped: needs shared/data/{name}")
 
 
-def test_plain_folder_passes_over_what_is_no_image():
+def test_plain_folder_ignores_other_files():
     d = Path(tempfile.mkdtemp())
     for i in range(3): save(d/"any"/"depth"/f"{i}.JPG", plate(i)[0])
     save(d/"any"/"depth"/"top.png", plate(3)[0])
@@ -79,7 +79,7 @@ def test_plain_folder_passes_over_what_is_no_image():
     test_eq(ds.images(48).shape, (4, 3, 48, 48)); assert not np.any(ds.masks())
 
 
-def test_mvtec_ad_layout():
+def test_mvtec_ad_layout_is_read():
     root, black = ad_folder(), np.zeros((96, 64), np.uint8)
     for junk in ("license.txt", "train/good/Thumbs.db", "ground_truth/blob/.DS_Store", "test/._x.png"):
         (root/junk).write_bytes(b"junk")
@@ -99,7 +99,7 @@ def test_mvtec_ad_layout():
     test_eq(ds.images(64)[0], resize_images(torch.from_numpy(plate(0)[0]).permute(2, 0, 1)[None], 64)[0])
 
 
-def test_mvtec_loco_layout():
+def test_mvtec_loco_layout_is_read():
     ds = read_dataset(loco_folder())
     test_eq(ds.layout, "mvtec_loco"); test_eq([len(ds.split(s)) for s in ("train", "validation", "test")], [3, 3, 6])
     bad = [(it.name, it.kind, it.defect, len(it.masks)) for it in ds.items if it.label]
@@ -126,7 +126,7 @@ def test_loco_thresholds_must_be_positive():
         test_fail(lambda: read_dataset(loco), exc=GradKitError, contains="is no positive number")
 
 
-def test_flattened_loco_masks_give_no_names():
+def test_flattened_loco_masks_have_no_defect_names():
     ds = read_dataset(loco_folder(flat=True))
     test_eq([it.defect for it in ds.items if it.label], ["logical", "logical", "structural"])
     assert not any(it.saturation for it in ds.items)
@@ -134,7 +134,7 @@ def test_flattened_loco_masks_give_no_names():
     test_eq(ds.saturation_areas(two, ds.defect_masks(two)), [m.sum() for m in ds.defect_masks(two)])
 
 
-def test_loco_without_some_folders():
+def test_loco_is_read_without_some_folders():
     import shutil
     root = loco_folder()
     for d in ("test/good", "test/structural_anomalies", "ground_truth/structural_anomalies"): shutil.rmtree(root/d)
@@ -164,7 +164,7 @@ def test_masks_and_images_must_pair():
     test_fail(lambda: read_dataset(root), exc=GradKitError, contains="belongs to no image")
 
 
-def test_masks_of_another_size_and_no_masks_at_all():
+def test_masks_of_another_size_and_missing_masks_are_refused():
     import shutil
     root = ad_folder()
     save(root/"ground_truth"/"speck"/"002_mask.png", np.ones((40, 64), np.uint8))
@@ -176,7 +176,7 @@ def test_masks_of_another_size_and_no_masks_at_all():
     test_fail(lambda: ds.masks(), exc=GradKitError, contains="has no mask, as 'plates' came without ground truth")
 
 
-def test_folders_that_are_no_data_set():
+def test_folders_without_a_dataset_are_refused():
     d = Path(tempfile.mkdtemp())
     def refused(folder, contains): test_fail(lambda: read_dataset(folder), exc=GradKitError, contains=contains)
     refused(d/"absent", "absent'; check the path")
@@ -209,7 +209,7 @@ def test_images_that_do_not_fit_are_named():
     refused("odd.png' cannot be read as an image (Unidentified")
 
 
-def test_as_dataset_takes_what_it_says():
+def test_as_dataset_takes_paths_arrays_and_datasets():
     a = np.stack([plate(i)[0] for i in range(3)])
     for images in (a, torch.from_numpy(a), a[:, ::-1]):
         ds = as_dataset(images)
@@ -228,7 +228,7 @@ def test_as_dataset_takes_what_it_says():
 
 
 @pytest.mark.data
-def test_juice_bottle_reads():
+def test_juice_bottle_is_read():
     if (folder := real_data("mvtec_loco/juice_bottle")) is None: skipped("mvtec_loco/juice_bottle")
     else:
         ds = read_dataset(folder)
@@ -240,7 +240,7 @@ def test_juice_bottle_reads():
 
 
 @pytest.mark.data
-def test_magnetic_tile_reads():
+def test_magnetic_tile_is_read():
     if (folder := real_data("magnetic_tile")) is None: skipped("magnetic_tile")
     else:
         ds = read_dataset(folder)

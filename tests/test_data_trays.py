@@ -38,7 +38,7 @@ def test_a_defect_changes_the_image_under_its_mask():
         assert d[m].mean() > 40 and d[~m].mean() < 12
 
 
-def test_tray_splits():
+def test_tray_splits_have_their_sizes_and_depend_on_the_seed():
     ds = tray_dataset(12, 5, 4, 3)
     test_eq([len(ds.split(s)) for s in ("train", "validation", "test")], [12, 5, 4 + 6 * 3])
     assert not ds.split("train").labels.any() and not ds.split("validation").labels.any()

@@ -20,7 +20,7 @@ def gabor_bank(
     orientations=6,
     radius=5,        # the filters are 2 * radius + 1 pixels wide
 ):
-    "(2 * orientations,1,k,k): for each orientation an even and an odd filter, none of which answers to a constant"
+    "(2 * orientations,1,k,k): for each orientation an even and an odd filter, none of which responds to a constant"
     along = torch.arange(-radius, radius + 1.)
     y, x = torch.meshgrid(along, along, indexing="ij")
     envelope = torch.exp(-(x**2 + y**2) / (2 * (wavelength / 2)**2))
@@ -34,7 +34,7 @@ def gabor_bank(
     return torch.stack(bank)[:, None]
 
 # %% ../../nbs/closed_form/3_density.ipynb #8a86cddd
-# Energy, about that which rounding to bytes leaves, in units of (0 to 1)^2. With a third of it image and pixel AUROC
+# About the energy that rounding to bytes leaves, in units of (0 to 1)^2. With a third of it image and pixel AUROC
 # of pill, transistor and magnetic_tile changed by .009 at most (a sketch, one run)
 FLOOR = 3e-7
 

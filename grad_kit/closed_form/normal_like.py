@@ -23,7 +23,7 @@ def normal_like(
     most=64,     # normal images to compare with
 ):
     """(M,h,w) bool: generated windows as near to a normal image, their source left out, as the nearest quarter of the
-    windows there of normal images is to another one"""
+    normal windows at that place is to another normal image"""
     side = normal.shape[-1] // 2
     stride, level = max(2, side // 16), PATCH // 2
     def small(x): return to_float(resize_images(x, side))
