@@ -120,6 +120,14 @@ def test_with_folds_all_images_are_fitted_on_and_calibrate(tmp_path):
     model = fitted(tmp_path/"d", CONFIG)
     assert (model.n_normal_, len(model.holdout_scores_)) == (30, 30)   # the validation split is fitted on too
 
+def test_of_very_many_images_some_calibrate(monkeypatch):
+    import grad_kit.model.calibration as calibration
+    monkeypatch.setattr(calibration, "MOST", 24)
+    x = stack(part(i) for i in range(40))
+    assert [len(of) for of in divide(as_dataset(x), CONFIG, 0)[:4]] == [40, 24, 24, 24]
+    model = fitted(x, CONFIG)
+    assert (model.n_normal_, len(model.holdout_scores_)) == (40, 24) and not model.no_promise()
+
 @pytest.mark.parametrize("noise, config", [(1., SPLIT), (3., SPLIT), (1., CONFIG), (3., CONFIG)])
 def test_fresh_parts_raise_alarms_at_the_rate_that_is_promised(noise, config):
     rates = []

@@ -235,7 +235,7 @@ def explore_scores(
     ds, r, labelled, masks = scored(model, images, result)
     c, pixels, labels = model.config, ds.images(model.config.image_size), ds.labels if labelled else None
     scores, lowest = r.image_score.numpy(), 1 / (len(model.holdout_scores_) + 1)   # the lowest rate for so many images
-    def threshold_at(rate): return model.threshold_at(max(rate, lowest), "quietly")
+    def threshold_at(rate, pixels=False): return model.threshold_at(max(rate, lowest), "quietly", pixels)
     def kind(i): return ds.items[i].defect if labelled else ds.items[i].where.rsplit("/", 1)[-1]
     def name(i): return f"{ds.items[i].name} ({kind(i)})" if labelled else kind(i)
     def outcome(alarm): return "alarm" if alarm else "no alarm"
@@ -243,7 +243,8 @@ def explore_scores(
         threshold = threshold_at(rate / 100)
         alarm, amap = scores > threshold, r.anomaly_map[image]
         moved = np.flatnonzero(alarm != (scores > threshold_at(c.false_alarm_rate)))
-        changed, ends = [(pixels[i], f"{kind(i)}: {outcome(alarm[i])}") for i in moved], (0, max(threshold, amap.max()))
+        changed = [(pixels[i], f"{kind(i)}: {outcome(alarm[i])}") for i in moved]
+        ends = 0, max(threshold_at(rate / 100, pixels=True), amap.max())
         if which != "fused":
             amap, ends = model.score_each(pixels[image:image + 1])[which][0][0], (None, None)   # in its own units
         args = scores, labels, image, threshold, masks[image], opacity
