@@ -1,8 +1,8 @@
 """Measures the preset `instant` and rules of fusion on real sets, for the page experiments/scorers. It looks at labels;
 the kit does not.
 
-    python nbs/experiments/nine_sets.py sets ../shared/data       ten minutes on two cores: results/nine_sets.json
-    python nbs/experiments/nine_sets.py few ../shared/data        an hour: results/few_normals.json
+    python nbs/experiments/nine_sets.py sets ../shared/data       40 minutes on one core: results/nine_sets.json
+    python nbs/experiments/nine_sets.py few ../shared/data        20 minutes: results/few_normals.json
     python nbs/experiments/nine_sets.py rates                     a quarter of an hour: results/rates.json
 """
 import json, math, sys, time, warnings
@@ -74,11 +74,11 @@ def measure(ds):
                         rules=rules(model, normals_of(ds, model.config)[1], each, bad, masks))
     return rows
 
-def few(ds, draws=3):
+def few(ds, draws=2):
     "False alarms and defects found with few normal images, drawn at random"
     test = evaluation_items(ds)[0]
     bad, x, items, rows = test.labels.astype(bool), test.images(256), ds.split("train").items, []
-    for n in (10, 20, 50, 100, 200):
+    for n in (10, 20, 50, 100):
         if n > len(items): continue
         for draw in range(draws):
             some = np.random.default_rng([n, draw]).permutation(len(items))[:n]
