@@ -159,7 +159,7 @@ def score(
     """Score images with a fitted model: scores.csv, results.json, and a map of each image.
 
     Every picture below IMAGES is scored, whatever its folders are called; only masks are passed over. Scores above the
-    threshold, which follows from the false-alarm rate and the normal images held out in the fit, are marked as alarms.
+    threshold, which follows from the false-alarm rate and the normal images of the fit, are marked as alarms.
     Images whose files are broken are left out, listed, and make the exit status 1.
 
       grad_score runs/photos new_photos --out runs/new_photos

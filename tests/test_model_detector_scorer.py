@@ -14,7 +14,7 @@ import grad_kit.model.detector_scorer as scorer_module
 
 def small(**changes):
     "Settings of a detector that is hardly trained"
-    warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
+    warnings.filterwarnings("ignore", message=".* normal images are too few")
     return Config.preset("quick", **dict(
         generator="patchmatch", contrastive_levels=((5,),), n_contrastive=4, analytic_images=4, detector_steps=16,
         detector_width=.125, patches=4, bank_size=16, negative_bank_size=16) | changes)

@@ -11,7 +11,7 @@ from grad_kit.base.config import Config, GradKitError
 from grad_kit.model.grad import GRAD
 from grad_kit.data.trays import tray_dataset
 def small_model(**changes):
-    warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
+    warnings.filterwarnings("ignore", message=".* normal images are too few")
     small = dict(image_size=128, generator="patchmatch", detector_levels=(34, 68), contrastive_levels=((5,), (9,)),
                  n_contrastive=8, analytic_images=4, patches=16, detector_steps=30, detector_width=.125,
                  detector_lr=2e-3)

@@ -13,7 +13,7 @@ import grad_kit.model.generators as generators_module
 
 def tiny(**changes):
     "The smallest fit that goes through every stage"
-    warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
+    warnings.filterwarnings("ignore", message=".* normal images are too few")
     small = dict(
         scorers=("detector",), score_top=0., image_size=64, generator="both", contrastive_levels=((5, 9),),
         n_contrastive=6, sample_steps=4, generator_steps=6, generator_width=8, generator_batch=2, analytic_images=4,

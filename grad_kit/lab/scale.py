@@ -55,7 +55,7 @@ def cluster(address=None, cpus=None):
 # %% ../../nbs/lab/4_scale.ipynb #c6d98860
 def measure_cell(folder, config, seed, stages, device, file):
     "One cell, into `file`; a task of `sweep`"
-    warnings.filterwarnings("ignore", message=".* held-out normal images are too few")
+    warnings.filterwarnings("ignore", message=".* normal images are too few")
     write_json(file, run_cell(read_dataset(folder), config, seed, stages, device))
 
 # %% ../../nbs/lab/4_scale.ipynb #fba783ef

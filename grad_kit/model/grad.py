@@ -134,7 +134,7 @@ def begin(self:GRAD,
     progress=True,
     compile=False,
 ):
-    """(normal images on the device, held-out ones), with everything ready for the stages.
+    """(normal images on the device, those that calibrate), with everything ready for the stages.
     Both are uint8, (N,3,S,S) and (M,3,S,S), S = image_size; what the device does not hold stays on the CPU"""
     self.options = FitOptions(stages and user_path(stages), checkpoint_every, progress, compile)
     ds = ds.read_as(self.config)
