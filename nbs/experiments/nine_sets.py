@@ -103,7 +103,7 @@ def noise(n, seed, defects=0):
         x[i, a:a + 8, b:b + 8] += 45
     return x.clip(0, 255).astype(np.uint8)
 
-DRAWS = {20: 24, 50: 12, 100: 8, 300: 4}   # normal images -> fits
+DRAWS = {20: 24, 50: 12, 100: 6}   # normal images -> fits
 
 def rates(kind):
     "False alarms among 2,000 fresh normal images and defects found, by normal images, for folds and for held-out ones"
