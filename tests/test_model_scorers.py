@@ -2,7 +2,7 @@
 
 from fastcore.test import *
 from grad_kit.model.scorers import *
-import math, warnings
+import warnings
 import numpy as np
 import torch
 import torch.nn.functional as F
