@@ -342,6 +342,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'grad_kit/data/layouts.py'),
                                        'grad_kit.data.layouts.read_named': ('data/layouts.html#read_named', 'grad_kit/data/layouts.py'),
                                        'grad_kit.data.layouts.read_splits': ('data/layouts.html#read_splits', 'grad_kit/data/layouts.py'),
+                                       'grad_kit.data.layouts.refuse_both': ('data/layouts.html#refuse_both', 'grad_kit/data/layouts.py'),
                                        'grad_kit.data.layouts.refuse_empty': ('data/layouts.html#refuse_empty', 'grad_kit/data/layouts.py'),
                                        'grad_kit.data.layouts.refuse_sets': ('data/layouts.html#refuse_sets', 'grad_kit/data/layouts.py'),
                                        'grad_kit.data.layouts.sorted_items': ( 'data/layouts.html#sorted_items',

@@ -382,3 +382,10 @@ def test_kolektor_sdd_2_is_evaluated(tmp_path):
             put(tmp_path/"k"/split/f"{i}_GT.png", bar() * np.uint8(255 * (i % 4 == 0)))
     ds = read_dataset(tmp_path/"k", "evaluate")
     assert len(ds.split("test")) == 8 and ds.split("test").labels.sum() == 2, ds
+
+def test_one_picture_that_is_normal_and_defective_is_refused(tmp_path):
+    tmp_path = tmp_path/"a"
+    goods(tmp_path/"OK", 6); bads(tmp_path/"NG")
+    shutil.copy(tmp_path/"OK"/"003.png", tmp_path/"NG"/"x.png")
+    for read in (lambda: read_dataset(tmp_path), lambda: read_folders(tmp_path/"OK", tmp_path/"NG")):
+        with pytest.raises(GradKitError, match="x.png' is a copy of .*003.png', so it counts as normal and as defective"): read()

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['READERS', 'register_reader', 'SPLIT_FOLDERS', 'passed_text', 'dataset_of', 'refuse_empty', 'group_of', 'finish',
            'read_dataset', 'as_dataset', 'refuse_sets', 'all_normal', 'read_flat', 'Place', 'place', 'divide',
-           'masks_of', 'sorted_items', 'read_masks_beside', 'place_by_name', 'read_named', 'read_splits', 'read_config',
-           'name_defects', 'named_folders', 'read_folders']
+           'masks_of', 'refuse_both', 'sorted_items', 'read_masks_beside', 'place_by_name', 'read_named', 'read_splits',
+           'read_config', 'name_defects', 'named_folders', 'read_folders']
 
 # %% ../../nbs/data/4_layouts.ipynb #424586cb
-import dataclasses, json, os, re
+import dataclasses, hashlib, json, os, re
 from collections import Counter
 from itertools import permutations
 from pathlib import Path
@@ -193,6 +193,17 @@ def masks_of(places, masks):
                            "add the masks, or remove all")
     return of
 
+# %% ../../nbs/data/4_layouts.ipynb #cfad1265
+def refuse_both(normals, bad):  # image files
+    "Raises `GradKitError` where a normal and a defective image are the same file, byte by byte"
+    sizes = {p.stat().st_size for p in normals} & {p.stat().st_size for p in bad}
+    def hashes(paths):
+        return {hashlib.sha256(p.read_bytes()).digest(): p for p in paths if p.stat().st_size in sizes}
+    good, defective = hashes(normals), hashes(bad)
+    for h in good.keys() & defective.keys():
+        raise GradKitError(f"'{defective[h]}' is a copy of '{good[h]}', so it counts as normal and as defective; "
+                           "remove one of the two")
+
 # %% ../../nbs/data/4_layouts.ipynb #31e49306
 def sorted_items(found, places, masks, loco=False):  # `Found`, {image: its `Place`}, {mask: its image or None}
     "Items of normal and defective images. Raises `GradKitError` where masks do not pair or names are not unique"
@@ -204,6 +215,7 @@ def sorted_items(found, places, masks, loco=False):  # `Found`, {image: its `Pla
         if (first := seen.setdefault((p.parent, stem_of(p)), p)) != p:
             raise GradKitError(f"'{first}' and '{p.name}' share the name '{stem_of(p)}'; rename or remove one")
     of, groups = masks_of(places, masks), set()
+    refuse_both(divided + undivided, bad)
     for p in bad if found.group_by else ():
         groups.add(group_of(p, found.root if found.root in p.parents else places[p].top, found.group_by, False))
     items = divide(found, undivided, groups - {""})
