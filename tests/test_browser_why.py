@@ -231,7 +231,7 @@ def test_why_and_inspector_answer_in_jupyterlab(lab, browser):
         keep("why_lab", "ms to another image, packed by the kernel, 100 normal images", [1000 * t for t in times])
         page.wait_for_timeout(500)
         said = first.locator(".say").inner_text()
-        assert "None of 100 normal images" in said, "an image opens where its map is highest"
+        assert "normal images has anything like this here" in said, "an image opens where its map is highest"
         first.screenshot(path=OUT/"why_lab.png")
         inspector.scroll_into_view_if_needed()
         inspector.get_by_role("button", name="good after all").click()
