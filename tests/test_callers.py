@@ -1,6 +1,6 @@
 """Calls from many threads, under other settings of torch, numpy and PIL, and with warnings as errors: every score is
 compared with the one computed alone."""
-import copy, json, pickle, shutil, subprocess, sys, threading, time, warnings
+import copy, json, os, pickle, shutil, subprocess, sys, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -368,3 +368,10 @@ def test_an_export_whose_score_is_no_number_raises(exports):
     run = e._run
     e._run = lambda x: [run(x)[0], np.full(len(x), np.nan, np.float32), run(x)[2]]
     with pytest.raises(GradKitError, match="nan"): e.score(mixed(3))
+
+
+def test_idle_threads_sleep_unless_the_user_says_otherwise():
+    code = "import os, grad_kit; print(os.environ['OMP_WAIT_POLICY'])"
+    for given, want in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
+        assert subprocess.check_output([sys.executable, "-c", code], env=env, text=True).strip() == want

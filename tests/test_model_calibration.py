@@ -39,6 +39,14 @@ def test_the_false_alarm_rate_is_kept_on_average():
     assert abs(np.mean(rates) - .1) < .006  # the mean of 400 refits; its standard error is 0.0017
 
 
+def test_the_unit_of_a_scorer_is_robust():
+    s = torch.tensor([1., 2., 3., 4., 5.])
+    zero, usual, unit = unit_of(s, s / 10)
+    test_close((zero, usual, unit), (3., .3, 2 / 1.349), 1e-5)
+    test_close(unit_of(torch.tensor([1., 2., 3., 4., 500.]), s), (3., 3., 2 / 1.349), 1e-5)   # one image moves nothing
+    test_eq(unit_of(torch.tensor([5.]), s[:1])[2], .5)
+
+
 @pytest.mark.slow
 def test_the_promised_rate_holds_over_200_refits():
     # each refit has trays of its own and one fresh normal tray: 200 independent trials at exactly the rate asked

@@ -34,7 +34,7 @@ def load_plugins(group):  # of entry points, as "grad_kit.scorers"
 class Registry(dict):
     "name -> class or function, for one kind of exchangeable parts"
     def __init__(self, kind, decorator, group=None):
-        "As \"scorer\", \"register_scorer\" and \"grad_kit.scorers\", the entry points of installed packages"
+        "For example \"scorer\", its decorator \"register_scorer\", and \"grad_kit.scorers\", its group of entry points"
         super().__init__()
         self.kind, self.decorator, self.group = kind, decorator, group
 
@@ -280,7 +280,7 @@ def _checked(name, value):
     return value
 
 # %% ../../nbs/base/1_config.ipynb #4f89017b
-WITHOUT_DETECTOR = {"filters", "window", "components"}   # do not use `detector_levels`; `register_scorer` adds
+WITHOUT_DETECTOR = {"filters", "window", "components"}   # scorers without `detector_levels`; see `register_scorer`
 
 def is_level(n): return isinstance(n, int) and 5 <= n <= 513 and n % 4 == 1
 
@@ -331,7 +331,7 @@ def replace(self:Config, **changes):
 
 @patch
 def key(self:Config, *parts, **more):
-    "A short hash that names a finished stage by these parts of the settings, and by more values that JSON can write"
+    "A short hash of these parts of the settings and of other JSON values; it names a finished stage"
     d = {part: asdict(getattr(self, part)) for part in parts} | more
     return hashlib.sha256(json.dumps(d, sort_keys=True).encode()).hexdigest()[:12]
 

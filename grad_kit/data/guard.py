@@ -101,7 +101,7 @@ def between(root, path):
 def is_image(name): return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 def is_table(path):
-    "Whether a file that is no image may hold labels, by its suffix or because it is called labels or the like"
+    "Whether a file other than an image may hold labels, by its suffix or its name"
     return not path.name.startswith(".") and (kind_of_name(path.stem) == "mask" or path.suffix.lower() in TABLES)
 
 # %% ../../nbs/data/3_guard.ipynb #866d599c

@@ -189,9 +189,10 @@ def unit_of(
     scores,  # (M,) image scores by one scorer of images that it was not fitted on
     usual,   # (M,) the median of each image's map
 ):
-    "(median score, median of the maps, interquartile range of the scores / 1.349)"
+    "(median score, median of the maps, interquartile range of the scores / 1.349; of one or two scores, a tenth)"
     low, zero, high = torch.quantile(scores.float(), torch.tensor([.25, .5, .75])).tolist()
-    return zero, float(usual.median()), max((high - low) / 1.349, 1e-3 * abs(zero), 1e-3)
+    unit = (high - low) / 1.349 if len(scores) > 2 else abs(zero) / 10
+    return zero, float(usual.median()), max(unit, 1e-3 * abs(zero), 1e-3)
 
 @patch
 def each_of_held(self:Calibration, held):

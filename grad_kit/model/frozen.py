@@ -53,7 +53,7 @@ class FrozenModel(torch.nn.Module):
     def forward(self,
         images,  # (B,3,S,S) uint8, or the same values as floats
     ):
-        "(anomaly map, image score, of maps before the blur, scores of the columns)"
+        "(anomaly map, image score, scores of the columns); scores are taken before the map is blurred"
         maps, levels = self.maps(images.float())
         scores = [top_mean(m, self.share) for m in maps]
         of_levels = [m.amax((1, 2)) for part, some in zip(self.parts, levels) if part.columns for m in some]
@@ -90,7 +90,7 @@ def fuse(self:FrozenModel,
     zeros,   # of each scorer: `usual`, or `zero`
     how,     # name in `FUSIONS`
 ):
-    "The same of all scorers together, of values in their units; those of a single scorer stay as they are"
+    "The values of all scorers, in their units, fused to one; with a single scorer, its own values"
     if len(values) == 1: return values[0]
     z = torch.stack([(v - zero) / unit for v, zero, unit in zip(values, zeros, self.unit)])
     return FUSIONS[how](z, self.weight.reshape(-1, *[1] * (z.ndim - 1)))
