@@ -63,3 +63,17 @@ def test_every_pixel_is_a_copy_from_near_by():
     assert torch.equal(generated[:2], generate(2))           # a batch does not depend on the next
     test_fail(lambda: sample_patchmatch(X, 6, 1), exc=GradKitError, contains="1 + 4k")
     test_fail(lambda: sample_patchmatch(X, 5, 1, reach=1.), exc=GradKitError, contains="34 pixels wide")
+
+
+def test_a_region_is_made_anew_and_fits_its_surroundings():
+    X = tray_dataset(64, 0, 0, 0, size=48).images(48)
+    x, masks = X[:4], torch.zeros(4, 48, 48, dtype=torch.bool)
+    masks[:, 12:32, 16:40] = True
+    out = inpaint_patchmatch(x, masks, X[4:], 9)
+    test_eq((out.shape, out.dtype), (x.shape, torch.uint8))
+    changed = (out != x).any(1)
+    assert not changed[~masks].any() and changed[masks].any()
+    nearest = NearestWindow(to_float(X[4:]), 5, shift=3, stride=1)
+    patchwork = inpaint_patchmatch(x, masks, X[4:], 9, rounds=0)
+    assert nearest(to_float(out))[masks].mean() < .85 * nearest(to_float(patchwork))[masks].mean()
+    assert torch.equal(out, inpaint_patchmatch(x, masks, X[4:], 9))
