@@ -89,21 +89,10 @@ def test_the_scorer_is_the_method_step_by_step():
         assert 0 < (half.image_score - image_score).abs().max() < .5
 
 
-def test_features_are_scored_with_and_without_the_detector():
-    ds, folder = tray_dataset(20, 6, 3, 1), Path(tempfile.mkdtemp())/"m"
-    alone, fused = (fitted(ds, small(scorers=names)) for names in (("features",), ("features", "detector")))
-    test_eq([*alone.scorers_], [*fused.scorers_]); test_eq([*alone.scorers_], ["detector", "features"])
-    test = ds.split("test")
-    a, b = alone.score(test), fused.score(test, each=True)
-    test_eq((a.level_score, sorted(b.level_score)), ({}, [34])); test_close(a.image_score, b.scorer_score["features"], 1e-6)
-    fused.save(folder)
-    assert torch.equal(GRAD.load(folder, "cpu").score(test).image_score, b.image_score)
-
-
 @pytest.mark.gpu
 def test_images_that_stay_on_the_cpu_mix_with_no_other_device():
     import grad_kit.model.grad as grad_module
-    ds, config = tray_dataset(10, 4, 3, 1), small(scorers=("detector", "filters", "features"), filters_size=64)
+    ds, config = tray_dataset(10, 4, 3, 1), small(scorers=("detector", "filters", "local"), filters_size=64, local_steps=4)
     def on_cpu(u8, device): return u8.cpu().pin_memory()   # as if they took more than half of the memory
     if torch.cuda.is_available():
         there = GRAD(config, device="cuda").fit(ds, progress=False)

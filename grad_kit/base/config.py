@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PATCH', 'FLAT', 'WITHOUT_DETECTOR', 'PRESETS', 'FLIPS', 'GradKitError', 'load_plugins', 'Registry', 'setting',
            'ImageSettings', 'GenerationSettings', 'ScheduleSettings', 'PatchDiffSettings', 'SamplingSettings',
-           'ClosedFormSettings', 'AugmentationSettings', 'DetectorSettings', 'ReweightingSettings', 'ScoringSettings',
-           'CalibrationSettings', 'ComputeSettings', 'Config', 'short_repr', 'is_level']
+           'ClosedFormSettings', 'AugmentationSettings', 'DetectorSettings', 'ReweightingSettings', 'LocalSettings',
+           'ScoringSettings', 'CalibrationSettings', 'ComputeSettings', 'Config', 'short_repr', 'is_level']
 
 # %% ../../nbs/base/1_config.ipynb #fdcb502c
 import functools, hashlib, json, math, operator
@@ -171,6 +171,20 @@ class ReweightingSettings:
 
 # %% ../../nbs/base/1_config.ipynb #3ec89f52
 @dataclass(frozen=True)
+class LocalSettings:
+    "Local contrast: local changes of normal images, and the network that learns from them (model.local_scorer)"
+    # names in `LOCAL_CHANGES`
+    changes: tuple[str, ...] = setting(("piece", "part", "stain", "generated"), "local_changes")
+    levels: tuple[int, ...] = setting((9, 17), "local_levels")  # PatchDiff levels of the generated images
+    steps: int = setting(400, "local_steps", ge=1)
+    batch: int = setting(32, "local_batch", ge=1)               # images a step
+    fresh: int = setting(32, "local_fresh", ge=1)               # images that are made every fourth step
+    pool: int = setting(1024, "local_pool", ge=1)               # images kept, of which a step draws
+    width: int = setting(32, "local_width", ge=1, le=512)       # channels at full resolution
+    lr: float = setting(2e-3, "local_lr", gt=0)                 # AdamW, one-cycle
+    weight_decay: float = setting(1e-3, "local_weight_decay", ge=0)
+
+@dataclass(frozen=True)
 class ScoringSettings:
     "Scorers, the sizes at which the closed-form ones work, and from their maps to one map and one score"
     scorers: tuple[str, ...] = setting(("detector",))      # names in `SCORERS`
@@ -179,7 +193,7 @@ class ScoringSettings:
     window_levels: tuple[int, ...] = setting((13,))        # sides of its windows in pixels, from 5 in steps of 4
     window_shift: int = setting(-1, ge=-1, le=8)           # displacement of normal windows; -1: by `choose_shift`
     reference_images: int = setting(500, ge=2)             # normal images at most that closed-form scorers keep
-    # of `filters` and `features`: distance to the nearest normal vector at the place, or to their Gaussian
+    # of `filters`: distance to the nearest normal vector at the place, or to their Gaussian
     density: str = setting("nearest", among=("nearest", "gaussian"))
     density_pooled: float = setting(0.5, ge=0, le=1)   # share of the covariance over all places in that of one place
     density_shrink: float = setting(0.05, ge=0, le=1)  # share of its diagonal added to each covariance
@@ -218,6 +232,7 @@ class Config:
     augmentation: AugmentationSettings
     detector: DetectorSettings
     reweighting: ReweightingSettings
+    local: LocalSettings
     scoring: ScoringSettings
     calibration: CalibrationSettings
     compute: ComputeSettings
@@ -280,7 +295,7 @@ def _checked(name, value):
     return value
 
 # %% ../../nbs/base/1_config.ipynb #4f89017b
-WITHOUT_DETECTOR = {"filters", "window", "components"}   # scorers without `detector_levels`; see `register_scorer`
+WITHOUT_DETECTOR = {"filters", "window", "components", "local"}   # they have no `detector_levels`; `register_scorer`
 
 def is_level(n): return isinstance(n, int) and 5 <= n <= 513 and n % 4 == 1
 
@@ -307,6 +322,10 @@ def _rules(c):
     yield c.filters_size % 32 == 0, "filters_size", "a multiple of 32 from 64 to 1024"
     yield (c.window_levels and all(is_level(n) and n <= c.window_size for n in c.window_levels), "window_levels",
            f"levels of the form 1 + 4k, from 5 to window_size ({c.window_size})")
+    yield (c.local_levels and all(map(is_level, c.local_levels)), "local_levels",
+           "levels of the form 1 + 4k, from 5 to 513 (5, 9, 13, 17, ...)")
+    yield c.local_changes and all(c.local_changes), "local_changes", "one or more names of local changes"
+    yield c.local_fresh <= c.local_pool, "local_fresh", f"at most local_pool ({c.local_pool})"
     yield c.generator_size == 0 or c.generator_size >= PATCH, "generator_size", "0 or at least 34"
     yield c.generator_crop == 0 or c.generator_crop >= 16, "generator_crop", "0 or at least 16"
     yield c.folds != 1, "folds", "-1, 0 or at least 2"
@@ -370,7 +389,9 @@ PRESETS = dict(
                contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20,
                analytic_images=24, detector_width=0.25, detector_steps=800, patches=16, bank_size=256,
                negative_bank_size=256),
-    cpu=dict(_SMALL, detector_levels=(68, 136), contrastive_levels=((5, 9, 13), (9, 13, 17))),
+    cpu=dict(scorers=(*_CLOSED, "local"), score_top=0.01, generator="patchmatch", n_contrastive=16,
+             analytic_images=32, analytic_batch=4),
+    cpu_loco=dict(_SMALL, detector_levels=(68, 136), contrastive_levels=((5, 9, 13), (9, 13, 17))),
     cpu_ad=dict(_SMALL, detector_levels=(34,), contrastive_levels=((5, 9, 13),), generator="trained", n_contrastive=64,
                 detector_steps=4000),
 )

@@ -25,7 +25,7 @@ class Scorer(torch.nn.Module):
     (`self.register_buffer`) or sub-modules"""
     wants_contrastive = False  # True: it learns from generated images, `model.contrastive_of(normal, level)`
     by_level = False           # True: `train_level(normal, model, level)` is called before `fit`, for each level
-    requires = ()              # names of scorers that are fitted before it, also where they do not score
+    trained = False            # True: fitted for minutes, so that images are held out instead of folds
     columns = ()               # names of maps of its own whose scores are also returned: detector levels
     weight = .5                # where several scorers are fused
     __call__ = guarded(torch.nn.Module.__call__)
@@ -275,10 +275,11 @@ def prepare(self:FilterScorer):
 # %% ../../nbs/model/2_scorers.ipynb #140dd4a1
 @patch
 def out_of_fold(self:FilterScorer, normal, folds, model):
-    "As `Scorer.out_of_fold`"
+    "As `Scorer.out_of_fold`, with the densities of each fold and the scales of all images"
     fields = self.all_fields(normal)
     def of_fold(k):
         other = self.unfitted().prepare().to(normal.device).fit_fields([f[folds != k] for f in fields])
+        other.register_buffer("scale", self.scale)   # of all images: scales of folds differ where noise is heavy-tailed
         first, *more = (f[folds == k] for f in fields)
         return in_batches(lambda *f: other.scored(other.map_of(f)), normal.device, first, 64, *more)
     return by_fold(folds, of_fold)
@@ -298,10 +299,14 @@ class ComponentScorer(Scorer):
         return self
 
     def forward(self, x):
-        x, r = self.vectors(x) - self.mean, self.around // 2
-        left = (x - x @ self.basis.T @ self.basis).square().unflatten(1, (3, self.side, self.side))
+        left, r = self.left(x).square(), self.around // 2
         m = F.avg_pool2d(F.pad(left.mean(1, keepdim=True), (r,) * 4, "replicate"), self.around, 1)[:, 0].sqrt()
         return self.place @ m @ self.place.T
+
+    def left(self, x):
+        "(B,3,64,64): the image, made small, less its projection"
+        x = self.vectors(x) - self.mean
+        return (x - x @ self.basis.T @ self.basis).unflatten(1, (3, self.side, self.side))
 
     def vectors(self, x): return (self.resize @ x @ self.resize.T).flatten(1)
 
