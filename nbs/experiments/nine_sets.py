@@ -3,7 +3,8 @@ the kit does not.
 
     python nbs/experiments/nine_sets.py sets ../shared/data       40 minutes on one core: results/nine_sets.json
     python nbs/experiments/nine_sets.py few ../shared/data        20 minutes: results/few_normals.json
-    python nbs/experiments/nine_sets.py rates                     a quarter of an hour: results/rates.json
+    python nbs/experiments/nine_sets.py rates                     an hour: results/rates.json
+    python nbs/experiments/nine_sets.py local ../shared/data      an hour a seed: results/local.json
 """
 import json, math, sys, time, warnings
 from itertools import product
@@ -16,8 +17,9 @@ from grad_kit import GRAD, Config, read_dataset
 from grad_kit.base.compute import device_name
 from grad_kit.data.dataset import Dataset, evaluation_items
 from grad_kit.data.trays import tray_dataset
-from grad_kit.evaluate.metrics import BASELINES, image_auroc, pixel_auroc
+from grad_kit.evaluate.metrics import BASELINES, PixelCurve, image_auroc, pixel_auroc
 from grad_kit.model.calibration import normals_of, unit_of
+from grad_kit.model.scorers import FUSIONS, SCORERS
 
 RESULTS = Path(__file__).parent/"results"
 SETS = ("mvtec_bottle mvtec_transistor mvtec_pill mvtec_loco/juice_bottle magnetic_tile mvtec_toothbrush_resplit "
@@ -40,13 +42,20 @@ def rules(model, normal, each, bad, masks):
     names, found = list(each), dict(image={}, pixel={})
     outside = {k: model.scorers_[k].out_of_fold(normal, model.folds, model) for k in names}
     def mean_and_std(x): return float(x.float().mean()), float(x.float().std())
-    units = {k: dict(IQR=unit_of(s), std=mean_and_std(s), pixels=mean_and_std(m)) for k, (m, s) in outside.items()}
+    def units_of(maps, scores):
+        "{kind of unit: (zero of image scores, zero of maps, unit)}"
+        pixels, std = mean_and_std(maps), mean_and_std(scores)
+        return dict(IQR=unit_of(scores, maps.flatten(1).float().median(1).values), std=(std[0], *std),
+                    pixels=(pixels[0], *pixels))
+    units = {k: units_of(m, s) for k, (m, s) in outside.items()}
     fuse = dict(maximum=lambda z: z.amax(0), mean=lambda z: z.mean(0),
                 root_squares=lambda z: z.clamp(min=0).square().sum(0).sqrt())
     subsets = [["filters", "window"], ["filters", "components"], ["filters", "window", "components"]]
     for some, w in product(subsets, (1, 2, 4)):
-        def one(k, value, unit): return (value - units[k][unit][0]) / units[k][unit][1] * (w if k == "filters" else 1)
-        def z(which, unit): return torch.stack([one(k, each[k][which], unit) for k in some])
+        def z(which, unit):
+            zero = 0 if which else 1
+            return torch.stack([(each[k][which] - units[k][unit][zero]) / units[k][unit][2]
+                                * (w if k == "filters" else 1) for k in some])
         label = f"{' + '.join(some)}, {w} x filters"
         for unit, how in product(("IQR", "std"), fuse):
             found["image"][f"{label}, {how}, {unit}"] = image_auroc(bad, fuse[how](z(1, unit)))
@@ -103,7 +112,30 @@ def noise(n, seed, defects=0):
         x[i, a:a + 8, b:b + 8] += 45
     return x.clip(0, 255).astype(np.uint8)
 
-DRAWS = {20: 24, 50: 12, 100: 6}   # normal images -> fits
+def local(ds, seeds=(0,)):
+    "The scorer `local` alone, and fused with those of `instant` at several weights; one share held out for all"
+    test, rows = evaluation_items(ds)[0], []
+    bad, x, masks = test.labels.astype(bool), test.images(256), test.masks()
+    def all_three(scores, maps):
+        "Image AUROC, pixel AUROC, pixel AP"
+        curve = PixelCurve(masks, maps.numpy())
+        return image_auroc(bad, scores), curve.auroc(), curve.average_precision()
+    for seed in seeds:
+        model = GRAD(Config.preset("cpu"), seed, "cpu").fit(ds, progress=False)
+        each = model.score_each(x)
+        def fused(weight):
+            def z(which):
+                zero = 0 if which else 1
+                return torch.stack([(each[k][which] - u[zero]) / u[2] for k, u in model.units_.items()])
+            w = torch.tensor([weight if k == "local" else SCORERS[k].weight for k in model.units_])
+            return all_three((z(1) * w[:, None]).amax(0), FUSIONS["mean"](z(0), w[:, None, None, None]))
+        rows.append(dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
+                         alone={k: all_three(scores, maps) for k, (maps, scores, _) in each.items()},
+                         fused={str(w): fused(w) for w in (0, .25, .5, 1, 2)}))
+        print(rows[-1], flush=True)
+    return rows
+
+DRAWS = {10: 40, 20: 24, 50: 12, 100: 8, 300: 4}   # normal images -> fits
 
 def rates(kind):
     "False alarms among 2,000 fresh normal images and defects found, by normal images, for folds and for held-out ones"
@@ -129,8 +161,8 @@ def main(what, data=None, *names):
     rows = []
     for name in names or SETS:
         start = time.time()
-        rows += dict(sets=measure, few=few)[what](read_dataset(Path(data)/name))
+        rows += dict(sets=measure, few=few, local=local)[what](read_dataset(Path(data)/name))
         print(name, f"{time.time() - start:.0f} s", flush=True)
-        write(dict(sets="nine_sets", few="few_normals")[what], rows)
+        write(dict(sets="nine_sets", few="few_normals", local="local")[what], rows)
 
 if __name__ == "__main__": main(*sys.argv[1:])
