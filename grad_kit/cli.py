@@ -75,7 +75,7 @@ GroupBy = option("part of an image's path, such as 'part\\d+', whose images are 
                  metavar="REGEX")
 Root = option("folder that holds the categories", metavar="ROOT")
 Categories = option("only these (default: all)", nargs="+", metavar="NAME")
-Preset = option("settings to start from: auto, mvtec_ad, mvtec_loco, instant, demo, quick, cpu, cpu_ad")
+Preset = option("settings to start from: auto, mvtec_ad, mvtec_loco, instant, cpu, demo, quick, cpu_ad, cpu_loco")
 Settings = option("""change settings of the preset, e.g. --set detector_steps=3000 fusion='"max"'""",
                   nargs="+", action="extend", metavar="FIELD=VALUE")
 Seed = option("of every random draw", int)
@@ -243,8 +243,8 @@ def ablate(
     """Fit and measure variants of the method over several seeds, by default the rows of the paper's Table 4.
 
     DATA is a folder with labelled test images, or the word trays for the embedded set, drawn anew for each seed. The
-    preset is demo for trays, else cpu_ad or cpu, on a GPU auto. Finished cells are kept in OUT (runs/ablate_ and the
-    name of DATA): the same command continues, and more seeds or variants cost only what is new.
+    preset is demo for trays, else cpu_ad or cpu_loco, on a GPU auto. Finished cells are kept in OUT (runs/ablate_ and
+    the name of DATA): the same command continues, and more seeds or variants cost only what is new.
 
       grad_ablate trays --preset quick --seeds 0 1
       grad_ablate mvtec_loco/pushpins --preset mvtec_loco
@@ -253,7 +253,7 @@ def ablate(
     ds = None if on_trays else grad_kit.read_dataset(data)
     name, layout = ("trays", None) if on_trays else (files.user_path(data).resolve().name, ds.layout)
     on_gpu = compute.pick_device("auto").type == "cuda"
-    with_detector = "demo" if on_trays else "auto" if on_gpu else "cpu_ad" if layout == "mvtec_ad" else "cpu"
+    with_detector = "demo" if on_trays else "auto" if on_gpu else "cpu_ad" if layout == "mvtec_ad" else "cpu_loco"
     config = config_of(preset or with_detector, name, layout, set)
     if vary and variants: raise grad_kit.GradKitError("--vary and --variants are both given; choose one")
     if variants: tried = ablation.read_variants(variants)
@@ -305,7 +305,7 @@ def sweep(
     in OUT: the same command continues.
 
       grad_sweep mvtec_loco_anomaly_detection --address auto --gpu-share 0.5
-      grad_sweep my_parts --preset cpu --seeds 0 1"""
+      grad_sweep my_parts --preset cpu_loco --seeds 0 1"""
     out = (places.default_place(files.user_path(root), "reproduce_") if out is None else files.user_path(out)).resolve()
     found, layout = ablation.find_categories(root, categories)
     folders = {name: files.user_path(root).resolve()/name for name in found}

@@ -21,7 +21,8 @@ from test_promises import CONFIG, part, put
 
 TINY = Config.preset("quick", detector_steps=10, n_contrastive=4, sample_steps=3, contrastive_levels=((5,),),
                      analytic_images=4, bank_size=32, negative_bank_size=32, beta_density=1., score_top=.01,
-                     scorers=("detector", "features", "filters", "window"), filters_size=64, window_levels=(5,))
+                     scorers=("detector", "local", "filters", "window"), filters_size=64, window_levels=(5,),
+                     local_steps=4, local_width=8, local_changes=("piece", "stain"))
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few.*")
@@ -332,13 +333,13 @@ def test_instant_does_not_ask_for_detector_levels_at_small_sizes():
     small = Config.preset("instant", image_size=64, blur=4.)   # windows and filters look at larger sides than 64
     m = GRAD(small, device="cpu").fit(images(), progress=False)
     assert m.score(mixed(6)).image_score.argsort().tolist()[4:] in ([4, 5], [5, 4])
-    with pytest.raises(GradKitError, match="detector_levels"): Config.preset("cpu", image_size=64, blur=4.)
+    with pytest.raises(GradKitError, match="detector_levels"): Config.preset("cpu_loco", image_size=64, blur=4.)
 
 
 # --- exports have the checks of the model
 
-def test_an_export_of_features_takes_any_number_of_images(tmp_path):
-    model = GRAD(TINY.replace(scorers=("features",)), device="cpu").fit(images(), progress=False)
+def test_an_export_of_local_contrast_takes_any_number_of_images(tmp_path):
+    model = GRAD(TINY.replace(scorers=("local",)), device="cpu").fit(images(), progress=False)
     export_model(model, tmp_path/"m.onnx")
     want, exported = model.score(mixed(9)).image_score, Exported(tmp_path/"m.onnx")
     for batch in (1, 3, 8): same(model, exported.score(mixed(9), batch).image_score, want)

@@ -15,13 +15,15 @@ from ..base.compute import device_name, resize_images
 from ..base.config import WITHOUT_DETECTOR
 from . import plots
 from .report import promise_text, scorers_text
+from ..model.scorers import SCORERS
 
 # %% ../../nbs/evaluate/4_describe.ipynb #6a3738a5
 def fitting_text(model, dataset, stages):
     "What is about to be fitted, on which data and device, and the folder of finished stages"
-    trains = not WITHOUT_DETECTOR.issuperset(model.config.scorers)
+    trains = any(SCORERS[name].trained for name in model.config.scorers)
+    levels = not WITHOUT_DETECTOR.issuperset(model.config.scorers)
     return (f"fitting on {dataset.name}: {len(dataset.split('train'))} normal images, {model.config.image_size} px, "
-            f"{scorers_text(model)}{f', detector levels {list(model.config.detector_levels)}' if trains else ''}, "
+            f"{scorers_text(model)}{f', detector levels {list(model.config.detector_levels)}' if levels else ''}, "
             f"seed {model.seed}, {device_name(model.device)}{f'; stages in {stages}' if trains else ''}")
 
 # %% ../../nbs/evaluate/4_describe.ipynb #3dd7074e

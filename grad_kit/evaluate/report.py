@@ -23,10 +23,11 @@ from .. import __version__
 from . import metrics, plots
 from .metrics import baselines
 from ..base.compute import device_name, guarded, warn
-from ..base.config import WITHOUT_DETECTOR, GradKitError
+from ..base.config import GradKitError
 from ..base.files import atomic_write, is_output, mark_output, run_lock, write_json
 from ..data.dataset import evaluation_items, unframe_map
 from ..data.images import image_statistics
+from ..model.scorers import SCORERS
 
 # %% ../../nbs/evaluate/3_report.ipynb #3113c213
 def machine(device):
@@ -53,7 +54,7 @@ def score_columns(result, threshold, i):
 # %% ../../nbs/evaluate/3_report.ipynb #136de9f6
 def scorers_text(model):
     "The scorers, and what generated the contrastive images"
-    trains = not WITHOUT_DETECTOR.issuperset(model.config.scorers)
+    trains = any(SCORERS[name].trained for name in model.config.scorers)
     generated = f"contrastive images: {model.config.generator}" if trains else "nothing trained"
     return f"scorers: {', '.join(model.config.scorers)}; {generated}"
 

@@ -123,7 +123,7 @@ SHIPPED = {  # name in tables -> (preset, changes)
     "instant": ("instant", dict(window_shift=0)),
     "instant, parts that move": ("instant", dict(window_shift=1)),
     "cpu_ad": ("cpu_ad", dict(window_shift=0)),
-    "cpu": ("cpu", dict(window_shift=0)),
+    "cpu_loco": ("cpu_loco", dict(window_shift=0)),
 }
 
 # %% ../../nbs/lab/3_bench.ipynb #8f03a6cc
