@@ -879,6 +879,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'grad_kit/model/local_scorer.py'),
                                              'grad_kit.model.local_scorer.Pool.make': ( 'model/local_scorer.html#pool.make',
                                                                                         'grad_kit/model/local_scorer.py'),
+                                             'grad_kit.model.local_scorer.Pool.usual_distance': ( 'model/local_scorer.html#pool.usual_distance',
+                                                                                                  'grad_kit/model/local_scorer.py'),
                                              'grad_kit.model.local_scorer.Residuals': ( 'model/local_scorer.html#residuals',
                                                                                         'grad_kit/model/local_scorer.py'),
                                              'grad_kit.model.local_scorer.Residuals.__init__': ( 'model/local_scorer.html#residuals.__init__',

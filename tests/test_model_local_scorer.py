@@ -55,6 +55,24 @@ def test_local_contrast_is_saved_kept_and_continued():
     assert not torch.equal(whole.score(test).image_score, fitted(ds, small(), 1).score(test).image_score)
 
 
+def test_changes_that_came_out_normal_have_no_label():
+    torch.manual_seed(0)
+    texture = (120 + 20 * torch.randn(200, 3, 64, 64)).clamp(0, 255).to(torch.uint8)   # a piece of it is it
+    residuals, labels = Residuals(small()).fit(texture), []
+    for share in (0., .95):
+        settings = small(local_normal_like=share, local_changes=("piece", "stain")).local
+        pool = Pool(settings, residuals, texture, texture, 0)
+        torch.manual_seed(0)
+        seen, y = pool.make(48)
+        labels.append(y)
+    none, some = labels
+    left_out = some < 0
+    assert not (none < 0).any() and .01 < left_out.float().mean() < (none > .1).float().mean()
+    assert torch.equal(none[~left_out], some[~left_out]) and (none[left_out] > .1).all()
+    distance = seen[:, DISTANCES].mean(1)
+    assert distance[left_out].mean() < .8 * distance[some > .5].mean()
+
+
 def test_a_training_that_was_stopped_continues_with_the_same_numbers():
     normal, file = tray_dataset(12, 0, 0, 0, size=64).images(64), Path(tempfile.mkdtemp())/"c"
     settings = small(local_steps=14, local_fresh=4, local_pool=12, local_batch=4, local_changes=("piece", "stain")).local

@@ -176,6 +176,8 @@ class LocalSettings:
     # names in `LOCAL_CHANGES`
     changes: tuple[str, ...] = setting(("piece", "part", "stain", "generated"), "local_changes")
     levels: tuple[int, ...] = setting((9, 17), "local_levels")  # PatchDiff levels of the generated images
+    # a changed cell has no weight where it is as near to normal ones as this share of normal cells; 0: all have weight
+    normal_like: float = setting(0.95, "local_normal_like", ge=0, le=1)
     steps: int = setting(400, "local_steps", ge=1)
     batch: int = setting(32, "local_batch", ge=1)               # images a step
     fresh: int = setting(32, "local_fresh", ge=1)               # images that are made every fourth step
@@ -406,8 +408,8 @@ FLIPS = {name: flips for flips, names in _CATEGORIES.items() for name in names.s
 # %% ../../nbs/base/1_config.ipynb #5625d2a3
 @patch(cls_method=True)
 def preset(cls:Config,
-    name,           # in `PRESETS`, or "auto": on a GPU the paper's for the data's layout; else "instant", which scores
-                    # better than half an hour of training on a CPU (experiments/scorers)
+    name,           # in `PRESETS`, or "auto": on a GPU the paper's for the data's layout; else "instant", which takes
+                    # seconds
     category=None,  # an MVTec category ("metal_nut" or "Metal Nut"), which sets the flips
     layout=None,    # `Dataset.layout`, for "auto": "mvtec_ad" has structural defects only, others logical ones too
     **changes,      # other values of fields
