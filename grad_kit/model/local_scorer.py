@@ -206,7 +206,7 @@ def fit_local(
 @register_scorer("local")
 class LocalScorer(Scorer):
     "The logit that each cell of 8 pixels shows a local change"
-    trained = True
+    trained, weight = True, 1.
     def __init__(self, config):
         super().__init__(config)
         for name in config.local.changes: LOCAL_CHANGES.check(name)

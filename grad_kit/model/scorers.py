@@ -275,11 +275,10 @@ def prepare(self:FilterScorer):
 # %% ../../nbs/model/2_scorers.ipynb #140dd4a1
 @patch
 def out_of_fold(self:FilterScorer, normal, folds, model):
-    "As `Scorer.out_of_fold`, with the densities of each fold and the scales of all images"
+    "As `Scorer.out_of_fold`"
     fields = self.all_fields(normal)
     def of_fold(k):
         other = self.unfitted().prepare().to(normal.device).fit_fields([f[folds != k] for f in fields])
-        other.register_buffer("scale", self.scale)   # of all images: scales of folds differ where noise is heavy-tailed
         first, *more = (f[folds == k] for f in fields)
         return in_batches(lambda *f: other.scored(other.map_of(f)), normal.device, first, 64, *more)
     return by_fold(folds, of_fold)
