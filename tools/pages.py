@@ -2,7 +2,7 @@
 outputs that are stored: `python tools/pages.py`, or with notebooks for these alone.
 
 The pages run in a copy, so that the notebooks stay as they are. Numbers differ by machine and time and are not
-compared; words are. `python tools/execute.py NOTEBOOK` stores outputs anew.
+compared, nor is the name of the processor; words are. `python tools/execute.py NOTEBOOK` stores outputs anew.
 """
 import difflib, json, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
@@ -24,6 +24,7 @@ def words(cell):
     found = [t for t in found if not re.match(r"<grad_kit\.view|\w*Explorer\(", t)]   # widgets
     text = re.sub(r"\x1b\[\w+|0x[0-9a-f]+|/tmp/[\w./-]*/", "", "".join(found))
     text = re.sub(r"(?<![A-Za-z_])[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", re.sub("-{3,}", "---", text))
+    text = re.sub(r"[^,;:'\n]+, # threads", "a processor, # threads", text)   # `device_name`
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 

@@ -195,7 +195,8 @@ def fit_local(
             for _ in range(n):
                 x, y = pool.draw(c.batch)
                 weight = (y >= 0).float()   # 0 where a change came out normal
-                loss = (weight * F.binary_cross_entropy_with_logits(net(x), y, reduction="none")).sum() / weight.sum()
+                loss = (weight * F.binary_cross_entropy_with_logits(net(x), y, reduction="none")).sum()
+                loss = loss / weight.sum().clamp(min=1)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step(); cycle.step()
