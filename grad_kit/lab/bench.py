@@ -27,8 +27,9 @@ from ..model.grad import GRAD
 def time_call(f, budget=3.):
     "{median_ms, p95_ms, rounds} of `f()`, measured for `budget` seconds after a warm-up, and at least five times"
     t = Timer("f()", globals=dict(f=f), num_threads=torch.get_num_threads())
-    once = t.timeit(1).mean   # after two calls of warm-up
-    ms = 1e3 * np.array(t.blocked_autorange(min_run_time=max(budget, 5 * once)).times)
+    once, times = t.timeit(1).mean, []   # after two calls of warm-up
+    while len(times) < 5: times += t.blocked_autorange(min_run_time=max(budget, 5 * once)).times   # blocks may be long
+    ms = 1e3 * np.array(times)
     return dict(median_ms=float(np.median(ms)), p95_ms=float(np.quantile(ms, .95)), rounds=len(ms))
 
 # %% ../../nbs/lab/3_bench.ipynb #bad81756
