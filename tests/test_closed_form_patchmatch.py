@@ -77,3 +77,5 @@ def test_a_region_is_made_anew_and_fits_its_surroundings():
     patchwork = inpaint_patchmatch(x, masks, X[4:], 9, rounds=0)
     assert nearest(to_float(out))[masks].mean() < .85 * nearest(to_float(patchwork))[masks].mean()
     assert torch.equal(out, inpaint_patchmatch(x, masks, X[4:], 9))
+    test_fail(lambda: inpaint_patchmatch(x, masks, X[4:], 6), exc=GradKitError, contains="1 + 4k")
+    test_fail(lambda: inpaint_patchmatch(x, masks, X[4:], 97), exc=GradKitError, contains="48 pixels wide")

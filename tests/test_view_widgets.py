@@ -61,6 +61,7 @@ def test_a_region_is_made_anew_where_the_sliders_say():
         seen.add(e.picture.value)
     e.controls["level"].value = 1
     assert "level 5, patchmatch" in e.text.value
+    test_fail(lambda: explore_region(np.zeros((1, 64, 64, 3), np.uint8)), exc=GradKitError, contains="1 normal image")
 
 
 def test_denoising_repeats_and_ends_in_an_image():

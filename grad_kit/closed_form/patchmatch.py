@@ -24,6 +24,12 @@ class Sources:
         reach,   # r: pixels by which a copy may lie elsewhere
     ):
         (self.n, _, self.height, self.width), self.reach = images.shape, reach
+        if not is_level(level):
+            raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; "
+                               "choose one of those")
+        if (need := level // 2 + reach + BLOCK) >= (side := min(self.height, self.width)):
+            raise GradKitError(f"the images are {side} pixels wide, but windows of {level} pixels up to {reach} "
+                               f"elsewhere need more than {need}; choose a lower level or a smaller reach")
         pad = level // 2 + reach + BLOCK
         padded = F.pad(images.float(), (pad,) * 4, "reflect")
         self.wide, self.area = padded.shape[-1], padded[0, 0].numel()
@@ -115,14 +121,7 @@ def sample_patchmatch(
 ):
     """(n,3,H,W) uint8 on the CPU: contrastive images, each block of 2 x 2 pixels copied from a normal image.
     Raises `GradKitError` for a level that is not 1 + 4k, and for images too small for its windows"""
-    side, done = min(images.shape[-2:]), []
-    r = round(reach * side)
-    if not is_level(level):
-        raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; "
-                           "choose one of those")
-    if (need := level // 2 + r + BLOCK) >= side:
-        raise GradKitError(f"the images are {side} pixels wide, but windows of {level} pixels up to {r} elsewhere need "
-                           f"more than {need}; choose a lower level or a smaller reach")
+    r, done = round(reach * min(images.shape[-2:])), []
     for i in range(0, n, batch):
         g, b = torch.Generator().manual_seed(derive_seed(seed, "patchmatch", level, i)), min(batch, n - i)
         some = torch.randperm(len(images), generator=g)[:subset].to(images.device)
@@ -145,7 +144,7 @@ def inpaint_patchmatch(
     subset=32,
     seed=0,
 ):
-    "uint8 (B,3,H,W) on the CPU: x with these regions copied from normal images"
+    "uint8 (B,3,H,W) on the CPU: x with these regions copied from normal images. Raises as `sample_patchmatch` does"
     g = torch.Generator().manual_seed(derive_seed(seed, "inpaint", level))
     some = torch.randperm(len(images), generator=g)[:subset].to(images.device)
     sources = Sources(images[some], level, round(reach * min(x.shape[-2:])))

@@ -132,20 +132,21 @@ def explore_region(
     "Sliders over PatchDiff's level and a square region of a normal image, which is generated anew n times"
     normal, c, schedule = normal_pictures(images, size, normals), Config(), noise_schedule()
     first, normal = normal[0], normal[1:]
+    if not len(normal): raise GradKitError("there is 1 normal image, but a region is made from others; give more")
     @functools.lru_cache(100)
     def made(level, generator, row, column, side, seed):
-        x, masks, start = first.expand(n, -1, -1, -1), torch.zeros(n, size, size, dtype=torch.bool), time.monotonic()
+        x, masks = first.expand(n, -1, -1, -1), torch.zeros(n, size, size, dtype=torch.bool)
         rows, columns = (slice(max(0, at - side // 2), at + (side + 1) // 2) for at in (row, column))
         masks[:, rows, columns] = True
         if generator == "patchmatch":
-            return inpaint_patchmatch(x, masks, normal, level, c.copy_reach, seed=seed), time.monotonic() - start
+            return inpaint_patchmatch(x, masks, normal, level, c.copy_reach, c.copy_rounds, seed=seed)
         net = AnalyticPatchDiff(to_float(normal), level, schedule)
-        return inpaint(net, x, masks, schedule, SamplingSettings(steps=steps), seed=seed), time.monotonic() - start
+        return inpaint(net, x, masks, schedule, SamplingSettings(steps=steps), seed=seed)
     def draw(level, generator, row, column, side, seed):
         if generator == "patchmatch": level = max(level, 5)   # it has none below
-        x, seconds = made(level, generator, row, column, side, seed)
+        x = made(level, generator, row, column, side, seed)
         amount = (x.float() - first).abs().amax(1)[(x != first).any(1)]
-        text = (f"level {level}, {generator}: a region of {side} px made {n} times in {seconds:.1f} s; "
+        text = (f"level {level}, {generator}: a region of {side} px made {n} times; "
                 f"where it changed, by {float(amount.mean()) if len(amount) else 0:.0f} grey levels on average")
         return plots.plot_level(first, level, x, {"region": side}, (row, column)), text
     def place(name): return slider(w.IntSlider, f"{name} (pixels)", size // 2, 0, size - 1, 1, "centre of the region")

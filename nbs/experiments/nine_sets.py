@@ -120,6 +120,8 @@ def local(ds, seeds=(0,)):
         "Image AUROC, pixel AUROC, pixel AP"
         curve = PixelCurve(masks, maps.numpy())
         return image_auroc(bad, scores), curve.auroc(), curve.average_precision()
+    normal = ds.split("train").images(256)
+    baselines = {k: all_three(*f(normal, x)[::-1]) for k, f in BASELINES.items()}
     for seed in seeds:
         model = GRAD(Config.preset("cpu"), seed, "cpu").fit(ds, progress=False)
         each = model.score_each(x)
@@ -131,7 +133,7 @@ def local(ds, seeds=(0,)):
             return all_three((z(1) * w[:, None]).amax(0), FUSIONS["mean"](z(0), w[:, None, None, None]))
         rows.append(dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
                          alone={k: all_three(scores, maps) for k, (maps, scores, _) in each.items()},
-                         fused={str(w): fused(w) for w in (0, .25, .5, 1, 2)}))
+                         fused={str(w): fused(w) for w in (0, .25, .5, 1, 2)}, baselines=baselines))
         print(rows[-1], flush=True)
     return rows
 
