@@ -277,9 +277,12 @@ def prepare(self:FilterScorer):
 def out_of_fold(self:FilterScorer, normal, folds, model):
     "As `Scorer.out_of_fold`"
     fields = self.all_fields(normal)
+    def fitted(k): return self.unfitted().prepare().to(normal.device).fit_fields([f[folds != k] for f in fields])
+    others = {int(k): fitted(k) for k in folds.unique()}
+    scale = torch.stack([other.scale for other in others.values()]).mean(0)
     def of_fold(k):
-        other = self.unfitted().prepare().to(normal.device).fit_fields([f[folds != k] for f in fields])
-        first, *more = (f[folds == k] for f in fields)
+        other, (first, *more) = others[int(k)], (f[folds == k] for f in fields)
+        other.scale.copy_(scale)
         return in_batches(lambda *f: other.scored(other.map_of(f)), normal.device, first, 64, *more)
     return by_fold(folds, of_fold)
 

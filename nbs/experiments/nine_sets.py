@@ -137,7 +137,7 @@ def local(ds, seeds=(0,)):
         print(rows[-1], flush=True)
     return rows
 
-DRAWS = {20: 24, 50: 12, 100: 6}   # normal images -> fits
+DRAWS = {10: 40, 20: 24, 50: 12, 100: 6, 300: 4}   # normal images -> fits
 
 def rates(kind):
     "False alarms among 2,000 fresh normal images and defects found, by normal images, for folds and for held-out ones"
