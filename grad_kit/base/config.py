@@ -383,7 +383,7 @@ _SMALL = dict(
 PRESETS = dict(
     mvtec_ad=dict(detector_levels=(34,), contrastive_levels=((5, 9, 13),)),
     mvtec_loco=dict(),
-    instant=dict(scorers=_CLOSED, score_top=0.01),
+    instant=dict(scorers=_CLOSED, score_top=0.01, blur=4.0),
     demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0,
               generator="patchmatch", generator_width=24, generator_steps=180, ema=0.9, n_contrastive=36,
               detector_steps=800, patches=48),
@@ -391,7 +391,7 @@ PRESETS = dict(
                contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20,
                analytic_images=24, detector_width=0.25, detector_steps=800, patches=16, bank_size=256,
                negative_bank_size=256),
-    cpu=dict(scorers=(*_CLOSED, "local"), score_top=0.01, generator="patchmatch", n_contrastive=16,
+    cpu=dict(scorers=(*_CLOSED, "local"), score_top=0.01, blur=4.0, generator="patchmatch", n_contrastive=16,
              analytic_images=32, analytic_batch=4),
     cpu_loco=dict(_SMALL, detector_levels=(68, 136), contrastive_levels=((5, 9, 13), (9, 13, 17))),
     cpu_ad=dict(_SMALL, detector_levels=(34,), contrastive_levels=((5, 9, 13),), generator="trained", n_contrastive=64,

@@ -138,11 +138,10 @@ class PlaceDensity(torch.nn.Module):
         d = torch.baddbmm(self.length, z, self.kept, alpha=-2).amin(-1) + z.square().sum(-1)
         return d.clamp(min=0).sqrt().T.unflatten(1, f.shape[-2:])
 
-    def residuals(self, f, without=None):
-        "(B,d,h,w): the difference to the nearest normal vector, in the metric; not to those marked in `without` (B,N)"
+    def residuals(self, f):
+        "(B,d,h,w): the difference to the nearest normal vector, in the metric"
         z = (self.places(f) - self.mean) @ self.white
         d = torch.baddbmm(self.length, z, self.kept, alpha=-2)                                   # (P,B,N)
-        if without is not None: d = d.masked_fill(without, math.inf)
         nearest = self.kept.transpose(1, 2).gather(1, d.argmin(-1)[..., None].expand_as(z))
         return (z - nearest).permute(1, 2, 0).unflatten(-1, f.shape[-2:])
 

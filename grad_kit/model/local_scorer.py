@@ -19,33 +19,36 @@ from .scorers import (ComponentScorer, FilterScorer, Scorer, place_matrix, regis
                                     resize_matrix)
 
 # %% ../../nbs/model/4_local_scorer.ipynb #2e8a8ba4
-FOLDS = 8   # of the fitted images, in their order
+FOLDS = 8                      # of the fitted images, in their order
+CHANNELS = 3 * (45 + 1) + 12   # of `Residuals`
+DISTANCES = [45, 91, 137]      # those of them that are lengths, one for each size of cells
 
 class Residuals(torch.nn.Module):
     "(B,3,S,S) floats from 0 to 255 -> (B,150,h,w): how an image differs from normal ones"
     def __init__(self, config):
         super().__init__()
-        self.filters, self.components = FilterScorer(config), ComponentScorer(config)
+        self.config, self.filters, self.components = config, FilterScorer(config), ComponentScorer(config)
         self.register_buffer("std", torch.ones(1, 3, ComponentScorer.side, ComponentScorer.side))
 
     def fit(self, normal):
-        c = self.prepare().to(normal.device).components
-        self.kept = subsample(torch.arange(len(normal), device=normal.device), c.config.reference_images)
-        self.filters.fit(normal, None)
-        c.fit(normal, None)
+        "Learn from uint8 (N,3,S,S), and for each fold from the others; returns self"
+        fields = self.prepare().to(normal.device).filters.all_fields(normal)
         self.fold = torch.arange(len(normal), device=normal.device) * FOLDS // len(normal)
-        self.folds, left = [], []
-        for k in self.fold.unique():
-            other = c.unfitted().fit(normal[self.fold != k], None)
-            self.folds.append(other)
-            left += [other.left(x.float()).square().sum((0, 1)) for x in normal[self.fold == k].split(64)]
-        std = (sum(left) / len(normal) / 3)[None, None]
-        around = F.avg_pool2d(F.pad(std, (2,) * 4, "replicate"), 5, 1)
-        self.std = (.8 * around + .2 * around.mean()).sqrt().clamp(min=.5).expand(1, 3, -1, -1).contiguous()
+        def fitted(rows): return Residuals(self.config).prepare().to(normal.device).learn(normal, fields, rows)
+        self.folds = {int(k): fitted(self.fold != k) for k in self.fold.unique()}
+        for other in self.folds.values():
+            other.filters.scale = torch.stack([o.filters.scale for o in self.folds.values()]).mean(0)
+        self.std = self.usual_rest(normal)
+        for other in self.folds.values(): other.std = self.std
+        return self.learn(normal, fields, self.fold >= 0)
+
+    def learn(self, normal, fields, rows):
+        self.filters.fit_fields([f[rows] for f in fields])
+        self.components.fit(normal[rows], None)
         return self
 
     @property
-    def cells(self): return self.filters.config.filters_size // FilterScorer.cells[0]
+    def cells(self): return self.config.filters_size // FilterScorer.cells[0]
 
     def prepare(self):
         self.filters.prepare()
@@ -55,28 +58,35 @@ class Residuals(torch.nn.Module):
 
 # %% ../../nbs/model/4_local_scorer.ipynb #aa072bcf
 @patch
-def forward(self:Residuals,
-    x,
-    own=None,  # (B,) which of the fitted images each is; None: fresh images
-):
+def usual_rest(self:Residuals, normal):
+    "(1,3,64,64): the standard deviation of what the principal components leave of images of other folds, smoothed"
+    left = [other.components.left(x.float()).square().sum((0, 1))
+            for k, other in self.folds.items() for x in normal[self.fold == k].split(64)]
+    std = (sum(left) / len(normal) / 3)[None, None]
+    around = F.avg_pool2d(F.pad(std, (2,) * 4, "replicate"), 5, 1)
+    return (.8 * around + .2 * around.mean()).sqrt().clamp(min=.5).expand(1, 3, -1, -1).contiguous()
+
+@patch
+def forward(self:Residuals, x):
     "(B,150,h,w), h = w = `filters_size` / 8"
-    f, out = self.filters, None if own is None else self.fold[self.kept] == self.fold[own][:, None]
-    seen = []
+    f, seen = self.filters, []
     for field, density, scale in zip(f.fields(x), f.densities, f.scale):
-        r = density.residuals(field, out)
+        r = density.residuals(field)
         r = torch.cat([r / 3, r.square().sum(1, keepdim=True).sqrt() / scale], 1)   # about 1
         seen.append(F.interpolate(r, size=self.cells, mode="nearest"))
-    left = self.resize @ (self.left(x, own) / self.std) @ self.resize.T
+    left = self.resize @ (self.components.left(x) / self.std) @ self.resize.T
     return torch.cat([*seen, F.pixel_unshuffle(left, 2) / 2], 1)
 
 @patch
-def left(self:Residuals, x, own):
-    "(B,3,64,64): what the principal components leave, for a fitted image those of a fit without its fold"
-    if own is None: return self.components.left(x)
-    out = torch.empty(len(x), *self.std.shape[1:], device=x.device)
+def of_fitted(self:Residuals,
+    x,    # (B,3,S,S): fitted images, changed or not
+    own,  # (B,) which of the fitted images each is
+):
+    "The same, each by the fit without its fold"
+    out = torch.empty(len(x), CHANNELS, self.cells, self.cells, device=x.device)
     for k in self.fold[own].unique():
         rows = self.fold[own] == k
-        out[rows] = self.folds[k].left(x[rows])
+        out[rows] = self.folds[int(k)](x[rows])
     return out
 
 # %% ../../nbs/model/4_local_scorer.ipynb #9f4004f1
@@ -89,9 +99,6 @@ def conv_block(
     "Convolution, BatchNorm and ReLU"
     conv = torch.nn.Conv2d(a, b, kernel, stride, kernel // 2, bias=False)
     return torch.nn.Sequential(conv, torch.nn.BatchNorm2d(b), torch.nn.ReLU(inplace=True))
-
-CHANNELS = 3 * (45 + 1) + 12   # of `Residuals`
-DISTANCES = [45, 91, 137]      # those of them that are lengths, one for each size of cells
 
 class LocalNet(torch.nn.Module):
     "(B,150,h,h) -> (B,h,h): the logit that a cell has changed; h a multiple of 4"
@@ -135,7 +142,7 @@ class Pool:
         x, amount = local_changes(*(some.float() for some in images), self.settings.changes)
         shift = torch.randint(-3, 4, (n, 2), device=device) / x.shape[-1]
         x, amount = moved(torch.cat([x, amount], 1), shift).split([3, 1], 1)
-        seen, label = self.residuals(x.round(), own), changed_cells(amount, cells)
+        seen, label = self.residuals.of_fitted(x.round(), own), changed_cells(amount, cells)
         normal_like = (seen[:, DISTANCES] <= self.usual).all(1) & (label > .1)
         return seen, torch.where(normal_like, -1., label)
 
@@ -145,7 +152,7 @@ class Pool:
 def usual_distance(self:Pool):
     "(3,1,1): the `local_normal_like` quantile of the distances of normal images, each by a fit without its fold"
     own = subsample(torch.arange(len(self.normal), device=self.normal.device), 64)
-    seen = torch.cat([self.residuals(self.normal[k].float(), k)[:, DISTANCES] for k in own.split(16)])
+    seen = torch.cat([self.residuals.of_fitted(self.normal[k].float(), k)[:, DISTANCES] for k in own.split(16)])
     return seen.transpose(0, 1).flatten(1).quantile(self.settings.normal_like, 1)[:, None, None]
 
 # %% ../../nbs/model/4_local_scorer.ipynb #775975f2
@@ -228,7 +235,7 @@ class LocalScorer(Scorer):
         key = model.key("local", "scoring", sources=[source_of(LOCAL_CHANGES[k]) for k in c.local.changes], images=keys)
         state = model.stage("local", key, make)
         self.net.load_state_dict(state["net"])
-        self.losses, self.residuals.folds = state["losses"].tolist(), []
+        self.losses, self.residuals.folds = state["losses"].tolist(), {}
         return self.prepare().to(normal.device)
 
     def forward(self, x): return self.place @ self.net(self.residuals(x)) @ self.place.T

@@ -19,6 +19,7 @@ from grad_kit.data.dataset import Dataset, evaluation_items
 from grad_kit.data.trays import tray_dataset
 from grad_kit.evaluate.metrics import BASELINES, PixelCurve, image_auroc, pixel_auroc
 from grad_kit.model.calibration import normals_of, unit_of
+from grad_kit.model.frozen import FrozenModel, blur_matrix
 from grad_kit.model.scorers import FUSIONS, SCORERS
 
 RESULTS = Path(__file__).parent/"results"
@@ -63,6 +64,23 @@ def rules(model, normal, each, bad, masks):
             found["pixel"][f"{label}, {how}, {unit}"] = pixel_auroc(masks, fuse[how](z(0, unit)).numpy())
     return found
 
+def figures(bad, masks, scores, maps):
+    "Image AUROC, pixel AUROC, pixel AP"
+    curve = PixelCurve(masks, maps.numpy())
+    return image_auroc(bad, scores), curve.auroc(), curve.average_precision()
+
+def blurs(model, x, masks):
+    "{blur in pixels: [pixel AUROC, pixel AP]} of the fused map"
+    frozen, found = FrozenModel(model), {}
+    with torch.no_grad():
+        fused = torch.cat([frozen.fuse(frozen.maps(some.float())[0], frozen.usual, model.config.map_fusion)
+                           for some in x.split(16)])
+    for blur in (0, 2, 4, 6, 8, 12, 16):
+        m = blur_matrix(x.shape[-1], float(blur))
+        curve = PixelCurve(masks, (m @ fused @ m.T).numpy())
+        found[blur] = curve.auroc(), curve.average_precision()
+    return found
+
 def measure(ds):
     "Rows of a set: ten folds, and other numbers of folds, which change the thresholds alone"
     test, rows = evaluation_items(ds)[0], []
@@ -76,10 +94,10 @@ def measure(ds):
                          false=false, found=found, fit_seconds=model.seconds_, ms=(time.time() - start) / len(x) * 1e3))
         if folds != 10: continue
         each, normal = model.score_each(x), ds.split("train").images(256)
-        def both(scores, maps): return [image_auroc(bad, scores), pixel_auroc(masks, maps.numpy())]
-        rows[0] |= dict(auroc=both(r.image_score, r.anomaly_map),
-                        alone={k: both(scores, maps) for k, (maps, scores, _) in each.items()},
-                        baselines={k: both(*f(normal, x)[::-1]) for k, f in BASELINES.items()},
+        rows[0] |= dict(figures=figures(bad, masks, r.image_score, r.anomaly_map),
+                        alone={k: figures(bad, masks, scores, maps) for k, (maps, scores, _) in each.items()},
+                        baselines={k: figures(bad, masks, *f(normal, x)[::-1]) for k, f in BASELINES.items()},
+                        blurs=blurs(model, x, masks),
                         rules=rules(model, normals_of(ds, model.config)[1], each, bad, masks))
     return rows
 
@@ -116,12 +134,8 @@ def local(ds, seeds=(0,)):
     "The scorer `local` alone, and fused with those of `instant` at several weights; one share held out for all"
     test, rows = evaluation_items(ds)[0], []
     bad, x, masks = test.labels.astype(bool), test.images(256), test.masks()
-    def all_three(scores, maps):
-        "Image AUROC, pixel AUROC, pixel AP"
-        curve = PixelCurve(masks, maps.numpy())
-        return image_auroc(bad, scores), curve.auroc(), curve.average_precision()
     normal = ds.split("train").images(256)
-    baselines = {k: all_three(*f(normal, x)[::-1]) for k, f in BASELINES.items()}
+    baselines = {k: figures(bad, masks, *f(normal, x)[::-1]) for k, f in BASELINES.items()}
     for seed in seeds:
         model = GRAD(Config.preset("cpu"), seed, "cpu").fit(ds, progress=False)
         each = model.score_each(x)
@@ -130,9 +144,9 @@ def local(ds, seeds=(0,)):
                 zero = 0 if which else 1
                 return torch.stack([(each[k][which] - u[zero]) / u[2] for k, u in model.units_.items()])
             w = torch.tensor([weight if k == "local" else SCORERS[k].weight for k in model.units_])
-            return all_three((z(1) * w[:, None]).amax(0), FUSIONS["mean"](z(0), w[:, None, None, None]))
+            return figures(bad, masks, (z(1) * w[:, None]).amax(0), FUSIONS["mean"](z(0), w[:, None, None, None]))
         rows.append(dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
-                         alone={k: all_three(scores, maps) for k, (maps, scores, _) in each.items()},
+                         alone={k: figures(bad, masks, scores, maps) for k, (maps, scores, _) in each.items()},
                          fused={str(w): fused(w) for w in (0, .25, .5, 1, 2)}, baselines=baselines))
         print(rows[-1], flush=True)
     return rows
