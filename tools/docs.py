@@ -35,9 +35,9 @@ def anchor(heading):
 
 
 # explorer -> the control that moves, and the pages whose explorers are those of nbs/view/1_widgets.ipynb
-MOVES = dict(levels="level", denoising="t", weights="beta", scores="image")
+MOVES = dict(levels="level", region="level", denoising="t", weights="beta", scores="image")
 LARGEST = 3 * 2**19   # bytes of a page with frames, 1.5 MiB
-SAME = {"1_widgets": list(MOVES), "3_levels": ["levels", "denoising"]}
+SAME = {"1_widgets": list(MOVES), "3_levels": ["levels", "denoising"], "9_local_contrast": ["region"]}
 MOVING = """<div class="moving" data-name="{name}">
 <label>{label} <input type="range" min="0" max="{last}" value="{start}" style="width: 20em"></label>
 <output>{value}</output>
