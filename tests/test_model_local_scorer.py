@@ -38,7 +38,7 @@ def test_a_fitted_image_looks_as_a_fresh_one_does():
     ds = tray_dataset(60, 0, 0, 0, size=64)
     x, config = ds.images(64), small()
     residuals = Residuals(config).fit(x[:48])
-    seen = residuals.of_fitted(x[:12].float(), torch.arange(12)), residuals(x[48:].float()), residuals(x[:12].float())
+    seen = residuals.of_fitted(x[:12].float(), torch.arange(12)), residuals(x[48:].float())[0], residuals(x[:12].float())[0]
     own, fresh, known = (r.square().mean() for r in seen)
     assert .6 < own / fresh < 1.6 and known < .5 * fresh
 

@@ -15,8 +15,8 @@ from ..base.compute import coord_map, guarded, resize_images, seeded, subsample
 from ..base.run import Run, one_cycle
 from ..closed_form.local_changes import LOCAL_CHANGES, changed_cells, local_changes, moved
 from .generators import source_of
-from .scorers import (ComponentScorer, FilterScorer, Scorer, place_matrix, register_scorer,
-                                    resize_matrix)
+from .scorers import (ComponentScorer, FilterScorer, Scorer, in_batches, place_matrix,
+                                    register_scorer, resize_matrix, top_mean)
 
 # %% ../../nbs/model/4_local_scorer.ipynb #2e8a8ba4
 FOLDS = 8                      # of the fitted images, in their order
@@ -68,25 +68,26 @@ def usual_rest(self:Residuals, normal):
 
 @patch
 def forward(self:Residuals, x):
-    "(B,150,h,w), h = w = `filters_size` / 8"
-    f, seen = self.filters, []
+    "((B,150,h,w), h = w = `filters_size` / 8; a list of the distances (B,h,w), one for each size of cells)"
+    f, seen, distances = self.filters, [], []
     for field, density, scale in zip(f.fields(x), f.densities, f.scale):
         r = density.residuals(field)
-        r = torch.cat([r / 3, r.square().sum(1, keepdim=True).sqrt() / scale], 1)   # about 1
+        distances.append(r.square().sum(1).sqrt())
+        r = torch.cat([r / 3, distances[-1][:, None] / scale], 1)   # about 1
         seen.append(F.interpolate(r, size=self.cells, mode="nearest"))
     left = self.resize @ (self.components.left(x) / self.std) @ self.resize.T
-    return torch.cat([*seen, F.pixel_unshuffle(left, 2) / 2], 1)
+    return torch.cat([*seen, F.pixel_unshuffle(left, 2) / 2], 1), distances
 
 @patch
 def of_fitted(self:Residuals,
     x,    # (B,3,S,S): fitted images, changed or not
     own,  # (B,) which of the fitted images each is
 ):
-    "The same, each by the fit without its fold"
+    "The (B,150,h,w) of each by the fit without its fold"
     out = torch.empty(len(x), CHANNELS, self.cells, self.cells, device=x.device)
     for k in self.fold[own].unique():
         rows = self.fold[own] == k
-        out[rows] = self.folds[int(k)](x[rows])
+        out[rows] = self.folds[int(k)](x[rows])[0]
     return out
 
 # %% ../../nbs/model/4_local_scorer.ipynb #9f4004f1
@@ -213,7 +214,7 @@ def fit_local(
 # %% ../../nbs/model/4_local_scorer.ipynb #99b6e18c
 @register_scorer("local")
 class LocalScorer(Scorer):
-    "The logit that each cell of 8 pixels shows a local change"
+    "How far the filters' responses at each place are from normal ones, corrected by what local changes teach"
     trained, weight = True, 1.
     def __init__(self, config):
         super().__init__(config)
@@ -221,6 +222,7 @@ class LocalScorer(Scorer):
         self.residuals = Residuals(config)
         with torch.device("meta"): net = LocalNet(config.local.width)   # so that no random weights are drawn
         self.net, self.losses = net.to_empty(device="cpu").eval().requires_grad_(False), []
+        self.register_buffer("share", torch.zeros(()))
 
     def fit(self, normal, model):
         c, options = self.config, model.options
@@ -238,7 +240,14 @@ class LocalScorer(Scorer):
         self.losses, self.residuals.folds = state["losses"].tolist(), {}
         return self.prepare().to(normal.device)
 
-    def forward(self, x): return self.place @ self.net(self.residuals(x)) @ self.place.T
+    def parts(self, x):
+        "(map of distances, map of logits)"
+        seen, distances = self.residuals(x)
+        return self.residuals.filters.placed(distances), self.place @ self.net(seen) @ self.place.T
+
+    def forward(self, x):
+        far, logit = self.parts(x)
+        return far + self.share * logit
 
 # %% ../../nbs/model/4_local_scorer.ipynb #dd4dc01f
 @patch
@@ -249,6 +258,13 @@ def generated(self:LocalScorer, normal, model):
     side = c.generator_size or size
     made = torch.cat([model.generate(normal, n, side) for n in c.local.levels])
     return resize_images(made, size).to(normal.device), [model.image_stages(n, side) for n in c.local.levels]
+
+@patch
+def calibrate(self:LocalScorer, held, model):
+    "The unit of the distances over that of the logits, of the image scores of held-out normal images"
+    def scores(x): return [top_mean(m, self.config.score_top) for m in self.parts(x.float())]
+    far, logit = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in in_batches(scores, model.device, held))
+    self.share.copy_(far / logit.clamp(min=1e-3))
 
 @patch
 def prepare(self:LocalScorer):

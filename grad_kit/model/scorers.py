@@ -253,11 +253,13 @@ def all_fields(self:FilterScorer, images):
 @patch
 def map_of(self:FilterScorer, fields):
     "The map (B,S,S), of `fields`"
-    out = 0
-    for cell, f, density, scale in zip(self.cells, fields, self.densities, self.scale):
-        place = getattr(self, f"place_{cell}")
-        out = out + place @ (density(f) / scale) @ place.T
-    return out / len(self.cells)
+    return self.placed(density(f) for density, f in zip(self.densities, fields))
+
+@patch
+def placed(self:FilterScorer, distances):
+    "The map (B,S,S), of the distances (B,h,w) at each size of cells"
+    places = [getattr(self, f"place_{cell}") for cell in self.cells]
+    return sum(p @ (d / scale) @ p.T for p, d, scale in zip(places, distances, self.scale)) / len(self.cells)
 
 # %% ../../nbs/model/2_scorers.ipynb #8a69a5a3
 @patch

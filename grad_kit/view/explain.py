@@ -139,7 +139,8 @@ class FilterExplainer(Explainer):
 # %% ../../nbs/view/2_explain.ipynb #58e180ae
 EXPLAINERS = dict(   # name of a scorer -> function of it that returns its explainers
     window=lambda scorer: [WindowExplainer(scorer)],
-    filters=lambda scorer: [FilterExplainer(scorer, k) for k in range(len(scorer.cells))])
+    filters=lambda scorer: [FilterExplainer(scorer, k) for k in range(len(scorer.cells))],
+    local=lambda scorer: EXPLAINERS["filters"](scorer.residuals.filters))
 
 # %% ../../nbs/view/2_explain.ipynb #9fdfebde
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ the kit does not.
     python nbs/experiments/nine_sets.py sets ../shared/data       40 minutes on one core: results/nine_sets.json
     python nbs/experiments/nine_sets.py few ../shared/data        20 minutes: results/few_normals.json
     python nbs/experiments/nine_sets.py rates                     a quarter of an hour: results/rates.json
-    python nbs/experiments/nine_sets.py local ../shared/data      an hour a seed: results/local.json
+    python nbs/experiments/nine_sets.py local ../shared/data [SET ...] [SEED ...]    an hour a seed: results/local.json
 """
 import json, math, sys, time, warnings
 from itertools import product
@@ -12,15 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from grad_kit import GRAD, Config, read_dataset
 from grad_kit.base.compute import device_name
 from grad_kit.data.dataset import Dataset, evaluation_items
 from grad_kit.data.trays import tray_dataset
 from grad_kit.evaluate.metrics import BASELINES, PixelCurve, image_auroc, pixel_auroc
-from grad_kit.model.calibration import normals_of, unit_of
+from grad_kit.model.calibration import divide, normals_of, unit_of
 from grad_kit.model.frozen import FrozenModel, blur_matrix
-from grad_kit.model.scorers import FUSIONS, SCORERS
+from grad_kit.model.scorers import in_batches, top_mean
 
 RESULTS = Path(__file__).parent/"results"
 SETS = ("mvtec_bottle mvtec_transistor mvtec_pill mvtec_loco/juice_bottle magnetic_tile mvtec_toothbrush_resplit "
@@ -130,26 +131,45 @@ def noise(n, seed, defects=0):
         x[i, a:a + 8, b:b + 8] += 45
     return x.clip(0, 255).astype(np.uint8)
 
-def local(ds, seeds=(0,)):
-    "The scorer `local` alone, and fused with those of `instant` at several weights; one share held out for all"
-    test, rows = evaluation_items(ds)[0], []
-    bad, x, masks = test.labels.astype(bool), test.images(256), test.masks()
-    normal = ds.split("train").images(256)
-    baselines = {k: figures(bad, masks, *f(normal, x)[::-1]) for k, f in BASELINES.items()}
-    for seed in seeds:
-        model = GRAD(Config.preset("cpu"), seed, "cpu").fit(ds, progress=False)
-        each = model.score_each(x)
-        def fused(weight):
-            def z(which):
-                zero = 0 if which else 1
-                return torch.stack([(each[k][which] - u[zero]) / u[2] for k, u in model.units_.items()])
-            w = torch.tensor([weight if k == "local" else SCORERS[k].weight for k in model.units_])
-            return figures(bad, masks, (z(1) * w[:, None]).amax(0), FUSIONS["mean"](z(0), w[:, None, None, None]))
-        rows.append(dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
-                         alone={k: figures(bad, masks, scores, maps) for k, (maps, scores, _) in each.items()},
-                         fused={str(w): fused(w) for w in (0, .25, .5, 1, 2)}, baselines=baselines))
-        print(rows[-1], flush=True)
-    return rows
+TIMES = 0, .5, 1, 2, 4   # the share of the network's logit, in units of that of the kit; 0: `instant`
+
+def errors(scores, maps, masks, bad, most=3):
+    "(maps (6,64,64) uint8, masks): of the good images with the highest scores and of the defects with the lowest"
+    order = scores.argsort().numpy()
+    worst = [*[i for i in order[::-1] if not bad[i]][:most], *[i for i in order if bad[i]][:most]]
+    low, high = (float(maps.flatten().float()[::97].quantile(q)) for q in (.5, .999))
+    shown = ((maps[worst].float() - low) / (high - low)).clamp(0, 1)
+    masks = torch.stack([torch.as_tensor(masks[i], dtype=torch.float) for i in worst])
+    def small(m): return F.adaptive_avg_pool2d(m[:, None], 64)[:, 0]
+    return (255 * small(shown)).byte().numpy(), (small(masks) > .25).numpy()
+
+def local(ds, seed=0):
+    "The preset `cpu`: its scorer `local`, its network alone, and all fused, with several shares of the network"
+    test, config = evaluation_items(ds)[0], Config.preset("cpu")
+    bad, x, masks, normal = test.labels.astype(bool), test.images(256), test.masks(), ds.split("train").images(256)
+    held, smooth = divide(ds, config, seed)[1], blur_matrix(256, config.blur)
+    model = GRAD(config, seed, "cpu").fit(ds, progress=False)
+    scorer, frozen = model.scorers_["local"], FrozenModel(model)
+    def parts(x):
+        far, logit = scorer.parts(x.float())
+        return [far, scorer.share * logit, *frozen.maps(x.float())[0][1:]]
+    (far, logit, *others), (held_far, held_logit, *_) = (in_batches(parts, x.device, v, 16) for v in (x, held))
+    def score(m): return top_mean(m, config.score_top)
+    def shown(scores, maps): return figures(bad, masks, scores, smooth @ maps @ smooth.T)
+    z = [((score(m) - zero) / unit * w, (m - usual) / unit * w)
+         for m, (zero, usual, unit, w) in zip(others, [model.units_[k] for k in config.scorers[1:]])]
+    row = dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
+               network=shown(score(logit), logit), alone={}, fused={})
+    for times in TIMES:
+        m, of_held = far + times * logit, held_far + times * held_logit
+        zero, usual, unit = unit_of(score(of_held), of_held.flatten(1).median(1).values)
+        scores, maps = zip(((score(m) - zero) / unit, (m - usual) / unit), *z)
+        row["alone"][times] = shown(score(m), m)
+        row["fused"][times] = shown(torch.stack(scores).amax(0), sum(maps) / 2)   # weights 1, 1/2, 1/2
+        if times == 1: wrong = errors(torch.stack(scores).amax(0), smooth @ (sum(maps) / 2) @ smooth.T, masks, bad)
+    row["baselines"] = {k: figures(bad, masks, *f(normal, x)[::-1]) for k, f in BASELINES.items()}
+    print(row, flush=True)
+    return [row], wrong
 
 DRAWS = {10: 40, 20: 24, 50: 12, 100: 6, 300: 4}   # normal images -> fits
 
@@ -174,10 +194,17 @@ def rates(kind):
 def main(what, data=None, *names):
     warnings.simplefilter("ignore")
     if what == "rates": return write("rates", [row for kind in ("trays", "noise") for row in rates(kind)])
-    rows = []
-    for name in names or SETS:
-        start = time.time()
-        rows += dict(sets=measure, few=few, local=local)[what](read_dataset(Path(data)/name))
+    rows, wrong = [], {}
+    seeds = [int(n) for n in names if n.isdigit()] or [0]
+    for name in [n for n in names if not n.isdigit()] or SETS:
+        start, ds = time.time(), read_dataset(Path(data)/name)
+        if what == "local":
+            for seed in seeds:
+                found, (maps, masks) = local(ds, seed)
+                rows += found
+                if seed == 0: wrong |= {f"{ds.name} maps": maps, f"{ds.name} masks": masks}
+            np.savez_compressed(RESULTS/"local_errors.npz", **wrong)
+        else: rows += dict(sets=measure, few=few)[what](ds)
         print(name, f"{time.time() - start:.0f} s", flush=True)
         write(dict(sets="nine_sets", few="few_normals", local="local")[what], rows)
 
