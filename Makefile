@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 CHROMIUM := apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-machines test-browser export nb hooks bench gpu gpu-pack docs lab clean
+.PHONY: help env demo test test-slow test-machines test-browser export nb hooks bench gpu gpu-pack dist docs lab clean
 
 help:
 	@echo "make env        install everything into $(VENV), once (minutes; mostly PyTorch)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench      speed beside anomalib's models, in an environment of its own (gigabytes)"
 	@echo "make gpu        all that a GPU should be asked, in steps of nine minutes that go on where they stopped; DEVICE=cpu QUICK=1 rehearses it"
 	@echo "make gpu-pack   wheels and data (DATA=folder of sets) for a machine with a GPU and no network, in .gpu"
+	@echo "make dist       the package in dist/, installed and run in an empty environment without the repository (minutes)"
 	@echo "make docs       the documentation site from the stored notebooks, in _docs"
 	@echo "make clean      delete $(VENV), build leftovers and caches (runs/ stays)"
 	@echo
@@ -34,7 +35,8 @@ $(STAMP): settings.ini setup.py constraints.txt
 	@echo "Installing into $(VENV) (once; 2 to 10 minutes, mostly PyTorch) ..."
 	@$(PYTHON) -c "import sys; v = '.'.join(map(str, sys.version_info[:2])); sys.exit(f'$(PYTHON) is Python {v}, but 3.10 or newer is needed; say make PYTHON=...' if sys.version_info < (3, 10) else 0)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,export]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,lab,export]"
+	@$(BIN)/python tools/dev_scripts.py
 	@touch $@
 	@echo "Installed. To use it in this shell: source $(VENV)/bin/activate"
 
@@ -110,6 +112,12 @@ GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 gpu:
 	@echo "Asking the GPU all that waits for one (nine minutes a call at most) ..."
 	@$(GPU_PYTHON) tools/gpu.py run --device $(or $(DEVICE),cuda) $(if $(QUICK),--quick) $(GPU_FLAGS)
+
+dist: env
+	@echo "Building the package, installing it where there is no repository, and running it there (minutes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dist]"
+	@rm -rf dist && $(BIN)/python -m build --outdir dist . >/dev/null && $(BIN)/python -m twine check --strict dist/*
+	@$(BIN)/python tools/dist.py dist/*.whl
 
 docs: env
 	@echo "Building the documentation site ..."

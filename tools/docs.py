@@ -25,8 +25,10 @@ myst_heading_anchors, myst_heading_slug_func = 4, "docs.anchor"
 PARTS = {"Start": ["start.ipynb"], "The paper": ["paper/*.ipynb"], "Tutorials": ["tutorials/*.ipynb"],
          "Without training": ["closed_form/*.ipynb"], "The model": ["model/*.ipynb"], "Data": ["data/*.ipynb"],
          "Evaluation": ["evaluate/*.ipynb"], "Interactive views": ["view/*.ipynb"],
-         "Ablations, speed, clusters": ["lab/*.ipynb"], "Commands and basics": ["cli.ipynb", "base/*.ipynb"],
-         "Experiments": ["experiments/*.ipynb"], "About the project": ["promises.ipynb", "habits.ipynb"]}
+         "Ablations, speed, clusters": ["lab/*.ipynb"],
+         "Commands and basics": ["cli.ipynb", "inference.ipynb", "base/*.ipynb"],
+         "Experiments": ["experiments/*.ipynb"],
+         "About the project": ["related.ipynb", "promises.ipynb", "habits.ipynb"]}
 
 
 def anchor(heading):

@@ -174,7 +174,8 @@ def local(ds, seed=0):
 DRAWS = {10: 40, 20: 24, 50: 12, 100: 6, 300: 4}   # normal images -> fits
 
 def rates(kind):
-    "False alarms among 4,000 fresh normal images (in all fits together) and defects found, by normal images, for folds and for held-out ones"
+    """False alarms and defects found, by normal images, for folds and for held-out ones; 4,000 fresh normal images are
+    shared among the fits of a row"""
     make, config, rows = globals()[kind], Config.preset("instant", image_size=64, filters_size=64, blur=4.), []
     bad = make(10 if kind == "trays" else 60, 91000, True)
     for (n, times), folds in product(DRAWS.items(), (-1, 0)):
