@@ -873,6 +873,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'grad_kit/model/local_scorer.py'),
                                              'grad_kit.model.local_scorer.LocalScorer.calibrate': ( 'model/local_scorer.html#localscorer.calibrate',
                                                                                                     'grad_kit/model/local_scorer.py'),
+                                             'grad_kit.model.local_scorer.LocalScorer.check': ( 'model/local_scorer.html#localscorer.check',
+                                                                                                'grad_kit/model/local_scorer.py'),
                                              'grad_kit.model.local_scorer.LocalScorer.fit': ( 'model/local_scorer.html#localscorer.fit',
                                                                                               'grad_kit/model/local_scorer.py'),
                                              'grad_kit.model.local_scorer.LocalScorer.forward': ( 'model/local_scorer.html#localscorer.forward',

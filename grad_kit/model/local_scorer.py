@@ -10,8 +10,9 @@ __all__ = ['FOLDS', 'CHANNELS', 'DISTANCES', 'EVERY', 'FIRST', 'Residuals', 'con
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
+from sklearn.metrics import roc_auc_score
 
-from ..base.compute import coord_map, guarded, resize_images, seeded, subsample
+from ..base.compute import coord_map, guarded, resize_images, seeded, subsample, warn
 from ..base.run import Run, one_cycle
 from ..closed_form.local_changes import LOCAL_CHANGES, changed_cells, local_changes, moved
 from .generators import source_of
@@ -223,6 +224,7 @@ class LocalScorer(Scorer):
         with torch.device("meta"): net = LocalNet(config.local.width)   # so that no random weights are drawn
         self.net, self.losses = net.to_empty(device="cpu").eval().requires_grad_(False), []
         self.register_buffer("share", torch.zeros(()))
+        self.register_buffer("found", torch.zeros(2))   # `check`
 
     def fit(self, normal, model):
         c, options = self.config, model.options
@@ -265,6 +267,12 @@ def calibrate(self:LocalScorer, held, model):
     def scores(x): return [top_mean(m, self.config.score_top) for m in self.parts(x.float())]
     far, logit = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in in_batches(scores, model.device, held))
     self.share.copy_(far / logit.clamp(min=1e-3))
+    without, found = self.check(held, model)
+    self.found.copy_(torch.tensor([without, found]))
+    if found > without or not self.share: return
+    warn(f"in held-out images the network of 'local' finds fresh local changes no better (AUROC {found:.3f}) than the "
+         f"distances alone ({without:.3f}): it is left out; train it for longer (local_steps)")
+    self.share.zero_()
 
 @patch
 def prepare(self:LocalScorer):
@@ -280,3 +288,22 @@ def restore(self:LocalScorer, state):
     self.prepare()
     Scorer.restore(self, state)
     return self.to(self.residuals.std.device)
+
+# %% ../../nbs/model/4_local_scorer.ipynb #c4ec0002
+@patch
+def check(self:LocalScorer,
+    held,   # uint8 (M,3,S,S) normal images
+    model,  # the GRAD being fitted
+    most=64,
+):
+    "AUROC of the changed cells among all of `most` changed images: by the distances alone, by the map"
+    x = held.repeat(-(-most // len(held)), 1, 1, 1)[:most].float()
+    with seeded(model.seed, "check of local changes"):
+        x, amount = local_changes(x, x.roll(1, 0), x.roll(2, 0), self.config.local.changes)
+    def of(x):
+        seen = self.residuals(x)[0]
+        far = seen[:, DISTANCES].mean(1)
+        return [far, far + self.share * self.net(seen)]
+    changed = (changed_cells(amount, self.residuals.cells) > .5).flatten().numpy()
+    if changed.all() or not changed.any(): return .5, .5
+    return tuple(roc_auc_score(changed, m.flatten().numpy()) for m in in_batches(of, model.device, x, 16))
