@@ -39,7 +39,7 @@ def test_local_contrast_finds_what_it_never_saw():
         warnings.simplefilter("always")
         for p in s.net.parameters(): p.neg_()   # a network that has learnt the contrary
         s.calibrate(ds.split("validation").images(64), model)
-    assert any("no better" in str(w.message) for w in said) and s.share == 0
+    assert any("it is left out" in str(w.message) for w in said) and s.share == 0
 
 
 def test_a_fitted_image_looks_as_a_fresh_one_does():
