@@ -159,7 +159,7 @@ def local(ds, seed=0):
     z = [((score(m) - zero) / unit * w, (m - usual) / unit * w)
          for m, (zero, usual, unit, w) in zip(others, [model.units_[k] for k in config.scorers[1:]])]
     row = dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
-               network=shown(score(logit), logit), alone={}, fused={})
+               check=scorer.found.tolist(), network=shown(score(logit), logit), alone={}, fused={})
     for times in TIMES:
         m, of_held = far + times * logit, held_far + times * held_logit
         zero, usual, unit = unit_of(score(of_held), of_held.flatten(1).median(1).values)
