@@ -281,7 +281,7 @@ def out_of_fold(self:FilterScorer, normal, folds, model):
     fields = self.all_fields(normal)
     def fitted(k): return self.unfitted().prepare().to(normal.device).fit_fields([f[folds != k] for f in fields])
     others = {int(k): fitted(k) for k in folds.unique()}
-    scale = torch.stack([other.scale for other in others.values()]).mean(0)
+    scale = torch.stack([other.scale for other in others.values()]).median(0).values
     def of_fold(k):
         other, (first, *more) = others[int(k)], (f[folds == k] for f in fields)
         other.scale.copy_(scale)
