@@ -38,7 +38,7 @@ class Residuals(torch.nn.Module):
         def fitted(rows): return Residuals(self.config).prepare().to(normal.device).learn(normal, fields, rows)
         self.folds = {int(k): fitted(self.fold != k) for k in self.fold.unique()}
         for other in self.folds.values():
-            other.filters.scale = torch.stack([o.filters.scale for o in self.folds.values()]).mean(0)
+            other.filters.scale = torch.stack([o.filters.scale for o in self.folds.values()]).median(0).values
         self.std = self.usual_rest(normal)
         for other in self.folds.values(): other.std = self.std
         return self.learn(normal, fields, self.fold >= 0)
