@@ -23,7 +23,12 @@ def read_rgb(
         with open(file, "rb") as f, Image.open(f) as im:
             if getattr(im, "n_frames", 1) > 1 and im.format != "MPO" or im.mode == "F":
                 raise ValueError("it has several frames or floating-point pixels; save one image of 8 or 16 bits")
+            raw = str(im.tile[0][3]) if im.tile else ""   # before loading, which removes it
+            if ";16" in raw and bits < 16 and not im.mode.startswith("I"):
+                raise ValueError(f"it has 16 bits a colour, and bit_depth={bits} is for grey; save it with 8 bits")
             im.load()
+            if im.format in ("JPEG", "MPO") and Path(file).read_bytes().endswith(b"\0" * 17):
+                raise ValueError("zeros stand in place of its end")
             ImageOps.exif_transpose(im, in_place=True)
             if im.mode.startswith("I"):
                 grey, limit = np.asarray(im).astype(np.int64), 2**bits - 1
@@ -99,18 +104,21 @@ class Inferencer:
         path = Path(os.path.expanduser(path))
         if path.suffix not in (".onnx", ".xml") or not path.is_file():
             raise ValueError(f"'{path}' is missing, or no file.onnx or file.xml; write one with grad_export")
-        try: self.run, text = open_runtime(path, threads)
-        except ImportError as e: raise ValueError(f"{path.suffix} files need {e.name}; run pip install {e.name}") from e
+        try:
+            self.run, text = open_runtime(path, threads)
+            self.about = json.loads(text)   # version, seed, thresholds, settings ...
+            self.settings, self.size = self.about["config"], self.about["config"]["image_size"]
+            self.threshold, self.pixel_threshold = self.about["threshold"], self.about["pixel_threshold"]
+        except ImportError as e:
+            name = "onnxruntime" if path.suffix == ".onnx" else "openvino"
+            raise ValueError(f"{path.suffix} files need {name}; run pip install {name}") from e
         except Exception as e:   # each runtime has its own
             raise ValueError(f"'{path}' is broken or was not written by grad_kit ({str(e)[:200]}); "
                              "write it with grad_export") from e
-        self.about = json.loads(text)   # version, seed, thresholds, settings ...
-        self.settings, self.size = self.about["config"], self.about["config"]["image_size"]
-        self.threshold, self.pixel_threshold = self.about["threshold"], self.about["pixel_threshold"]
-
     def __call__(self, *images):
         "A list of `Scored`, one for each image"
-        return self.score_pixels(np.stack([self.read(im) for im in images])) if images else []
+        parts = [images[i:i + 16] for i in range(0, len(images), 16)]   # so many are in memory together
+        return [s for part in parts for s in self.score_pixels(np.stack([self.read(im) for im in part]))]
 
     def read(self, image):
         "uint8 (3,S,S) of an image file or a uint8 (H,W,3) array"

@@ -76,4 +76,4 @@ def test_it_runs_without_the_package_and_says_what_is_wrong():
              (lambda: model(np.zeros((96, 96), np.uint8)), "must be a file or a uint8 array"),
              (lambda: model(np.zeros((90, 96, 3), np.uint8)), "is 96 x 90 pixels, but the model was fitted on"))
     for call, part in wrong: test_fail(call, exc=ValueError, contains=part)
-    test_eq(model(), [])
+    test_eq((model(), len(model(*[file] * 17))), ([], 17))

@@ -13,6 +13,7 @@ from fastcore.basics import patch
 from sklearn.metrics import roc_auc_score
 
 from ..base.compute import coord_map, guarded, resize_images, seeded, subsample, warn
+from ..base.config import GradKitError
 from ..base.run import Run, one_cycle
 from ..closed_form.local_changes import LOCAL_CHANGES, changed_cells, local_changes, moved
 from .generators import source_of
@@ -33,6 +34,7 @@ class Residuals(torch.nn.Module):
 
     def fit(self, normal):
         "Learn from uint8 (N,3,S,S), and for each fold from the others; returns self"
+        if len(normal) < 2: raise GradKitError("'local' compares normal images with each other, but has 1; give more")
         fields = self.prepare().to(normal.device).filters.all_fields(normal)
         self.fold = torch.arange(len(normal), device=normal.device) * FOLDS // len(normal)
         def fitted(rows): return Residuals(self.config).prepare().to(normal.device).learn(normal, fields, rows)
@@ -169,7 +171,7 @@ def fill(self:Pool,
         with seeded(self.seed, "local changes", self.made): x, y = self.make(n)
         if self.x is None: self.x, self.y = (v.new_zeros(size, *v.shape[1:], dtype=torch.half) for v in (x, y))
         at = (torch.arange(n, device=y.device) + self.made) % size
-        self.x[at], self.y[at], self.made = x.half(), y.half(), self.made + n
+        self.x[at], self.y[at], self.made = x.clamp(-3e4, 3e4).half(), y.half(), self.made + n
 
 @patch
 def draw(self:Pool,
@@ -267,6 +269,11 @@ def calibrate(self:LocalScorer, held, model):
     def scores(x): return [top_mean(m, self.config.score_top) for m in self.parts(x.float())]
     far, logit = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in in_batches(scores, model.device, held))
     self.share.copy_(far / logit.clamp(min=1e-3))
+    if len(held) < 3:
+        warn(f"{len(held)} held-out normal images are too few to give the network of 'local' its unit (3 are needed): "
+             "it is left out, and `filters` does the same in seconds")
+        self.share.zero_()
+        return
     without, found = self.check(held, model)
     self.found.copy_(torch.tensor([without, found]))
     if found > without - WORSE: return

@@ -4,7 +4,7 @@ the kit does not.
     python nbs/experiments/nine_sets.py sets ../shared/data       40 minutes on one core: results/nine_sets.json
     python nbs/experiments/nine_sets.py few ../shared/data        20 minutes: results/few_normals.json
     python nbs/experiments/nine_sets.py rates                     40 minutes: results/rates.json
-    python nbs/experiments/nine_sets.py local ../shared/data [SET ...] [SEED ...]    an hour a seed: results/local.json
+    python nbs/experiments/nine_sets.py local ../shared/data [SET ...] [SEED ...]   90 minutes: local.json
 """
 import json, math, sys, time, warnings
 from itertools import product
@@ -195,16 +195,18 @@ def rates(kind):
 def main(what, data=None, *names):
     warnings.simplefilter("ignore")
     if what == "rates": return write("rates", [row for kind in ("trays", "noise") for row in rates(kind)])
-    rows, wrong = [], {}
+    rows, file = [], RESULTS/"local_errors.npz"
     seeds = [int(n) for n in names if n.isdigit()] or [0]
     for name in [n for n in names if not n.isdigit()] or SETS:
         start, ds = time.time(), read_dataset(Path(data)/name)
-        if what == "local":
+        if what == "local":   # added to what other runs stored
+            stored = json.loads((RESULTS/"local.json").read_text())["rows"] if (RESULTS/"local.json").exists() else []
+            rows = [r for r in stored if r["set"] != ds.name or r["seed"] not in seeds]
             for seed in seeds:
                 found, (maps, masks) = local(ds, seed)
                 rows += found
-                if seed == 0: wrong |= {f"{ds.name} maps": maps, f"{ds.name} masks": masks}
-            np.savez_compressed(RESULTS/"local_errors.npz", **wrong)
+                kept = dict(np.load(file)) if file.exists() else {}
+                if not seed: np.savez_compressed(file, **kept | {f"{ds.name} maps": maps, f"{ds.name} masks": masks})
         else: rows += dict(sets=measure, few=few)[what](ds)
         print(name, f"{time.time() - start:.0f} s", flush=True)
         write(dict(sets="nine_sets", few="few_normals", local="local")[what], rows)
