@@ -427,7 +427,7 @@ def test_the_rate_of_the_default_preset_is_the_one_asked():
     of 8 % would fail"""
     default = Config.preset("instant")
     assert {k for k, v in CONFIG.to_dict().items() if v != default.to_dict()[k]} == {
-        "image_size", "detector_levels", "contrastive_levels", "filters_size", "window_levels", "blur"}
+        "image_size", "detector_levels", "contrastive_levels", "filters_size", "window_levels"}
     assert .034 < rate_of_the_default_preset(.05) < .066
 
 

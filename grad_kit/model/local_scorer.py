@@ -10,7 +10,6 @@ __all__ = ['FOLDS', 'CHANNELS', 'DISTANCES', 'EVERY', 'FIRST', 'WORSE', 'Residua
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from sklearn.metrics import roc_auc_score
 
 from ..base.compute import coord_map, guarded, resize_images, seeded, subsample, warn
 from ..base.config import GradKitError
@@ -264,6 +263,22 @@ def generated(self:LocalScorer, normal, model):
     return resize_images(made, size).to(normal.device), [model.image_stages(n, side) for n in c.local.levels]
 
 @patch
+def prepare(self:LocalScorer):
+    "The matrices; returns self"
+    c, cell = self.config, FilterScorer.cells[0]
+    self.residuals.prepare()
+    place = place_matrix(self.residuals.cells, (cell - 1) / 2, cell, c.filters_size, c.image_size)
+    self.register_buffer("place", place, False)
+    return self
+
+@patch
+def restore(self:LocalScorer, state):
+    self.prepare()
+    Scorer.restore(self, state)
+    return self.to(self.residuals.std.device)
+
+# %% ../../nbs/model/4_local_scorer.ipynb #ca11b001
+@patch
 def calibrate(self:LocalScorer, held, model):
     "The unit of the distances over that of the logits, of the image scores of held-out normal images"
     def scores(x): return [top_mean(m, self.config.score_top) for m in self.parts(x.float())]
@@ -281,21 +296,6 @@ def calibrate(self:LocalScorer, held, model):
          f"distances alone ({without:.3f}): it is left out; train it for longer (local_steps)")
     self.share.zero_()
 
-@patch
-def prepare(self:LocalScorer):
-    "The matrices; returns self"
-    c, cell = self.config, FilterScorer.cells[0]
-    self.residuals.prepare()
-    place = place_matrix(self.residuals.cells, (cell - 1) / 2, cell, c.filters_size, c.image_size)
-    self.register_buffer("place", place, False)
-    return self
-
-@patch
-def restore(self:LocalScorer, state):
-    self.prepare()
-    Scorer.restore(self, state)
-    return self.to(self.residuals.std.device)
-
 # %% ../../nbs/model/4_local_scorer.ipynb #c4ec0002
 WORSE = .01   # in AUROC: what the network may lose in the check, which is not about real defects
 
@@ -306,6 +306,7 @@ def check(self:LocalScorer,
     most=64,
 ):
     "AUROC of the changed cells among all of `most` changed images: by the distances alone, by the map"
+    from sklearn.metrics import roc_auc_score
     x = held.repeat(-(-most // len(held)), 1, 1, 1)[:most].float()
     with seeded(model.seed, "check of local changes"):
         x, amount = local_changes(x, x.roll(1, 0), x.roll(2, 0), self.config.local.changes)
