@@ -69,10 +69,15 @@ def test_it_runs_without_the_package_and_says_what_is_wrong():
     model = Inferencer(folder/"model.onnx")
     (folder/"broken.onnx").write_bytes((folder/"model.onnx").read_bytes()[:2000])
     (folder/"text.png").write_text("no image")
+    whole = next((folder/"new").glob("*.jpg")).read_bytes()
+    (folder/"padded.jpg").write_bytes(whole + bytes(99))                    # after its end: the image is whole
+    (folder/"cut.jpg").write_bytes(whole[:-300] + bytes(300))
+    assert (read_rgb(folder/"padded.jpg") == read_rgb(next((folder/"new").glob("*.jpg")))).all()
     wrong = ((lambda: Inferencer(folder/"none.onnx"), "is missing"),
              (lambda: Inferencer(folder/"broken.onnx"), "broken"),
              (lambda: model(folder/"text.png"), "text.png' cannot be read"),
              (lambda: model(folder/"gone.png"), "gone.png' cannot be read"),
+             (lambda: model(folder/"cut.jpg"), "cut.jpg' cannot be read"),
              (lambda: model(np.zeros((96, 96), np.uint8)), "must be a file or a uint8 array"),
              (lambda: model(np.zeros((90, 96, 3), np.uint8)), "is 96 x 90 pixels, but the model was fitted on"))
     for call, part in wrong: test_fail(call, exc=ValueError, contains=part)
