@@ -48,6 +48,8 @@ def test_a_fitted_image_looks_as_a_fresh_one_does():
     residuals = Residuals(config).fit(x[:48])
     seen = residuals.of_fitted(x[:12].float(), torch.arange(12)), residuals(x[48:].float())[0], residuals(x[:12].float())[0]
     own, fresh, known = (r.square().mean() for r in seen)
+    scales = [other.filters.scale for other in residuals.folds.values()]
+    assert len(scales) == 8 and all(torch.equal(scales[0], s) for s in scales)   # the same units in all folds
     assert .6 < own / fresh < 1.6 and known < .5 * fresh
 
 

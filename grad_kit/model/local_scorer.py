@@ -38,10 +38,9 @@ class Residuals(torch.nn.Module):
         self.fold = torch.arange(len(normal), device=normal.device) * FOLDS // len(normal)
         def fitted(rows): return Residuals(self.config).prepare().to(normal.device).learn(normal, fields, rows)
         self.folds = {int(k): fitted(self.fold != k) for k in self.fold.unique()}
-        for other in self.folds.values():
-            other.filters.scale = torch.stack([o.filters.scale for o in self.folds.values()]).median(0).values
+        scale = torch.stack([other.filters.scale for other in self.folds.values()]).median(0).values
         self.std = self.usual_rest(normal)
-        for other in self.folds.values(): other.std = self.std
+        for other in self.folds.values(): other.filters.scale, other.std = scale, self.std
         return self.learn(normal, fields, self.fold >= 0)
 
     def learn(self, normal, fields, rows):
@@ -314,6 +313,6 @@ def check(self:LocalScorer,
         seen = self.residuals(x)[0]
         far = seen[:, DISTANCES].mean(1)
         return [far, far + self.share * self.net(seen)]
-    changed = (changed_cells(amount, self.residuals.cells) > .5).flatten().numpy()
+    changed = (changed_cells(amount, self.residuals.cells) > .5).flatten().cpu().numpy()
     if changed.all() or not changed.any(): return .5, .5
     return tuple(roc_auc_score(changed, m.flatten().numpy()) for m in in_batches(of, model.device, x, 16))
