@@ -79,7 +79,7 @@ def folds_for(
     config,  # Config
 ):
     "How many folds: `Config.folds`, resolved; 0: images are held out"
-    slow = [name for name in config.scorers if SCORERS[name].trained]
+    slow = [name for name in config.scorers if SCORERS[name].trained and not SCORERS[name].own_folds]
     if slow and config.folds > 0:
         raise GradKitError(f"folds is {config.folds}, but the scorer '{slow[0]}' is trained for too long to be fitted "
                            "for each fold; set folds to 0, or leave it at -1")
@@ -113,8 +113,8 @@ def divide(
     config,  # Config
     seed,    # of a random share that is held out
 ):
-    """(images to fit on, images that calibrate, the group of each of these, their folds or None, why they are not
-    independent of those fitted on or ""). With folds all images are fitted on, and up to `MOST` of them calibrate. Else
+    """(images to fit on, images that calibrate, the group of each of these, the fold of each image that is fitted on or
+    None, why they are not independent or ""). With folds all are fitted on, and up to `MOST` of them calibrate. Else
     the data's own validation split is held out, or a random share of the training images where there is none or where
     more than half of it shows what is fitted on"""
     items, x, fitted = normals_of(ds, config)
@@ -125,9 +125,8 @@ def divide(
         return not_independent(ds.name, detail[used], groups[used], held[used], large, own)
     if k := folds_for(config):
         some = subsample(torch.arange(len(x)), MOST).numpy()
-        folds = folds_of(groups[some].tolist(), k)
-        held = np.isin(np.arange(len(x)), some[(folds == 0).numpy()])
-        return x, x[some], groups[some].tolist(), folds, why(some, held)
+        folds = folds_of(groups.tolist(), k)
+        return x, x[some], groups[some].tolist(), folds, why(some, (folds == 0).numpy())
     held = ~fitted & ~np.isin(groups, groups[fitted])
     if lost := (~fitted).sum() - held.sum():
         warn(f"{lost} of the {(~fitted).sum()} validation images of '{ds.name}' show parts that are fitted on, "
@@ -165,7 +164,7 @@ def calibrate(self:Calibration,
     held,         # (M,3,S,S) uint8 normal images: held out, or, with folds, fitted on
     normal=None,  # (N,3,S,S) uint8 other normal images, for `statistics_`
     groups=None,  # (M,) group of each of `held`; None: each by itself
-    folds=None,   # (M,) fold of each; None: they are held out
+    folds=None,   # (N,) fold of each image that was fitted on, of which `held` are a subsample; None: they are held out
 ):
     "Units and thresholds"
     names = self.config.scorers
@@ -174,6 +173,7 @@ def calibrate(self:Calibration,
     self.units_, self._frozen = {name: (0., 0., 1., 1.) for name in names}, {}
     if folds is None: maps, scores, usual = None, *self.each_of_held(held)
     else:
+        folds = subsample(folds, len(held))
         maps, scores = zip(*(self.scorers_[name].out_of_fold(held, folds, self) for name in names))
         usual = [m.flatten(1).float().median(1).values for m in maps]
     if len(names) > 1:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FOLDS', 'CHANNELS', 'DISTANCES', 'EVERY', 'FIRST', 'WORSE', 'Residuals', 'conv_block', 'LocalNet', 'Pool',
-           'fit_local', 'LocalScorer']
+           'fit_local', 'LocalScorer', 'outside']
 
 # %% ../../nbs/model/4_local_scorer.ipynb #c472cdf1
 import torch
@@ -15,8 +15,8 @@ from ..base.compute import coord_map, guarded, resize_images, seeded, subsample,
 from ..base.config import GradKitError
 from ..base.run import Run, one_cycle
 from ..closed_form.local_changes import LOCAL_CHANGES, changed_cells, local_changes, moved
-from .generators import source_of
-from .scorers import (ComponentScorer, FilterScorer, Scorer, in_batches, place_matrix,
+from .generators import source_of, with_weights
+from .scorers import (ComponentScorer, FilterScorer, Scorer, by_fold, in_batches, place_matrix,
                                     register_scorer, resize_matrix, top_mean)
 
 # %% ../../nbs/model/4_local_scorer.ipynb #2e8a8ba4
@@ -31,11 +31,15 @@ class Residuals(torch.nn.Module):
         self.config, self.filters, self.components = config, FilterScorer(config), ComponentScorer(config)
         self.register_buffer("std", torch.ones(1, 3, ComponentScorer.side, ComponentScorer.side))
 
-    def fit(self, normal):
-        "Learn from uint8 (N,3,S,S), and for each fold from the others; returns self"
+    def fit(self,
+        normal,     # uint8 (N,3,S,S)
+        fold=None,  # (N,) the number of the fold of each; None: an eighth of them each, in their order
+    ):
+        "Learn from the images, and for each fold from the others; returns self"
         if len(normal) < 2: raise GradKitError("'local' compares normal images with each other, but has 1; give more")
         fields = self.prepare().to(normal.device).filters.all_fields(normal)
-        self.fold = torch.arange(len(normal), device=normal.device) * FOLDS // len(normal)
+        self.fold = torch.arange(len(normal)) * FOLDS // len(normal) if fold is None else fold
+        self.fold = self.fold.to(normal.device)
         def fitted(rows): return Residuals(self.config).prepare().to(normal.device).learn(normal, fields, rows)
         self.folds = {int(k): fitted(self.fold != k) for k in self.fold.unique()}
         scale = torch.stack([other.filters.scale for other in self.folds.values()]).median(0).values
@@ -130,15 +134,17 @@ class Pool:
         normal,     # uint8 (N,3,S,S), the images that it was fitted on
         generated,  # uint8 (M,3,S,S)
         seed,
+        rows=slice(None),  # which of the normal images are used
     ):
         self.settings, self.residuals, self.normal, self.generated = settings, residuals, normal, generated
+        self.used = torch.arange(len(normal), device=normal.device)[rows]
         self.seed, self.made, self.x, self.y, self.usual = seed, 0, None, None, self.usual_distance()
 
     @torch.no_grad()
     def make(self, n):
         "(residuals (n,C,h,h), labels (n,h,h)) of n normal images with local changes, moved by up to 3 pixels"
         device, cells = self.normal.device, self.residuals.cells
-        own, other = torch.randint(len(self.normal), (2, n), device=device)
+        own, other = self.used[torch.randint(len(self.used), (2, n), device=device)]
         drawn = torch.randint(len(self.generated), (n,), device=device)
         images = self.normal[own], self.normal[other], self.generated[drawn]
         x, amount = local_changes(*(some.float() for some in images), self.settings.changes)
@@ -153,8 +159,8 @@ class Pool:
 @torch.no_grad()
 def usual_distance(self:Pool):
     "(3,1,1): the `local_normal_like` quantile of the distances of normal images, each by a fit without its fold"
-    own = subsample(torch.arange(len(self.normal), device=self.normal.device), 64)
-    seen = torch.cat([self.residuals.of_fitted(self.normal[k].float(), k)[:, DISTANCES] for k in own.split(16)])
+    own = subsample(self.used, 64).split(16)
+    seen = torch.cat([self.residuals.of_fitted(self.normal[k].float(), k)[:, DISTANCES] for k in own])
     return seen.transpose(0, 1).flatten(1).quantile(self.settings.normal_like, 1)[:, None, None]
 
 # %% ../../nbs/model/4_local_scorer.ipynb #775975f2
@@ -216,40 +222,59 @@ def fit_local(
 @register_scorer("local")
 class LocalScorer(Scorer):
     "How far the filters' responses at each place are from normal ones, corrected by what local changes teach"
-    trained, weight = True, 1.
+    trained, own_folds, weight = True, True, 1.
     def __init__(self, config):
         super().__init__(config)
         for name in config.local.changes: LOCAL_CHANGES.check(name)
-        self.residuals = Residuals(config)
-        with torch.device("meta"): net = LocalNet(config.local.width)   # so that no random weights are drawn
-        self.net, self.losses = net.to_empty(device="cpu").eval().requires_grad_(False), []
+        # one network, or, with folds, one that is trained without the even ones and one without the odd ones
+        self.residuals, self.nets, self.losses = Residuals(config), torch.nn.ModuleList(), []
         self.register_buffer("share", torch.zeros(()))
         self.register_buffer("found", torch.zeros(2))   # `check`
 
     def fit(self, normal, model):
-        c, options = self.config, model.options
-        self.residuals.fit(normal)
-        generated, keys = self.generated(normal, model)
-        def make(checkpoint):
-            pool = Pool(c.local, self.residuals, normal, generated, model.seed)
-            with torch.enable_grad():
-                net, losses = fit_local(pool, c.local, model.seed, checkpoint, options.checkpoint_every,
-                                        options.progress)
-            return dict(net=net.state_dict(), losses=torch.tensor(losses))
-        key = model.key("local", "scoring", sources=[source_of(LOCAL_CHANGES[k]) for k in c.local.changes], images=keys)
-        state = model.stage("local", key, make)
-        self.net.load_state_dict(state["net"])
-        self.losses, self.residuals.folds = state["losses"].tolist(), {}
+        fold = self.residuals.fit(normal, model.folds).fold
+        halves = [fold >= 0] if model.folds is None else [fold % 2 != j for j in (0, 1)]
+        states = [self.trained_on(rows, normal, model) for rows in halves]
+        self.nets = torch.nn.ModuleList(with_weights(self.new_net, state["net"]) for state in states)
+        self.losses = [state["losses"].tolist() for state in states]
+        if model.folds is None: self.residuals.folds = {}
         return self.prepare().to(normal.device)
 
-    def parts(self, x):
-        "(map of distances, map of logits)"
-        seen, distances = self.residuals(x)
-        return self.residuals.filters.placed(distances), self.place @ self.net(seen) @ self.place.T
+    def new_net(self): return LocalNet(self.config.local.width)
 
-    def forward(self, x):
-        far, logit = self.parts(x)
+    def parts(self, x, fold=None):
+        "(map of distances, map of logits), the mean over the networks; `fold`: by what did not learn from this one"
+        residuals = self.residuals if fold is None else self.residuals.folds[fold]
+        seen, distances = residuals(x)
+        return residuals.filters.placed(distances), self.place @ self.logits(seen, fold) @ self.place.T
+
+    def logits(self, seen, fold=None):
+        "(B,h,w), of residuals"
+        nets = self.nets if fold is None else [self.nets[fold % len(self.nets)]]
+        return sum(net(seen) for net in nets) / len(nets)
+
+    def forward(self, x, fold=None):
+        far, logit = self.parts(x, fold)
         return far + self.share * logit
+
+# %% ../../nbs/model/4_local_scorer.ipynb #fa5b59dd
+@patch
+def trained_on(self:LocalScorer,
+    rows,    # (N,) bool: which of the normal images
+    normal,  # uint8 (N,3,S,S)
+    model,   # the GRAD being fitted
+):
+    "State of a network that learns from changes of these images, and its losses"
+    c, options = self.config, model.options
+    generated, keys = self.generated(normal, model)
+    def make(checkpoint):
+        pool = Pool(c.local, self.residuals, normal, generated, model.seed, rows)
+        with torch.enable_grad():
+            net, losses = fit_local(pool, c.local, model.seed, checkpoint, options.checkpoint_every, options.progress)
+        return dict(net=net.state_dict(), losses=torch.tensor(losses))
+    key = model.key("local", "scoring", sources=[source_of(LOCAL_CHANGES[k]) for k in c.local.changes], images=keys,
+                    fold=self.residuals.fold.tolist(), rows=rows.tolist())
+    return model.stage("local", key, make)
 
 # %% ../../nbs/model/4_local_scorer.ipynb #dd4dc01f
 @patch
@@ -273,26 +298,48 @@ def prepare(self:LocalScorer):
 @patch
 def restore(self:LocalScorer, state):
     self.prepare()
+    several = any(name.startswith("nets.1.") for name in state)
+    with torch.device("meta"): self.nets = torch.nn.ModuleList(self.new_net() for _ in range(1 + several)).eval()
     Scorer.restore(self, state)
     return self.to(self.residuals.std.device)
+
+# %% ../../nbs/model/4_local_scorer.ipynb #85fbbb25
+def outside(
+    f,       # of images on the device, and of their fold or None -> list of tensors
+    images,  # (M,3,S,S)
+    folds,   # (M,) fold of each; None: the images were held out
+    device,
+):
+    "What `f` gives for all images, each by what did not learn from it"
+    if folds is None: return in_batches(lambda x: f(x, None), device, images, 16)
+    return by_fold(folds, lambda k: in_batches(lambda x: f(x, int(k)), device, images[folds == k], 16))
+
+@patch
+def out_of_fold(self:LocalScorer, normal, folds, model):
+    "As `Scorer.out_of_fold`, by the fits and the network that did not learn from the fold; these fits then go"
+    found = outside(lambda x, fold: self.scored(self(x.float(), fold)), normal, folds, model.device)
+    self.residuals.folds = {}
+    return found
 
 # %% ../../nbs/model/4_local_scorer.ipynb #ca11b001
 @patch
 def calibrate(self:LocalScorer, held, model):
-    "The unit of the distances over that of the logits, of the image scores of held-out normal images"
-    def scores(x): return [top_mean(m, self.config.score_top) for m in self.parts(x.float())]
-    far, logit = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in in_batches(scores, model.device, held))
+    """The unit of the distances over that of the logits, of the image scores of normal images by what did not learn
+    from them"""
+    folds = None if model.folds is None else subsample(model.folds, len(held))
+    def scores(x, fold): return [top_mean(m, self.config.score_top) for m in self.parts(x.float(), fold)]
+    far, logit = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in outside(scores, held, folds, model.device))
     self.share.copy_(far / logit.clamp(min=1e-3))
     if len(held) < 3:
-        warn(f"{len(held)} held-out normal images are too few to give the network of 'local' its unit (3 are needed): "
-             "it is left out, and `filters` does the same in seconds")
+        warn(f"{len(held)} normal images are too few to give the network of 'local' its unit (3 that it did not learn "
+             "from are needed): it is left out, and `filters` does the same in seconds")
         self.share.zero_()
         return
-    without, found = self.check(held, model)
+    without, found = self.check(held, folds, model)
     self.found.copy_(torch.tensor([without, found]))
     if found > without - WORSE: return
-    warn(f"in held-out images the network of 'local' finds fresh local changes worse (AUROC {found:.3f}) than the "
-         f"distances alone ({without:.3f}): it is left out; train it for longer (local_steps)")
+    warn("in images that it did not learn from, the network of 'local' finds fresh local changes worse (AUROC "
+         f"{found:.3f}) than the distances alone ({without:.3f}): it is left out; train it for longer (local_steps)")
     self.share.zero_()
 
 # %% ../../nbs/model/4_local_scorer.ipynb #c4ec0002
@@ -301,18 +348,20 @@ WORSE = .01   # in AUROC: what the network may lose in the check, which is not a
 @patch
 def check(self:LocalScorer,
     held,   # uint8 (M,3,S,S) normal images
+    folds,  # (M,) fold of each, or None
     model,  # the GRAD being fitted
     most=64,
 ):
     "AUROC of the changed cells among all of `most` changed images: by the distances alone, by the map"
     from sklearn.metrics import roc_auc_score
-    x = held.repeat(-(-most // len(held)), 1, 1, 1)[:most].float()
+    some = subsample(torch.arange(len(held)).repeat(-(-most // len(held))), most)
+    x, folds = held[some].float(), None if folds is None else folds[some]
     with seeded(model.seed, "check of local changes"):
         x, amount = local_changes(x, x.roll(1, 0), x.roll(2, 0), self.config.local.changes)
-    def of(x):
-        seen = self.residuals(x)[0]
+    def of(x, fold):
+        seen = (self.residuals if fold is None else self.residuals.folds[fold])(x)[0]
         far = seen[:, DISTANCES].mean(1)
-        return [far, far + self.share * self.net(seen)]
+        return [far, far + self.share * self.logits(seen, fold)]
     changed = (changed_cells(amount, self.residuals.cells) > .5).flatten().cpu().numpy()
     if changed.all() or not changed.any(): return .5, .5
-    return tuple(roc_auc_score(changed, m.flatten().numpy()) for m in in_batches(of, model.device, x, 16))
+    return tuple(roc_auc_score(changed, m.flatten().numpy()) for m in outside(of, x, folds, model.device))

@@ -19,8 +19,9 @@ from grad_kit.base.compute import device_name
 from grad_kit.data.dataset import Dataset, evaluation_items
 from grad_kit.data.trays import tray_dataset
 from grad_kit.evaluate.metrics import BASELINES, PixelCurve, image_auroc, pixel_auroc
-from grad_kit.model.calibration import divide, normals_of, unit_of
+from grad_kit.model.calibration import normals_of, unit_of
 from grad_kit.model.frozen import FrozenModel, blur_matrix
+from grad_kit.model.local_scorer import LocalScorer, outside
 from grad_kit.model.scorers import in_batches, top_mean
 
 RESULTS = Path(__file__).parent/"results"
@@ -143,25 +144,38 @@ def errors(scores, maps, masks, bad, most=3):
     def small(m): return F.adaptive_avg_pool2d(m[:, None], 64)[:, 0]
     return (255 * small(shown)).byte().numpy(), (small(masks) > .25).numpy()
 
+def fitted_with_parts(ds, config, seed):
+    "A fitted `GRAD`, and the (distances, logits) of its scorer `local` for normal images, out of fold"
+    found, usual = {}, LocalScorer.out_of_fold
+    def keep(self, normal, folds, model):
+        found["parts"] = outside(lambda x, fold: self.parts(x.float(), fold), normal, folds, model.device)
+        return usual(self, normal, folds, model)
+    LocalScorer.out_of_fold = keep
+    model = GRAD(config, seed, "cpu").fit(ds, progress=False)
+    LocalScorer.out_of_fold = usual
+    return model, *found["parts"]
+
 def local(ds, seed=0):
-    "The preset `cpu`: its scorer `local`, its network alone, and all fused, with several shares of the network"
+    "The preset `cpu`: its scorer `local`, its networks alone, and all fused, with several shares of the networks"
     test, config = evaluation_items(ds)[0], Config.preset("cpu")
     bad, x, masks, normal = test.labels.astype(bool), test.images(256), test.masks(), ds.split("train").images(256)
-    held, smooth = divide(ds, config, seed)[1], blur_matrix(256, config.blur)
-    model = GRAD(config, seed, "cpu").fit(ds, progress=False)
+    smooth = blur_matrix(256, config.blur)
+    model, held_far, held_logit = fitted_with_parts(ds, config, seed)
     scorer, frozen = model.scorers_["local"], FrozenModel(model)
     def parts(x):
         far, logit = scorer.parts(x.float())
-        return [far, scorer.share * logit, *frozen.maps(x.float())[0][1:]]
-    (far, logit, *others), (held_far, held_logit, *_) = (in_batches(parts, x.device, v, 16) for v in (x, held))
+        return [far, logit, *frozen.maps(x.float())[0][1:]]
+    far, logit, *others = in_batches(parts, x.device, x, 16)
     def score(m): return top_mean(m, config.score_top)
     def shown(scores, maps): return figures(bad, masks, scores, smooth @ maps @ smooth.T)
     z = [((score(m) - zero) / unit * w, (m - usual) / unit * w)
          for m, (zero, usual, unit, w) in zip(others, [model.units_[k] for k in config.scorers[1:]])]
+    false, found = decisions(model, model.score_pixels(x).image_score, bad)
     row = dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
-               check=scorer.found.tolist(), network=shown(score(logit), logit), alone={}, fused={})
+               normal=model.n_normal_, false=false, found=found, check=scorer.found.tolist(),
+               share=float(scorer.share), network=shown(score(logit), logit), alone={}, fused={})
     for times in TIMES:
-        m, of_held = far + times * logit, held_far + times * held_logit
+        m, of_held = far + times * scorer.share * logit, held_far + times * scorer.share * held_logit
         zero, usual, unit = unit_of(score(of_held), of_held.flatten(1).median(1).values)
         scores, maps = zip(((score(m) - zero) / unit, (m - usual) / unit), *z)
         row["alone"][times] = shown(score(m), m)
