@@ -210,7 +210,7 @@ class ScoringSettings:
 class CalibrationSettings:
     "Normal images, each scored by a fit without it, set the threshold"
     # each image is scored by a fit without its fold, and the model learns from all; 0: images are held out instead;
-    # -1: 10, or 0 where a scorer is trained for minutes
+    # -1: 10, or 0 where a detector is trained
     folds: int = setting(-1, ge=-1, le=1000)
     holdout: float = setting(0.15, gt=0, lt=1)           # share held out, where the data has no validation split
     false_alarm_rate: float = setting(0.05, gt=0, lt=1)  # the threshold is the quantile of their scores for this rate
