@@ -61,5 +61,5 @@ def test_a_model_names_what_drifted_and_old_models_say_why_not():
     model.statistics_ = {k: [0., 1., 2.] for k in model.statistics_}   # a model of before kept ranges
     test_fail(lambda: find_drift(model, images, scores), exc=GradKitError, contains="of 3 normal images")
     def scored(x): return score_images(model, as_dataset(x.permute(0, 2, 3, 1).numpy()))
-    assert drift_note(model, scored(images)).startswith("no look for drift: the model keeps statistics of 3 normal images")
+    assert drift_note(model, scored(images)).startswith("drift was not looked for: the model keeps statistics of 3 normal")
     test_eq(drift_note(model, scored(images[:2])), "")

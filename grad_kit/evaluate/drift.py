@@ -91,7 +91,7 @@ def drift_note(
     "A sentence on what drifted and since which image, or why that is not known; \"\" for no drift and under 3 images"
     if len(scoring.items) < 3: return ""
     try: found = find_drift(model, scoring.items.images(model.config.image_size), scoring.result.image_score).found
-    except GradKitError as e: return f"no look for drift: {e}"
+    except GradKitError as e: return f"drift was not looked for: {e}"
     if not found: return ""
     words = {k: ("lower scores", "higher scores") if k == "score" else CHANGES[k][:2] for k in found}
     at, since, _ = next(iter(found.values()))
