@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['say', 'settings', 'compute', 'files', 'dataset', 'layouts', 'trays', 'grad', 'exporting', 'places', 'report',
-           'describe', 'why', 'ablation', 'benchmark', 'scale', 'Model', 'Data', 'Normal', 'Abnormal', 'Masks',
+           'describe', 'drift', 'why', 'ablation', 'benchmark', 'scale', 'Model', 'Data', 'Normal', 'Abnormal', 'Masks',
            'GroupBy', 'Root', 'Categories', 'Preset', 'Settings', 'Seed', 'Seeds', 'Out', 'Device', 'Address',
            'GpuShare', 'Lazy', 'command', 'option', 'parse_set', 'config_of', 'read_folders', 'fit', 'score',
            'evaluate', 'demo', 'ablate', 'finish', 'reproduce', 'sweep', 'score_many', 'export', 'bench', 'nbdev_test']
@@ -30,7 +30,8 @@ class Lazy:
 settings, compute, files = map(Lazy, ("base.config", "base.compute", "base.files"))
 dataset, layouts, trays = map(Lazy, ("data.dataset", "data.layouts", "data.trays"))
 grad, exporting = map(Lazy, ("model.grad", "model.export"))
-places, report, describe, why = map(Lazy, ("evaluate.places", "evaluate.report", "evaluate.describe", "view.why"))
+places, report, describe = map(Lazy, ("evaluate.places", "evaluate.report", "evaluate.describe"))
+drift, why = map(Lazy, ("evaluate.drift", "view.why"))
 ablation, benchmark, scale = map(Lazy, ("lab.ablate", "lab.bench", "lab.scale"))
 
 # %% ../nbs/cli.ipynb #7df3da5d
@@ -159,7 +160,8 @@ def score(
     """Score images with a fitted model: scores.csv, results.json, and a map of each image.
 
     Every picture below IMAGES is scored, whatever its folders are called; only masks are passed over. Scores above the
-    threshold, which follows from the false-alarm rate and the normal images of the fit, are marked as alarms.
+    threshold, which follows from the false-alarm rate and the normal images of the fit, are marked as alarms. A line
+    says since which image, by name, light, colour, sharpness, position or scores have drifted, if they have.
     Images whose files are broken are left out, listed, and make the exit status 1.
 
       grad_score runs/photos new_photos --out runs/new_photos
@@ -171,10 +173,12 @@ def score(
     ds = grad_kit.read_dataset(images, "score")
     with places.results_lock(out, images, "maps", "masks"):
         scoring = report.score_images(fitted, ds, false_alarm_rate)
+        drifted = drift.drift_note(fitted, scoring)
         results = scoring.write(out, top, masks, model=str(model), images=str(images),
-                                source=places.folder_hash(images))
+                                source=places.folder_hash(images), drift=drifted)
         print(f"{scoring.text(top)}\n{results['alarms']} of {results['n']} images raise an alarm "
               f"(threshold {scoring.threshold:.3f}); all scores in {out/'scores.csv'}, maps in {out/'maps'}")
+        if drifted: print(drifted)
         if masks: print(f"masks in {out/'masks'} (threshold for pixels {scoring.result.pixel_threshold:.3f})")
         if explain:
             page = why.write_why(explainer, scoring.items, out/"why.html", threshold=scoring.threshold,

@@ -209,5 +209,9 @@ def test_image_statistics_describe_the_whole_image():
     test_close((back["red"], back["brightness"]), (-50., s["brightness"]), 1e-3)
     noise = torch.randint(0, 256, (70, 3, 16, 16), dtype=torch.uint8)
     assert image_statistics(noise)["colour_detail"].min() > 10 and s["colour_detail"] == 0
-    test_eq(statistic_ranges(x.repeat(9, 1, 1, 1), None), {})
-    test_close(statistic_ranges(x.repeat(9, 1, 1, 1), x)["top"], [100.] * 3, 1e-3)
+    test_eq(statistic_ranges(image_statistics(x.repeat(9, 1, 1, 1), None)), {})
+    test_close(statistic_ranges(image_statistics(x.repeat(9, 1, 1, 1), x))["top"], [100.] * 3, 1e-3)
+    moved = torch.zeros(2, 3, 100, 100, dtype=torch.uint8)
+    moved[0, :, 40:60, 40:60] = moved[1, :, 30:50, 45:65] = 255
+    centre = image_statistics(moved)
+    assert centre["across"][1] > centre["across"][0] + .1 and centre["down"][1] < centre["down"][0] - .1

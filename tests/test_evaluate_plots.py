@@ -4,6 +4,7 @@ from fastcore.test import *
 from grad_kit.evaluate.plots import *
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 import matplotlib as mpl, matplotlib.pyplot as plt, numpy as np, torch
 from grad_kit.base.config import GradKitError
 PINS = (0.85, 0.2, 0.2), (0.95, 0.8, 0.2), (0.2, 0.5, 0.8), (0.3, 0.7, 0.35)
@@ -131,6 +132,16 @@ def test_plot_rates_shows_what_each_rate_finds():
     test_eq([list(line.get_xdata()) for line in (found, false)], [[.25]] * 2)   # the threshold is 3
     test_eq((list(found.get_ydata()), list(false.get_ydata())), ([.5], [.5]))
     plot_rates([1., 2.], [0, 0], [1.])                                          # no anomalous image
+
+
+def test_plot_drift_shows_the_statistics_that_changed_first():
+    none, some = np.zeros(5), np.r_[np.zeros(3), 9., 20.]
+    drift = SimpleNamespace(values=dict(a=none, b=some), normal=dict(a=none, b=none), log_m=dict(a=none, b=some), limit=4.,
+                            found=dict(b=(3, 3, True)))
+    fig = plot_drift(drift, most=1)
+    test_eq([ax.get_ylabel() for ax in fig.axes], ["b", "martingale,\nlog10"])
+    test_eq(list(fig.axes[0].lines[0].get_ydata()), list(some))
+    test_eq(len(plot_drift(drift).axes), 3)
 
 
 def test_an_ablation_has_a_panel_for_each_column():

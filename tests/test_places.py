@@ -256,14 +256,15 @@ def test_random_draws_of_normal_images_give_no_note():
     m = GRAD(CONFIG, device="cpu")
     for _ in range(60):
         order = torch.from_numpy(rng.permutation(40))
-        m.statistics_ = statistic_ranges(x[order[3:]])
+        m.statistics_ = image_statistics(x[order[3:]])
         notes += series_note(m, x[order[:3]]) != ""
     assert notes <= 1, notes
 
 def test_statistics_are_kept_in_the_model(model):
     m = GRAD.load(model, "cpu")
     assert set(m.statistics_) == set(image_statistics(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)))
-    assert all(low <= middle <= high for low, middle, high in m.statistics_.values())
+    assert {len(v) for v in m.statistics_.values()} == {m.n_normal_}
+    assert all(low <= middle <= high for low, middle, high in statistic_ranges(m.statistics_).values())
 
 
 # --- broken files ---

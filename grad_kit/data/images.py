@@ -146,10 +146,11 @@ def read_mask(path):  # image file, zero outside the defects
     return by_alpha if uniform and not by_alpha.all() else by_colour
 
 # %% ../../nbs/data/1_images.ipynb #e03219d7
-def image_statistics(u8):  # uint8 (N,3,S,S)
-    """{name: float (N,)} in grey levels: brightness, contrast (mean distance from it), `red` (over blue), `green` (over
-    both), `tint` (red over blue in brighter pixels less that in darker ones), `detail` and `colour_detail` (median
-    distance from the 3 x 3 mean), `rim` (brightness of the outer eighth), `top` and `left` (over the other half)"""
+def image_statistics(*images):  # uint8 (N,3,S,S) each, or None
+    """{name: float64 (N,)} in grey levels, to three decimals: brightness, contrast (mean distance from it), `red` (over
+    blue), `green` (over both), `tint` (red over blue in brighter pixels less that in darker ones), `detail` and
+    `colour_detail` (median distance from the 3 x 3 mean), `rim` (brightness of the outer eighth), `top` and `left`
+    (over the other half); `across` and `down`: centre of the distances from the brightness, in percent of the side"""
     def mean(m): return m.flatten(1).mean(1)
     def rough(m):   # of about 4,000 pixels: a median of all takes longer than the rest
         away = (m - F.avg_pool2d(m, 3, 1, 1, count_include_pad=False)).abs().flatten(1)
@@ -158,24 +159,23 @@ def image_statistics(u8):  # uint8 (N,3,S,S)
     def of(x):
         red, grey, s = x[:, 0] - x[:, 2], x.mean(1), x.shape[-1]
         away = grey - mean(grey)[:, None, None]
+        far, at = away.abs(), torch.linspace(-50, 50, s, device=x.device)
         edge = torch.ones(s, s, dtype=torch.bool, device=x.device)
         edge[s // 8:s - s // 8, s // 8:s - s // 8] = False
         half, bright = s // 2, (away > 0).float()
         return dict(
-            brightness=mean(grey), contrast=mean(away.abs()), red=mean(red), green=mean(x[:, 1] - x[:, [0, 2]].mean(1)),
+            brightness=mean(grey), contrast=mean(far), red=mean(red), green=mean(x[:, 1] - x[:, [0, 2]].mean(1)),
             tint=over(red, bright) - over(red, 1 - bright), detail=rough(grey),
             colour_detail=(rough(x[:, 0] - x[:, 1]) + rough(x[:, 2] - x[:, 1])) / 2, rim=grey[:, edge].mean(1),
-            top=mean(grey[:, :half]) - mean(grey[:, -half:]), left=mean(grey[..., :half]) - mean(grey[..., -half:]))
-    parts = [of(x.float()) for x in u8.split(64)]
-    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+            top=mean(grey[:, :half]) - mean(grey[:, -half:]), left=mean(grey[..., :half]) - mean(grey[..., -half:]),
+            across=over(at, far), down=over(at[:, None], far))
+    parts = [of(x.float()) for u8 in images if u8 is not None for x in u8.split(64)]
+    return {name: torch.cat([p[name].cpu() for p in parts]).double().round(decimals=3) for name in parts[0]}
 
 # %% ../../nbs/data/1_images.ipynb #e3ca29e4
-def statistic_ranges(*images):  # uint8 (N,3,S,S) each, or None
-    """{name of a statistic: [least, median, greatest]} over N images, the ends moved out by 10/N of the range.
-    {} for fewer than 10 images"""
-    parts = [image_statistics(x) for x in images if x is not None and len(x)]
-    values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
+def statistic_ranges(values):  # {name of a statistic: (N,)}
+    "{name: [least, median, greatest]}, the ends moved out by 10/N of the range. {} for fewer than 10 images"
     def ends(v):
-        low, high, n = float(v.min()), float(v.max()), len(v)
-        return [low - 10 / n * (high - low), float(v.median()), high + 10 / n * (high - low)]
+        low, high, n = float(min(v)), float(max(v)), len(v)
+        return [low - 10 / n * (high - low), float(np.median(v)), high + 10 / n * (high - low)]
     return {name: ends(v) for name, v in values.items() if len(v) >= 10}

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STYLE', 'INK', 'NORMAL', 'ANOMALOUS', 'MARK', 'TRUTH', 'KIND_COLORS', 'HEAT', 'styled', 'plain', 'as_images',
            'aspect', 'show', 'outline', 'box', 'count_axis', 'save_figure', 'plot_contrastive', 'plot_weights',
-           'plot_maps', 'plot_history', 'plot_scores', 'plot_rates', 'plot_ablation', 'plot_level', 'plot_denoising',
-           'draw_score', 'plot_decision']
+           'plot_maps', 'plot_history', 'plot_scores', 'plot_rates', 'plot_drift', 'plot_ablation', 'plot_level',
+           'plot_denoising', 'draw_score', 'plot_decision']
 
 # %% ../../nbs/evaluate/2_plots.ipynb #287d2c2f
 import warnings
@@ -260,6 +260,30 @@ def plot_rates(
     ax.set(xlabel="false-alarm rate asked", ylabel="share above the threshold", ylim=(-.02, 1.02))
     ax.grid(alpha=.25)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=10)
+    return fig
+
+# %% ../../nbs/evaluate/2_plots.ipynb #efe2acf9
+@styled
+def plot_drift(
+    drift,   # evaluate.drift.Drift
+    most=3,  # statistics with a panel of their own, the largest martingales first
+):
+    "Statistics of images in their order with the range of the normal ones, and below all martingales with their limit"
+    shown = sorted(drift.log_m, key=lambda k: -drift.log_m[k].max(initial=0))[:most]
+    fig, axes = plt.subplots(len(shown) + 1, 1, figsize=(8, 1.1 * len(shown) + 2.2), sharex=True, squeeze=False,
+                             height_ratios=[*[1] * len(shown), 1.8])
+    *panels, below = axes[:, 0]
+    for m in drift.log_m.values(): below.plot(np.arange(1, len(m) + 1), m, color="0.8", lw=.8)
+    for ax, name, color in zip(panels, shown, KIND_COLORS):
+        v, m, normal = drift.values[name], drift.log_m[name], drift.normal[name]
+        ax.axhspan(min(normal), max(normal), color="0.9")
+        ax.plot(np.arange(1, len(v) + 1), v, ".", color=color, ms=4)
+        below.plot(np.arange(1, len(m) + 1), m, color=color)
+        ax.set_ylabel(name.replace("_", "\n"), rotation=0, ha="right", va="center", color=INK)
+        if name in drift.found: ax.axvline(drift.found[name][1] + 1, color=color, ls=":", lw=1.2)
+    below.axhline(drift.limit, color=MARK, ls="--", lw=1.2)
+    below.text(1, drift.limit, " warning", color=MARK, va="bottom", fontsize=9)
+    below.set(xlabel="image, in the order of scoring", ylabel="martingale,\nlog10", ylim=(-4, None))
     return fig
 
 # %% ../../nbs/evaluate/2_plots.ipynb #046d33b4

@@ -26,7 +26,7 @@ from ..base.compute import device_name, guarded, warn
 from ..base.config import GradKitError
 from ..base.files import atomic_write, is_output, mark_output, run_lock, write_json
 from ..data.dataset import evaluation_items, unframe_map
-from ..data.images import image_statistics
+from ..data.images import image_statistics, statistic_ranges
 from ..model.scorers import SCORERS
 
 # %% ../../nbs/evaluate/3_report.ipynb #3113c213
@@ -81,15 +81,17 @@ CHANGES = dict(   # statistic -> (its name below the range, above it, margin in 
     tint=("red and blue changed",) * 2 + (3, 0), detail=("less detail", "more detail or noise", .05, .05),
     colour_detail=("less colour detail", "more colour detail", .05, .05),
     rim=("darker background", "brighter background", 1, .04), top=("upper and lower half changed",) * 2 + (10, 0),
-    left=("left and right half changed",) * 2 + (10, 0))
+    left=("left and right half changed",) * 2 + (10, 0), across=("further left", "further right", 2, 0),
+    down=("higher up", "lower down", 2, 0))
 
 # %% ../../nbs/evaluate/3_report.ipynb #bfaea559
 def series_note(model, pixels):
     "A sentence where scored uint8 (N,3,S,S) images differ from the normal ones as a whole; \"\" for fewer than 3"
     found, alike = {}, False
-    if len(pixels) < 3 or not model.statistics_: return ""
-    for name, v in image_statistics(pixels).items():
-        (low, usual, high), (below, above, levels, share) = model.statistics_[name], CHANGES[name]
+    if len(pixels) < 3: return ""
+    values = image_statistics(pixels)
+    for name, (low, usual, high) in statistic_ranges(model.statistics_).items():
+        v, (below, above, levels, share) = values[name], CHANGES[name]
         margin, middle = levels + share * abs(usual), float(v.quantile(.5))
         if low - margin <= middle <= high + margin: continue
         by = f" by {abs(middle / usual - 1):.0%}" if name == "brightness" and usual > 1 else ""

@@ -18,7 +18,7 @@ from ..base.compute import derive_seed, guarded, subsample, warn
 from ..base.config import GradKitError
 from ..data.dataset import choose_share, hash_images
 from ..data.groups import NEAR, find_groups, nearness, own_detail
-from ..data.images import statistic_ranges
+from ..data.images import image_statistics
 from .scorers import SCORERS, in_batches, top_mean
 
 # %% ../../nbs/model/6_calibration.ipynb #ed04294d
@@ -154,7 +154,7 @@ def not_independent(name, detail, groups, held, large, own):
 class Calibration:
     """The part of `GRAD` that normal images determine which were not fitted on: `units_` (scorer -> zero of its image
     scores, zero of its map, unit, weight), `holdout_scores_` and `holdout_peaks_` (highest image score, and highest
-    value of the map, of each image or group of images), `statistics_` (of the images), `rounding_`, `threshold_` and
+    value of the map, of each image or group of images), `statistics_` (of each image), `rounding_`, `threshold_` and
     `pixel_threshold_`"""
 
 # %% ../../nbs/model/6_calibration.ipynb #d4e01f98
@@ -169,7 +169,7 @@ def calibrate(self:Calibration,
     "Units and thresholds"
     names = self.config.scorers
     for scorer in self.scorers_.values(): scorer.calibrate(held, self)
-    self.statistics_ = statistic_ranges(held, normal)
+    self.statistics_ = {name: v.tolist() for name, v in image_statistics(held, normal).items()}
     self.units_, self._frozen = {name: (0., 0., 1., 1.) for name in names}, {}
     if folds is None: maps, scores, usual = None, *self.each_of_held(held)
     else:

@@ -361,7 +361,7 @@ FITTED = dict(
     rounding=lambda v: finite_list([v], 1, -1e-30)[0],
     native_size=lambda v: v and tuple(int(s) for s in finite_list(v, 2, 0)),
     seen=lambda v: {k: list(map(str, v[k])) for k in ("fitted", "held_out")},
-    statistics=lambda v: {k: finite_list(ends, 3) for k, ends in v.items()},
+    statistics=lambda v: {k: finite_list(values) for k, values in v.items()},
     n_normal=int, not_independent=str, scorer_seconds=dict,
     seconds=lambda v: v and float(v), source=lambda v: v and str(v))
 
