@@ -837,7 +837,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'grad_kit.model.grad.GRAD.seen': ('model/grad.html#grad.seen', 'grad_kit/model/grad.py'),
                                      'grad_kit.model.grad.GRAD.take_scorer': ('model/grad.html#grad.take_scorer', 'grad_kit/model/grad.py'),
                                      'grad_kit.model.grad.GRAD.train': ('model/grad.html#grad.train', 'grad_kit/model/grad.py'),
-                                     'grad_kit.model.grad.GRAD.weight_maps': ('model/grad.html#grad.weight_maps', 'grad_kit/model/grad.py'),
                                      'grad_kit.model.grad.Stage': ('model/grad.html#stage', 'grad_kit/model/grad.py'),
                                      'grad_kit.model.grad.check_replaceable': ( 'model/grad.html#check_replaceable',
                                                                                 'grad_kit/model/grad.py'),

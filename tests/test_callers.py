@@ -153,7 +153,7 @@ def test_the_callers_settings_change_no_fit(state, plain):
     with STATES[state](): new = GRAD(TINY, device="cpu").fit(images(), progress=False)
     assert torch.equal(new.score(mixed(6)).image_score, plain["trained"].image_score)
     assert new.threshold_ == plain["fitted"].threshold_
-    maps = new.weight_maps(torch.from_numpy(mixed(3)).permute(0, 3, 1, 2), 34)
+    maps = new.scorers_["detector"].weight_maps(torch.from_numpy(mixed(3)).permute(0, 3, 1, 2), 34)
     assert all(m.isfinite().all() for m in maps)
 
 

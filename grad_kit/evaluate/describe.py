@@ -77,7 +77,7 @@ def plot_generated_weights(model, level, normal):
     c, size = model.config, model.config.input_size(level)
     ends = [images[i:i + 1] for images in model.contrastive_[level].values() for i in (0, len(images) - 1)]
     generated = resize_images(torch.cat(ends)[:6], size)
-    noisy, tail = model.weight_maps(generated, level)
+    noisy, tail = model.scorers_["detector"].weight_maps(generated, level)
     on = model.beta_[level] > 0
     used = dict(noisy=c.noisy_reweighting and on, tail=c.tail_reweighting and on)
     unused = " and the ".join(name for name, is_used in used.items() if not is_used)

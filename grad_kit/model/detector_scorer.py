@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from ..base.compute import coord_map, resize_images, subsample, to_device
+from ..base.compute import coord_map, guarded, resize_images, subsample, to_device
 from ..base.config import PATCH
 from ..closed_form.normal_like import choose_beta, normal_like_share
 from .generators import with_weights
@@ -125,6 +125,7 @@ def of_detector(
                     doc=f"`DetectorScorer.{name}`, or {{}} where the model has no detector")
 
 @patch
+@guarded
 def weight_maps(self:DetectorScorer,
     images,  # uint8 (N,3,H,W)
     level,   # detector level

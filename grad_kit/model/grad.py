@@ -288,19 +288,6 @@ def seen(self:GRAD,
     hashes = dataset.read_as(self.config).image_hashes(self.config.image_size)
     return {k: [i for i, h in enumerate(hashes) if known.get(h) == k] for k in ("fitted", "held_out")}
 
-# %% ../../nbs/model/7_grad.ipynb #73a794eb
-@patch
-@guarded
-def weight_maps(self:GRAD,
-    images,  # uint8 (N,3,H,W)
-    level,   # detector level
-):
-    "(noisy, tail), each (N,H,W), from `DetectorScorer.weight_maps`"
-    self = self.as_it_stands()
-    if not self.detectors_: raise GradKitError("this model has no trained detector, whose patches would have weights; "
-                                               "fit one with 'detector' among Config.scorers")
-    return self.scorers_["detector"].weight_maps(images, level)
-
 # %% ../../nbs/model/7_grad.ipynb #bde3fe88
 FORMAT = 1  # of model folders; a change that makes old ones unreadable counts up
 
