@@ -508,8 +508,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'grad_kit/evaluate/plots.py'),
                                          'grad_kit.evaluate.plots.plot_maps': ( 'evaluate/plots.html#plot_maps',
                                                                                 'grad_kit/evaluate/plots.py'),
-                                         'grad_kit.evaluate.plots.plot_rates': ( 'evaluate/plots.html#plot_rates',
-                                                                                 'grad_kit/evaluate/plots.py'),
                                          'grad_kit.evaluate.plots.plot_scores': ( 'evaluate/plots.html#plot_scores',
                                                                                   'grad_kit/evaluate/plots.py'),
                                          'grad_kit.evaluate.plots.plot_weights': ( 'evaluate/plots.html#plot_weights',

@@ -125,14 +125,6 @@ def test_plot_scores_counts():
     test_eq(len(legend(plot_scores(torch.arange(20.), torch.ones(20), defects=[f"{i}" for i in range(20)]).axes[1])), 20)
 
 
-def test_plot_rates_shows_what_each_rate_finds():
-    ax = plot_rates([1, 4, 2, 5], [0, 0, 1, 1], [1, 2, 3]).axes[0]
-    found, false, asked = ax.lines
-    test_eq([list(line.get_xdata()) for line in (found, false)], [[.25]] * 2)   # the threshold is 3
-    test_eq((list(found.get_ydata()), list(false.get_ydata())), ([.5], [.5]))
-    plot_rates([1., 2.], [0, 0], [1.])                                          # no anomalous image
-
-
 def test_an_ablation_has_a_panel_for_each_column():
     test_eq(len(plot_ablation({"a": {"x": [.5, None], "y": [.1, .2]}, "b": {"x": [None, None], "y": [.3, .4]}}).axes), 2)
     test_eq(len(plot_ablation({"a": {"x": [.5]}}).axes), 1)

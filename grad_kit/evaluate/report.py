@@ -192,7 +192,7 @@ def plot_maps(self:Evaluation, most=14):
 
 # %% ../../nbs/evaluate/3_report.ipynb #a9b20bfe
 RESULTS = ("results.json", "scores.csv", "maps", "masks", "anomaly_maps", "top.png", "maps.png", "scores.png",
-           "why.html", "ablation.png", "rates.png")
+           "why.html", "ablation.png")
 
 def start_results(out):
     "Make a folder ready for new results: `RESULTS` of an earlier run, of any command, are removed"
@@ -224,20 +224,18 @@ def results(self:Evaluation, **more):
 # %% ../../nbs/evaluate/3_report.ipynb #82f0da41
 @patch
 def write(self:Evaluation, out, tiff=False, **more):
-    """Write scores.csv, maps.png, scores.png, rates.png, each map as a TIFF if `tiff`, and last results.json, with
+    """Write scores.csv, maps.png, scores.png, each map as a TIFF if `tiff`, and last results.json, with
     `more` entries, into a folder; the content of that.
     Raises `GradKitError` where another process or thread writes into `out`"""
     out, results, items, model = Path(out), self.results(**more), self.items, self.model
     rows = [dict(name=items.names[i], kind=items.kinds[i], defect=items.defects[i])
             | score_columns(self.result, model.threshold_, i) for i in range(len(items))]
     scores = plots.plot_scores(self.result.image_score, items.labels, model.threshold_, items.defects)
-    rates = plots.plot_rates(self.result.image_score, items.labels, model.holdout_scores_)
     with run_lock(out):
         start_results(out)
         write_csv(out/"scores.csv", rows)
         plots.save_figure(self.plot_maps(), out/"maps.png")
         plots.save_figure(scores, out/"scores.png")
-        plots.save_figure(rates, out/"rates.png")
         if tiff: write_tiffs(items, self.result.anomaly_map.numpy(), out/"anomaly_maps"/self.dataset.name)
         write_json(out/"results.json", results)
     return results
