@@ -16,8 +16,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'grad_kit.base.compute.coord_map': ('base/compute.html#coord_map', 'grad_kit/base/compute.py'),
                                        'grad_kit.base.compute.derive_seed': ('base/compute.html#derive_seed', 'grad_kit/base/compute.py'),
                                        'grad_kit.base.compute.device_name': ('base/compute.html#device_name', 'grad_kit/base/compute.py'),
-                                       'grad_kit.base.compute.fixed_threads': ( 'base/compute.html#fixed_threads',
-                                                                                'grad_kit/base/compute.py'),
                                        'grad_kit.base.compute.get_precision': ( 'base/compute.html#get_precision',
                                                                                 'grad_kit/base/compute.py'),
                                        'grad_kit.base.compute.guarded': ('base/compute.html#guarded', 'grad_kit/base/compute.py'),

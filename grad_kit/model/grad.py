@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 
 from .. import __version__
-from ..base.compute import fixed_threads, guarded, pick_device, pick_dtype, to_device
+from ..base.compute import guarded, pick_device, pick_dtype, to_device
 from ..base.config import Config, GradKitError
 from ..base.files import (OUTPUT_MARK, atomic_write, load_state, put_back, read_json, run_lock, save_state,
                                  user_path)
@@ -73,7 +73,7 @@ def fit(self:GRAD,
     """Train on normal images; returns self.
     Raises `GradKitError` for data that cannot be used, where another process works in `stages`, and for a NaN loss"""
     new, start = copy.copy(self), time.time()
-    with run_lock(stages), fixed_threads():
+    with run_lock(stages):
         ds = with_labels(as_dataset(images), y, groups)
         normal, held = new.begin(ds, stages, checkpoint_every, progress, compile)
         for stage in stages_of(self.config): getattr(new, stage.method)(normal, *stage.arguments)
