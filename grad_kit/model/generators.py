@@ -167,12 +167,8 @@ def kept_state(
 ):
     "Its state; None where there is none, or, with a warning, where it cannot be used"
     if not path.exists(): return None
-    try: state = load_state(path)
-    except GradKitError as e: problem = str(e)
-    else:
-        if not (bad := not_finite(state)): return state
-        problem = f"'{path}' holds NaN or infinity in '{bad}'"
-    warn(f"{problem}; this stage is made again", stacklevel=3)
+    try: return load_state(path)
+    except GradKitError as e: warn(f"{e}; this stage is made again", stacklevel=3)
 
 # %% ../../nbs/model/1_generators.ipynb #0cffe8fd
 @patch
