@@ -131,7 +131,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'grad_kit.cli.export': ('cli.html#export', 'grad_kit/cli.py'),
                               'grad_kit.cli.finish': ('cli.html#finish', 'grad_kit/cli.py'),
                               'grad_kit.cli.fit': ('cli.html#fit', 'grad_kit/cli.py'),
-                              'grad_kit.cli.nbdev_test': ('cli.html#nbdev_test', 'grad_kit/cli.py'),
                               'grad_kit.cli.option': ('cli.html#option', 'grad_kit/cli.py'),
                               'grad_kit.cli.parse_set': ('cli.html#parse_set', 'grad_kit/cli.py'),
                               'grad_kit.cli.read_folders': ('cli.html#read_folders', 'grad_kit/cli.py'),

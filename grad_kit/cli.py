@@ -7,10 +7,10 @@ __all__ = ['say', 'settings', 'compute', 'files', 'dataset', 'layouts', 'trays',
            'ablation', 'benchmark', 'scale', 'Model', 'Data', 'Normal', 'Abnormal', 'Masks', 'GroupBy', 'Root',
            'Categories', 'Preset', 'Settings', 'Seed', 'Seeds', 'Out', 'Device', 'Address', 'GpuShare', 'Lazy',
            'command', 'option', 'parse_set', 'config_of', 'read_folders', 'fit', 'score', 'evaluate', 'demo', 'ablate',
-           'finish', 'reproduce', 'sweep', 'score_many', 'export', 'bench', 'nbdev_test']
+           'finish', 'reproduce', 'sweep', 'score_many', 'export', 'bench']
 
 # %% ../nbs/cli.ipynb #46adb0a4
-import argparse, functools, inspect, json, os, shlex, subprocess, sys, sysconfig, time, warnings
+import argparse, functools, inspect, json, shlex, sys, time, warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -387,9 +387,3 @@ def bench(
     results = dict(command=command.line) | benchmark.bench(config, None, device, quick=quick, say=say)
     with files.run_lock(out): files.write_json(out/"results.json", results)
     print(f"\n{benchmark.bench_tables(results)}\n\n{results['seconds']:.0f} s; everything in {out/'results.json'}")
-
-# %% ../nbs/cli.ipynb #fdaa31f1
-def nbdev_test():
-    "nbdev's own command of that name, one thread a process"
-    nbdev = Path(sysconfig.get_path("scripts"))/"nbdev-test"
-    return subprocess.run([nbdev, *sys.argv[1:]], env={"OMP_NUM_THREADS": "1"} | os.environ).returncode
