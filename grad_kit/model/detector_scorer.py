@@ -117,9 +117,7 @@ def restore(self:DetectorScorer, state):
     return self
 
 # %% ../../nbs/model/3_detector_scorer.ipynb #192d0c32
-def of_detector(
-    name,  # of an attribute of `DetectorScorer`
-):
+def of_detector(name):  # of an attribute of `DetectorScorer`
     "A property of `GRAD`: what its detectors learned, by detector level; {} where it has none"
     return property(lambda model: getattr(model.scorers_.get("detector"), name, {}),
                     doc=f"`DetectorScorer.{name}`, or {{}} where the model has no detector")

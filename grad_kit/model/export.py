@@ -26,9 +26,7 @@ from .grad import GRAD, of_another_version
 from .frozen import FrozenModel, Result, finite_scores
 
 # %% ../../nbs/model/8_export.ipynb #5c2f08e0
-def need(
-    *names,  # of modules
-):
+def need(*names):  # of modules
     "The modules; raises `GradKitError` where the extra is not installed"
     try: return [import_module(n) for n in names]
     except ImportError as e:
@@ -51,9 +49,7 @@ def quietly():
 # %% ../../nbs/model/8_export.ipynb #a45b6e54
 FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO"}
 
-def check_free(
-    path,  # file to write
-):
+def check_free(path):  # file to write
     "Its suffix; raises `GradKitError` where an export to this file would overwrite anything but an export"
     path = Path(path)
     suffix, weights = path.suffix, path.with_suffix(".bin")
@@ -225,9 +221,7 @@ class Exported:
 
 # %% ../../nbs/model/8_export.ipynb #b6815634
 @patch
-def __call__(self:Exported,
-    images,  # (B,3,S,S) uint8 array
-):
+def __call__(self:Exported, images):  # (B,3,S,S) uint8 array
     """(anomaly map (B,S,S), image score (B,), scores of the `columns` (B,k)) as float32 arrays.
     The columns are each scorer, then each detector level"""
     S = self.config.image_size

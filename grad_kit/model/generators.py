@@ -162,9 +162,7 @@ def stage(self:Generation,
     return state
 
 # %% ../../nbs/model/1_generators.ipynb #e8a81a14
-def kept_state(
-    path,  # of a finished stage
-):
+def kept_state(path):  # of a finished stage
     "Its state; None where there is none, or, with a warning, where it cannot be used"
     if not path.exists(): return None
     try: return load_state(path)
@@ -199,9 +197,7 @@ def take_patchdiff(self:Generation, n, size, state):
     self.patchdiffs_[n, size] = net.to(self.device, memory_format=torch.channels_last)
 
 # %% ../../nbs/model/1_generators.ipynb #d938cc31
-def source_of(
-    f,  # a generator or a sampler
-):
+def source_of(f):  # a generator or a sampler
     "A hash of its source; \"\" for one of the kit's"
     if f.__module__.startswith("grad_kit."): return ""
     try: source = inspect.getsource(f)

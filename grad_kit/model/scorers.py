@@ -46,9 +46,7 @@ class Scorer(torch.nn.Module):
 # %% ../../nbs/model/2_scorers.ipynb #8a40e011
 SCORERS = Registry("scorer", "register_scorer", group="grad_kit.scorers")   # name -> `Scorer` class
 
-def register_scorer(
-    name,  # for `Config.scorers`
-):
+def register_scorer(name):  # for `Config.scorers`
     "Decorator: register a `Scorer` class under `name`"
     def register(cls):
         if not cls.wants_contrastive: WITHOUT_DETECTOR.add(name)
