@@ -77,10 +77,12 @@ class Scored(NamedTuple):
     mask: np.ndarray  # bool (S,S): the anomalous pixels
 
 def open_runtime(
-    path,     # of the exported model
-    threads,  # None: the runtime's choice
+    path,                 # of the exported model
+    threads,              # None: the runtime's choice
+    precision="float32",  # "auto": OpenVINO's choice for a model that is not in eight bits
 ):
-    "(function of a uint8 batch (B,3,S,S) -> [maps, scores, ...], the text that `export_model` put into the file)"
+    """(function of a uint8 batch (B,3,S,S) -> [maps, scores, ...], for any number of threads at once; the text that
+    `export_model` put into the file)"""
     if path.suffix == ".onnx":
         import onnxruntime as ort
         options = ort.SessionOptions()
@@ -90,9 +92,12 @@ def open_runtime(
     import openvino
     core = openvino.Core()
     graph = core.read_model(path)
-    options = {"INFERENCE_PRECISION_HINT": "f32"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    options = {"PERFORMANCE_HINT": "LATENCY"} | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    int8 = any(op.get_type_name() == "FakeQuantize" for op in graph.get_ops())
+    if precision == "float32" or int8: options["INFERENCE_PRECISION_HINT"] = "f32"
     model = core.compile_model(graph, "CPU", options)
-    return (lambda x: [v.copy() for v in model({"images": x}).values()]), graph.get_rt_info(["grad_kit"]).astype(str)
+    def run(x): return list(model.create_infer_request().infer({"images": x}).values())
+    return run, graph.get_rt_info(["grad_kit"]).astype(str)
 
 # %% ../nbs/inference.ipynb #226c5c7f
 class Inferencer:

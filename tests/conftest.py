@@ -7,13 +7,10 @@ import torch
 
 
 def pytest_configure():
-    """Threads stay as they are, whatever else this machine does: sums depend on them in their last digits,
-    and some tests ask for the same ones.
-    `make test-machines` runs the suite as other processors would: what is left to `auto` in bfloat16 as well"""
+    "`make test-machines` runs the suite as other processors would: what is left to `auto` in bfloat16 as well"
     # a folder's neighbours up to two levels above are asked for labels: those of tests are ours
     tempfile.tempdir = str(Path(tempfile.mkdtemp())/"a"/"b")
     os.makedirs(tempfile.tempdir)
-    os.environ.setdefault("GRAD_KIT_THREADS", str(torch.get_num_threads()))
     if os.environ.get("GRAD_KIT_TEST_PRECISION") != "bfloat16": return
     import grad_kit.model.grad
     original = grad_kit.model.grad.pick_dtype

@@ -3,7 +3,7 @@
 import pytest
 from fastcore.test import *
 from grad_kit.base.compute import *
-import os, random
+import random
 import numpy as np
 import torch
 from grad_kit.base.config import GradKitError
@@ -97,15 +97,3 @@ def test_the_callers_settings_are_replaced_within_a_block_and_restored_afterward
     finally:
         set_all(torch.float32, "highest", False)
     test_eq(state(), plain)
-
-
-def test_the_number_of_threads_is_the_one_that_is_set():
-    from unittest import mock
-    before = torch.get_num_threads()
-    with mock.patch.dict(os.environ):
-        for text, want in (("", before), ("1", 1), ("3", 3)):
-            os.environ["GRAD_KIT_THREADS"] = text
-            with fixed_threads(), fixed_threads(): test_eq(torch.get_num_threads(), want)
-            test_eq(torch.get_num_threads(), before)
-        os.environ["GRAD_KIT_THREADS"] = "many"
-        test_fail(lambda: fixed_threads().__enter__(), exc=GradKitError, contains="GRAD_KIT_THREADS is 'many'")

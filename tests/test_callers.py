@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import ImageFile
 
-from grad_kit.base.compute import fixed_threads, own_state
+from grad_kit.base.compute import own_state
 from grad_kit.base.config import Config, GradKitError
 from grad_kit.data.dataset import Dataset
 from grad_kit.data.layouts import as_dataset, read_dataset
@@ -153,7 +153,7 @@ def test_the_callers_settings_change_no_fit(state, plain):
     with STATES[state](): new = GRAD(TINY, device="cpu").fit(images(), progress=False)
     assert torch.equal(new.score(mixed(6)).image_score, plain["trained"].image_score)
     assert new.threshold_ == plain["fitted"].threshold_
-    maps = new.weight_maps(torch.from_numpy(mixed(3)).permute(0, 3, 1, 2), 34)
+    maps = new.scorers_["detector"].weight_maps(torch.from_numpy(mixed(3)).permute(0, 3, 1, 2), 34)
     assert all(m.isfinite().all() for m in maps)
 
 
@@ -241,22 +241,9 @@ def test_two_fits_at_once_draw_what_each_draws_alone(trained):
         assert np.allclose(new.history_[34]["loss"][:3], trained.history_[34]["loss"][:3], rtol=0, atol=2e-6)
 
 
-def test_scoring_does_not_wait_and_leaves_each_thread_its_number(model, monkeypatch):
+def test_scoring_does_not_wait(model, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda s: pytest.fail(f"slept {s} s"))
     model.score(mixed(3))
-    monkeypatch.undo()
-    monkeypatch.setenv("GRAD_KIT_THREADS", "1")
-    found, steps = {}, [threading.Event() for _ in range(3)]
-    def first():
-        torch.set_num_threads(2)
-        with fixed_threads(): steps[0].set(); steps[1].wait(5)
-        found["first"] = torch.get_num_threads(); steps[2].set()
-    def last():
-        torch.set_num_threads(2); steps[0].wait(5)
-        with fixed_threads(): steps[1].set(); steps[2].wait(5)
-        found["last"] = torch.get_num_threads()
-    with ThreadPoolExecutor(2) as pool: [c.result() for c in (pool.submit(first), pool.submit(last))]
-    assert found == dict(first=2, last=2)
 
 
 # --- pickled, empty, of another version

@@ -3,7 +3,7 @@
 from fastcore.test import *
 from grad_kit.cli import *
 from concurrent.futures import ThreadPoolExecutor
-import contextlib, csv, io, json, os, subprocess, sys, tempfile
+import contextlib, csv, io, json, subprocess, sys, tempfile
 from pathlib import Path
 from unittest import mock
 import numpy as np
@@ -262,18 +262,3 @@ def test_bench_writes_and_prints():
     assert status == 0 and "Training steps" in text and "ceiling" in text, text
     test_eq(asked, [(Config.preset("quick"), "cpu", True)])
     assert json.loads((out/"results.json").read_text())["command"].startswith("grad_bench --out")
-
-
-def test_nbdev_test_runs_notebooks_one_thread_each():
-    root = Path(tempfile.mkdtemp())
-    project = '[project]\nname = "toy"\nversion = "0"\n'
-    (root/"pyproject.toml").write_text(project + '[tool.nbdev]\nlib_path = "toy"\nnbs_path = "."\n')
-    def notebook(source):
-        cell = dict(cell_type="code", execution_count=None, id="a", metadata={}, outputs=[], source=source)
-        (root/"a.ipynb").write_text(json.dumps(dict(cells=[cell], metadata={}, nbformat=4, nbformat_minor=5)))
-    def exit_code(**env):
-        env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | env
-        command = [Path(sys.executable).parent/"nbdev_test", "a.ipynb"]
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, env=env).returncode
-    notebook("import os; assert os.environ['OMP_NUM_THREADS'] == '1'"); test_eq(exit_code(), 0)
-    assert exit_code(OMP_NUM_THREADS="2") != 0

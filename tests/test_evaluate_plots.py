@@ -126,14 +126,6 @@ def test_plot_scores_counts():
     test_eq(len(legend(plot_scores(torch.arange(20.), torch.ones(20), defects=[f"{i}" for i in range(20)]).axes[1])), 20)
 
 
-def test_plot_rates_shows_what_each_rate_finds():
-    ax = plot_rates([1, 4, 2, 5], [0, 0, 1, 1], [1, 2, 3]).axes[0]
-    found, false, asked = ax.lines
-    test_eq([list(line.get_xdata()) for line in (found, false)], [[.25]] * 2)   # the threshold is 3
-    test_eq((list(found.get_ydata()), list(false.get_ydata())), ([.5], [.5]))
-    plot_rates([1., 2.], [0, 0], [1.])                                          # no anomalous image
-
-
 def test_plot_drift_shows_the_statistics_that_changed_first():
     none, some = np.zeros(5), np.r_[np.zeros(3), 9., 20.]
     drift = SimpleNamespace(values=dict(a=none, b=some), normal=dict(a=none, b=none), log_m=dict(a=none, b=some), limit=4.,

@@ -126,3 +126,24 @@ def test_a_scoring_is_written_as_a_whole():
     assert "no promise" not in scoring.text()
     scoring.rate = .05   # 19 held-out images are needed
     assert "no promise for the alarms" in scoring.text()
+
+
+def test_a_model_in_words():
+    model, trays = fitted()
+    instant = GRAD(Config.preset("instant"), device="cpu")
+    assert "stages" not in fitting_text(instant, trays, "runs/a.stages")
+    assert fitting_text(GRAD(model.config, device="cpu"), trays, "runs/a.stages").endswith("; stages in runs/a.stages")
+    line, _, text, _ = fitted_text(model, "runs/a", 61.4).split("\n")
+    assert line.startswith("generated patches that are in fact normal, level-34 detector: ") and line.endswith(", chosen")
+    assert text.startswith("model in runs/a: threshold ") and text.endswith("; 61 s")
+
+
+def test_a_fit_is_drawn():
+    model, trays = fitted()
+    out = Path(tempfile.mkdtemp())
+    fit_pictures(model, trays, out)
+    test_eq({p.name for p in out.iterdir()}, {"contrastive_34.png", "weights_34.png", "training_34.png"})
+    normal = trays.split("train").images(64)
+    titles = [ax.get_title() for ax in plot_generated(model, 34, normal).axes]
+    assert {"normal", "n = 5", "n = 9"} <= set(titles), titles
+    assert plot_generated_weights(model, 34, normal).get_suptitle().endswith("without the tail weights")

@@ -62,14 +62,12 @@ def test_a_stage_is_made_once_and_never_kept_or_used_broken():
     test_fail(lambda: stage(math.nan, "nan"), exc=GradKitError, contains="'bias'")
     assert not list(model.options.stages.glob("x-nan*"))
     file = model.options.stages/"x-abc.safetensors"
-    for spoil in (lambda: file.write_bytes(file.read_bytes()[:-4]),
-                  lambda: generators_module.save_state(file, dict(net=dict(bias=torch.tensor([math.nan]))))):
-        spoil()
-        with warnings.catch_warnings(record=True) as w:
-            warnings.simplefilter("always")
-            test_eq(stage(), 1.)
-        assert "this stage is made again" in str(w[0].message)
-    test_eq(len(made), 7)
+    file.write_bytes(file.read_bytes()[:-4])
+    with warnings.catch_warnings(record=True) as w:
+        warnings.simplefilter("always")
+        test_eq(stage(), 1.)
+    assert "this stage is made again" in str(w[0].message)
+    test_eq(len(made), 6)
     def full(checkpoint): raise torch.OutOfMemoryError("out of memory")
     test_fail(lambda: model.stage("x", "full", full), exc=GradKitError, contains="lower patches or images_per_set")
 

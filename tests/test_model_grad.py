@@ -49,7 +49,7 @@ def test_fit_score_save_load():
     assert torch.equal(model.score(arrays).image_score, a.image_score)   # arrays score as the data set they came from
     assert (model.score(arrays[3:4]).image_score - a.image_score[3:4]).abs() < 1e-4
     assert model.predict(arrays, false_alarm_rate=.5).sum() >= model.predict(arrays).sum()
-    test_eq([x.shape for x in again.weight_maps(ds.split("test").images(64), 34)], [(9, 64, 64)] * 2)
+    test_eq([x.shape for x in again.scorers_["detector"].weight_maps(ds.split("test").images(64), 34)], [(9, 64, 64)] * 2)
     # the same seed gives the same model, another one another
     same, other = (fitted(ds, tiny(), seed).score(ds.split("test")).image_score for seed in (0, 1))
     assert torch.equal(a.image_score, same) and not torch.equal(a.image_score, other)
@@ -69,7 +69,6 @@ def test_methods_in_cells_of_their_own_are_methods_like_any():
     test_eq(again.score(ds).image_score, model.score(ds).image_score)
     test_fail(lambda: model.score(np.zeros((1, 80, 64, 3), np.uint8)), exc=GradKitError,
               contains="64 x 80 pixels, but the model was fitted on images of 64 x 64")
-    test_fail(lambda: model.weight_maps(ds.images(64), 34), exc=GradKitError, contains="no trained detector")
 
 
 def test_scorers_are_fused_saved_and_loaded():

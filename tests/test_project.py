@@ -98,6 +98,19 @@ def test_links_lead_somewhere(name):
     assert inside and [l for l in inside if not (ROOT/l).exists()] == []
 
 
+def test_nbdev_test_runs_notebooks_one_thread_each(tmp_path):
+    (tmp_path/"pyproject.toml").write_text('[project]\nname = "toy"\nversion = "0"\n'
+                                           '[tool.nbdev]\nlib_path = "toy"\nnbs_path = "."\n')
+    source = "import os; assert os.environ['OMP_NUM_THREADS'] == '1'"
+    cell = dict(cell_type="code", execution_count=None, id="a", metadata={}, outputs=[], source=source)
+    (tmp_path/"a.ipynb").write_text(json.dumps(dict(cells=[cell], metadata={}, nbformat=4, nbformat_minor=5)))
+    def exit_code(**env):
+        env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | env
+        command = [Path(sys.executable).parent/"nbdev_test", "a.ipynb"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env).returncode
+    assert exit_code() == 0 and exit_code(OMP_NUM_THREADS="2") != 0
+
+
 # --- the notebooks ---
 
 @each_notebook

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['to_float', 'to_uint8', 'resize_images', 'subsample', 'coord_map', 'pick_device', 'device_name', 'pick_dtype',
            'to_device', 'derive_seed', 'seeded', 'newer_switches', 'get_precision', 'set_precision', 'ProcessSettings',
-           'own_state', 'guarded', 'warn', 'fixed_threads']
+           'own_state', 'guarded', 'warn']
 
 # %% ../../nbs/base/3_compute.ipynb #51473e78
-import functools, hashlib, os, random, sys, threading, warnings
+import functools, hashlib, random, sys, threading, warnings
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -210,14 +210,3 @@ def warn(message, stacklevel=1):  # as for `warnings.warn`, from where `warn` is
     "Warn; where the calling program turns warnings into errors, write to stderr instead, so that a fit continues"
     try: warnings.warn(message, stacklevel=stacklevel + 1)
     except UserWarning: print(f"grad_kit: {message}", file=sys.stderr)
-
-# %% ../../nbs/base/3_compute.ipynb #3b1cf093
-@contextmanager
-def fixed_threads():
-    "Within the block torch computes with as many threads as `GRAD_KIT_THREADS` says, where that is set"
-    before, fixed = torch.get_num_threads(), os.environ.get("GRAD_KIT_THREADS")
-    if fixed and not (fixed.isdecimal() and 1 <= int(fixed) <= 4096):
-        raise GradKitError(f"GRAD_KIT_THREADS is '{fixed}', but must be a whole number from 1; set or unset it")
-    torch.set_num_threads(int(fixed or before))
-    try: yield
-    finally: torch.set_num_threads(before)

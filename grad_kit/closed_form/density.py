@@ -41,9 +41,7 @@ FLOOR = 3e-7
 class FilterBank(torch.nn.Module):
     """Images as fields of filter energies and local colour: (B,3,S,S) in [0,1] -> a field (B,45,S/c,S/c) for each
     cell size c; S a multiple of 32"""
-    def __init__(self,
-        cells=(8, 16, 32),  # sides of the cells in pixels
-    ):
+    def __init__(self, cells=(8, 16, 32)):  # sides of the cells in pixels
         super().__init__()
         self.cells = cells
         self.register_buffer("bank", gabor_bank().contiguous(memory_format=torch.channels_last), False)
@@ -107,9 +105,7 @@ def place_covariances(
     return c + shrink * torch.diag_embed(c.diagonal(dim1=1, dim2=2)) + 1e-4 * torch.eye(f.shape[-1], device=f.device)
 
 # %% ../../nbs/closed_form/3_density.ipynb #4e401ec3
-def say_if_few(
-    n,  # normal images
-):
+def say_if_few(n):  # normal images
     "Warn where they are too few for a covariance a place"
     few = f"{n} normal images are too few for a covariance at each place ({FEWEST} are needed): all places share one"
     if n < FEWEST: warn(few, stacklevel=2)

@@ -48,8 +48,6 @@ def normal_like_share(
     return min(1., 4 * float(normal_like(normal, generated, most).float().mean()))
 
 # %% ../../nbs/closed_form/4_normal_like.ipynb #b64146cc
-def choose_beta(
-    share,  # of normal-like patches, from `normal_like_share`
-):
+def choose_beta(share):  # of normal-like patches, from `normal_like_share`
     "beta_density: 2 where at least a third of the generated patches are normal-like, else 0: all weights equal"
     return 2. if share >= 1 / 3 else 0.

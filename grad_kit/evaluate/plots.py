@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STYLE', 'INK', 'NORMAL', 'ANOMALOUS', 'MARK', 'TRUTH', 'KIND_COLORS', 'HEAT', 'styled', 'plain', 'as_images',
            'aspect', 'show', 'outline', 'box', 'count_axis', 'save_figure', 'plot_contrastive', 'plot_weights',
-           'plot_maps', 'plot_history', 'plot_scores', 'plot_rates', 'plot_drift', 'plot_ablation', 'plot_level',
-           'plot_denoising', 'draw_score', 'plot_decision']
+           'plot_maps', 'plot_history', 'plot_scores', 'plot_drift', 'plot_ablation', 'plot_level', 'plot_denoising',
+           'draw_score', 'plot_decision']
 
 # %% ../../nbs/evaluate/2_plots.ipynb #287d2c2f
 import warnings
@@ -240,26 +240,6 @@ def plot_scores(
         count_axis(ax)
         if ax.get_legend_handles_labels()[0]: ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=10)
     below.set_xlabel("image score")
-    return fig
-
-# %% ../../nbs/evaluate/2_plots.ipynb #d4303e3b
-@styled
-def plot_rates(
-    scores,  # (N,) image scores
-    labels,  # (N,) 0 normal, 1 anomalous
-    own,     # (n,) scores of normal images that were not fitted on, as `GRAD.holdout_scores_`
-):
-    "Shares of normal and of anomalous images above the threshold, against the false-alarm rate that it is for"
-    scores, labels, own = as_array(scores), as_array(labels).astype(bool), np.sort(as_array(own))[::-1]
-    asked = np.arange(1, max(1, len(own) // 2) + 1) / (len(own) + 1)
-    fig, ax = plt.subplots(figsize=(5.5, 3.4))
-    for group, color, label in (labels, KIND_COLORS[0], "anomalous images"), (~labels, NORMAL, "normal images"):
-        above = [(scores[group] > t).mean() if group.any() else np.nan for t in own[:len(asked)]]
-        ax.plot(asked, above, color=color, drawstyle="steps-post", label=f"{label} ({group.sum()})")
-    ax.plot([0, asked[-1]], [0, asked[-1]], color=INK, ls="--", lw=1, label="asked")
-    ax.set(xlabel="false-alarm rate asked", ylabel="share above the threshold", ylim=(-.02, 1.02))
-    ax.grid(alpha=.25)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=10)
     return fig
 
 # %% ../../nbs/evaluate/2_plots.ipynb #efe2acf9

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CHANGES', 'RESULTS', 'machine', 'write_csv', 'score_columns', 'scorers_text', 'promise_text', 'seen_images',
            'series_note', 'Evaluation', 'evaluate_model', 'baselines_table', 'map_scale', 'start_results',
-           'write_tiffs', 'map_names', 'write_pictures', 'write_colour_maps', 'write_masks', 'Scoring', 'score_images']
+           'write_tiffs', 'map_names', 'write_pictures', 'write_colour_maps', 'write_masks', 'Scoring', 'score_images',
+           'fitting_text', 'fitted_text', 'plot_generated', 'plot_generated_weights', 'fit_pictures']
 
 # %% ../../nbs/evaluate/3_report.ipynb #773b233a
 import csv, hashlib, os, platform, shutil, time
@@ -22,8 +23,8 @@ from PIL import Image
 from .. import __version__
 from . import metrics, plots
 from .metrics import baselines
-from ..base.compute import device_name, guarded, warn
-from ..base.config import GradKitError
+from ..base.compute import device_name, guarded, resize_images, warn
+from ..base.config import WITHOUT_DETECTOR, GradKitError
 from ..base.files import atomic_write, is_output, mark_output, run_lock, write_json
 from ..data.dataset import evaluation_items, unframe_map
 from ..data.images import image_statistics, statistic_ranges
@@ -194,7 +195,7 @@ def plot_maps(self:Evaluation, most=14):
 
 # %% ../../nbs/evaluate/3_report.ipynb #a9b20bfe
 RESULTS = ("results.json", "scores.csv", "maps", "masks", "anomaly_maps", "top.png", "maps.png", "scores.png",
-           "why.html", "ablation.png", "rates.png")
+           "why.html", "ablation.png")
 
 def start_results(out):
     "Make a folder ready for new results: `RESULTS` of an earlier run, of any command, are removed"
@@ -226,20 +227,18 @@ def results(self:Evaluation, **more):
 # %% ../../nbs/evaluate/3_report.ipynb #82f0da41
 @patch
 def write(self:Evaluation, out, tiff=False, **more):
-    """Write scores.csv, maps.png, scores.png, rates.png, each map as a TIFF if `tiff`, and last results.json, with
+    """Write scores.csv, maps.png, scores.png, each map as a TIFF if `tiff`, and last results.json, with
     `more` entries, into a folder; the content of that.
     Raises `GradKitError` where another process or thread writes into `out`"""
     out, results, items, model = Path(out), self.results(**more), self.items, self.model
     rows = [dict(name=items.names[i], kind=items.kinds[i], defect=items.defects[i])
             | score_columns(self.result, model.threshold_, i) for i in range(len(items))]
     scores = plots.plot_scores(self.result.image_score, items.labels, model.threshold_, items.defects)
-    rates = plots.plot_rates(self.result.image_score, items.labels, model.holdout_scores_)
     with run_lock(out):
         start_results(out)
         write_csv(out/"scores.csv", rows)
         plots.save_figure(self.plot_maps(), out/"maps.png")
         plots.save_figure(scores, out/"scores.png")
-        plots.save_figure(rates, out/"rates.png")
         if tiff: write_tiffs(items, self.result.anomaly_map.numpy(), out/"anomaly_maps"/self.dataset.name)
         write_json(out/"results.json", results)
     return results
@@ -363,3 +362,61 @@ def write(self:Scoring, out, top=12, masks=False, **names):
         results = self.results(**names)
         write_json(out/"results.json", results)
     return results
+
+# %% ../../nbs/evaluate/3_report.ipynb #6a3738a5
+def fitting_text(model, dataset, stages):
+    "What is about to be fitted, on which data and device, and the folder of finished stages"
+    trains = any(SCORERS[name].trained for name in model.config.scorers)
+    levels = not WITHOUT_DETECTOR.issuperset(model.config.scorers)
+    return (f"fitting on {dataset.name}: {len(dataset.split('train'))} normal images, {model.config.image_size} px, "
+            f"{scorers_text(model)}{f', detector levels {list(model.config.detector_levels)}' if levels else ''}, "
+            f"seed {model.seed}, {device_name(model.device)}{f'; stages in {stages}' if trains else ''}")
+
+# %% ../../nbs/evaluate/3_report.ipynb #64ef3cbe
+def fitted_text(model, out, seconds):
+    """For each detector level the share of generated patches that are in fact normal, and the beta it implies; where
+    the model is, its threshold and the images behind that, the seconds of the fit"""
+    c, lines = model.config, []
+    for level, shares in model.normal_like_.items():
+        rule = f"; beta_density {model.beta_[level]:g}, chosen" if c.beta_density < 0 and c.noisy_reweighting else ""
+        lines.append(f"generated patches that are in fact normal, level-{level} detector: "
+                     + ", ".join(f"{share:.0%} at level {n}" for n, share in shares.items()) + rule)
+    return "\n".join([*lines, "", f"model in {out}: threshold {model.threshold_:.3f} from "
+                      f"{len(model.holdout_scores_)} {model.held_out_text()} for a false-alarm rate of "
+                      f"{c.false_alarm_rate:g}; {seconds:.0f} s{promise_text(model)}"])
+
+# %% ../../nbs/evaluate/3_report.ipynb #f738611e
+def plot_generated(model, level, normal):
+    """Four of the contrastive images that the level's detector learned from, a column for each level of generation,
+    beside uint8 (N,3,S,S) normal ones"""
+    def four(images): return images[torch.linspace(0, len(images) - 1, 4).round().long()]  # of two generators, two each
+    shown = {n: four(images) for n, images in model.contrastive_[level].items()}
+    by = model.config.generators
+    title = (f"Contrastive images for the level-{level} detector ({', '.join(by)}"
+             f"{', from top to bottom' if len(by) > 1 else ''})")
+    return plots.plot_contrastive(shown, normal[:4], title)
+
+# %% ../../nbs/evaluate/3_report.ipynb #7a33d91e
+def plot_generated_weights(model, level, normal):
+    "The weights of Eqs. 1 and 2 on at most six contrastive images: the first and last of each level of generation"
+    c, size = model.config, model.config.input_size(level)
+    ends = [images[i:i + 1] for images in model.contrastive_[level].values() for i in (0, len(images) - 1)]
+    generated = resize_images(torch.cat(ends)[:6], size)
+    noisy, tail = model.scorers_["detector"].weight_maps(generated, level)
+    on = model.beta_[level] > 0
+    used = dict(noisy=c.noisy_reweighting and on, tail=c.tail_reweighting and on)
+    unused = " and the ".join(name for name, is_used in used.items() if not is_used)
+    title = f"as Eqs. 1 and 2 would weigh; this model was trained without the {unused} weights" if unused else None
+    return plots.plot_weights(resize_images(normal[:len(generated)], size), generated, 2.0**noisy, 2.0**tail, title)
+
+# %% ../../nbs/evaluate/3_report.ipynb #a4739f3a
+def fit_pictures(model, dataset, out):
+    "Write contrastive_N.png, weights_N.png and training_N.png for each level N of a detector, if any, into a folder"
+    if not model.detectors_: return
+    out, normal = Path(out), dataset.read_as(model.config).split("train").images(model.config.image_size)
+    for level in model.contrastive_:
+        terms = {k: v for k, v in model.history_[level].items()   # a loss that is switched off stays constant
+                 if k in ("step", "loss") or max(v) - min(v) > 1e-4}
+        plots.save_figure(plot_generated(model, level, normal), out/f"contrastive_{level}.png")
+        plots.save_figure(plot_generated_weights(model, level, normal), out/f"weights_{level}.png")
+        plots.save_figure(plots.plot_history(terms), out/f"training_{level}.png")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from ..base.compute import coord_map, resize_images, subsample, to_device
+from ..base.compute import coord_map, guarded, resize_images, subsample, to_device
 from ..base.config import PATCH
 from ..closed_form.normal_like import choose_beta, normal_like_share
 from .generators import with_weights
@@ -117,14 +117,13 @@ def restore(self:DetectorScorer, state):
     return self
 
 # %% ../../nbs/model/3_detector_scorer.ipynb #192d0c32
-def of_detector(
-    name,  # of an attribute of `DetectorScorer`
-):
+def of_detector(name):  # of an attribute of `DetectorScorer`
     "A property of `GRAD`: what its detectors learned, by detector level; {} where it has none"
     return property(lambda model: getattr(model.scorers_.get("detector"), name, {}),
                     doc=f"`DetectorScorer.{name}`, or {{}} where the model has no detector")
 
 @patch
+@guarded
 def weight_maps(self:DetectorScorer,
     images,  # uint8 (N,3,H,W)
     level,   # detector level

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'need', 'quietly', 'check_free', 'write_float', 'quantised', 'write_with_metadata', 'proof_images', 'prove',
-           'export_model', 'Exported', 'open_onnx', 'open_openvino', 'compare']
+           'export_model', 'Exported', 'compare']
 
 # %% ../../nbs/model/8_export.ipynb #ffdb451d
 import json, logging, os, tempfile, threading, warnings
@@ -21,13 +21,12 @@ from ..base.compute import guarded, subsample
 from ..base.config import Config, GradKitError
 from ..base.files import atomic_write, user_path
 from ..data.layouts import as_dataset
+from ..inference import open_runtime
 from .grad import GRAD, of_another_version
 from .frozen import FrozenModel, Result, finite_scores
 
 # %% ../../nbs/model/8_export.ipynb #5c2f08e0
-def need(
-    *names,  # of modules
-):
+def need(*names):  # of modules
     "The modules; raises `GradKitError` where the extra is not installed"
     try: return [import_module(n) for n in names]
     except ImportError as e:
@@ -50,9 +49,7 @@ def quietly():
 # %% ../../nbs/model/8_export.ipynb #a45b6e54
 FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO"}
 
-def check_free(
-    path,  # file to write
-):
+def check_free(path):  # file to write
     "Its suffix; raises `GradKitError` where an export to this file would overwrite anything but an export"
     path = Path(path)
     suffix, weights = path.suffix, path.with_suffix(".bin")
@@ -206,16 +203,15 @@ class Exported:
                                "write one with export_model or grad_export")
         if precision not in ("float32", "auto"):
             raise GradKitError(f"precision is {precision!r}, but must be 'float32' or 'auto'; choose one")
-        opened = open_onnx if path.suffix == ".onnx" else open_openvino
-        try: self._run, text = opened(path, precision, threads or torch.get_num_threads())
-        except GradKitError: raise
-        except Exception as e:   # onnxruntime's own exceptions share no other base
-            reason = str(e).strip().splitlines()[-1]
-            raise GradKitError(f"'{path}' is truncated, lacks its .bin, or cannot be run here ({reason}); "
+        need("onnxruntime" if path.suffix == ".onnx" else "openvino")
+        try:
+            self._run, text = open_runtime(path, threads or torch.get_num_threads(), precision)
+            d = self.about = json.loads(text)
+            if d["what"] != "grad_kit export": raise ValueError(f"it says {d['what']}")
+        except Exception as e:   # each runtime has its own
+            reason = "".join(str(e).strip().splitlines()[-1:])
+            raise GradKitError(f"'{path}' is truncated, lacks its .bin, or was not written by grad_kit ({reason}); "
                                "export the model again") from e
-        if not text or '"grad_kit export"' not in text:
-            raise GradKitError(f"'{path}' was not written by grad_kit; write it with export_model or grad_export")
-        d = self.about = json.loads(text)
         try: self.config = Config(**d["config"])
         except GradKitError as e: raise of_another_version(path, d, e) from None
         self.precision, self.threshold, self.pixel_threshold = d["precision"], d["threshold"], d["pixel_threshold"]
@@ -223,39 +219,9 @@ class Exported:
 
     def __reduce__(self): return Exported, self.given
 
-# %% ../../nbs/model/8_export.ipynb #37031c3b
-def open_onnx(path, precision, threads):
-    "(function of an array of images, metadata) of an ONNX file"
-    ort, = need("onnxruntime")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {"images": x}), session.get_modelmeta().custom_metadata_map.get("grad_kit")
-
-# %% ../../nbs/model/8_export.ipynb #b16d7a32
-def open_openvino(path, precision, threads):
-    "The same of an OpenVINO file"
-    ov, = need("openvino")
-    core = ov.Core()
-    graph = core.read_model(path)
-    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    int8 = any(op.get_type_name() == "FakeQuantize" for op in graph.get_ops())
-    if precision == "float32" or int8: options["INFERENCE_PRECISION_HINT"] = "f32"
-    model, idle = core.compile_model(graph, "CPU", options), []
-    def run(x):
-        try: request = idle.pop()
-        except IndexError: request = model.create_infer_request()   # all are in use by other threads
-        try:
-            out = request.infer({"images": x})
-            return [out[i].copy() for i in range(3)]
-        finally: idle.append(request)
-    return run, graph.get_rt_info(["grad_kit"]).astype(str) if graph.has_rt_info(["grad_kit"]) else None
-
 # %% ../../nbs/model/8_export.ipynb #b6815634
 @patch
-def __call__(self:Exported,
-    images,  # (B,3,S,S) uint8 array
-):
+def __call__(self:Exported, images):  # (B,3,S,S) uint8 array
     """(anomaly map (B,S,S), image score (B,), scores of the `columns` (B,k)) as float32 arrays.
     The columns are each scorer, then each detector level"""
     S = self.config.image_size

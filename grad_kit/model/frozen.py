@@ -50,9 +50,7 @@ class FrozenModel(torch.nn.Module):
         self.to(model.device).eval().requires_grad_(False)
 
     @guarded
-    def forward(self,
-        images,  # (B,3,S,S) uint8, or the same values as floats
-    ):
+    def forward(self, images):  # (B,3,S,S) uint8, or the same values as floats
         "(anomaly map, image score, scores of the columns); scores are taken before the map is blurred"
         maps, levels = self.maps(images.float())
         scores = [top_mean(m, self.share) for m in maps]
@@ -68,17 +66,13 @@ class FrozenModel(torch.nn.Module):
 
 # %% ../../nbs/model/5_frozen.ipynb #edd36d74
 @patch
-def maps(self:FrozenModel,
-    x,  # (B,3,S,S) bytes as floats
-):
+def maps(self:FrozenModel, x):  # (B,3,S,S) bytes as floats
     "(a map (B,S,S) of each scorer, a list of level maps of each scorer)"
     levels = [part.level_maps(x) for part in self.parts]
     return self.of_levels(levels), levels
 
 @patch
-def of_levels(self:FrozenModel,
-    levels,  # a list of level maps of each scorer
-):
+def of_levels(self:FrozenModel, levels):  # a list of level maps of each scorer
     "A map (B,S,S) of each scorer"
     maps = [part.of_levels(some) for part, some in zip(self.parts, levels)]
     return maps if len(maps) == 1 else [part.cut(m) for part, m in zip(self.parts, maps)]

@@ -162,17 +162,11 @@ def stage(self:Generation,
     return state
 
 # %% ../../nbs/model/1_generators.ipynb #e8a81a14
-def kept_state(
-    path,  # of a finished stage
-):
+def kept_state(path):  # of a finished stage
     "Its state; None where there is none, or, with a warning, where it cannot be used"
     if not path.exists(): return None
-    try: state = load_state(path)
-    except GradKitError as e: problem = str(e)
-    else:
-        if not (bad := not_finite(state)): return state
-        problem = f"'{path}' holds NaN or infinity in '{bad}'"
-    warn(f"{problem}; this stage is made again", stacklevel=3)
+    try: return load_state(path)
+    except GradKitError as e: warn(f"{e}; this stage is made again", stacklevel=3)
 
 # %% ../../nbs/model/1_generators.ipynb #0cffe8fd
 @patch
@@ -203,9 +197,7 @@ def take_patchdiff(self:Generation, n, size, state):
     self.patchdiffs_[n, size] = net.to(self.device, memory_format=torch.channels_last)
 
 # %% ../../nbs/model/1_generators.ipynb #d938cc31
-def source_of(
-    f,  # a generator or a sampler
-):
+def source_of(f):  # a generator or a sampler
     "A hash of its source; \"\" for one of the kit's"
     if f.__module__.startswith("grad_kit."): return ""
     try: source = inspect.getsource(f)

@@ -16,7 +16,7 @@ import torch
 from fastcore.basics import patch
 
 from .. import __version__
-from ..base.compute import fixed_threads, guarded, pick_device, pick_dtype, to_device
+from ..base.compute import guarded, pick_device, pick_dtype, to_device
 from ..base.config import Config, GradKitError
 from ..base.files import (OUTPUT_MARK, atomic_write, load_state, put_back, read_json, run_lock, save_state,
                                  user_path)
@@ -73,7 +73,7 @@ def fit(self:GRAD,
     """Train on normal images; returns self.
     Raises `GradKitError` for data that cannot be used, where another process works in `stages`, and for a NaN loss"""
     new, start = copy.copy(self), time.time()
-    with run_lock(stages), fixed_threads():
+    with run_lock(stages):
         ds = with_labels(as_dataset(images), y, groups)
         normal, held = new.begin(ds, stages, checkpoint_every, progress, compile)
         for stage in stages_of(self.config): getattr(new, stage.method)(normal, *stage.arguments)
@@ -113,9 +113,7 @@ class Stage:
     arguments: tuple  # (PatchDiff level, side in pixels), or (scorer, detector level)
     needs: tuple = ()
 
-def stages_of(
-    config,  # Config
-):
+def stages_of(config):  # Config
     "[Stage] of a fit, each after those that it needs"
     if not any(SCORERS[name].wants_contrastive for name in config.scorers): return []
     images = {level: tuple(Stage("generate", (n, config.contrast_size(level))) for n in levels)
@@ -161,9 +159,7 @@ def train(self:GRAD,
 @patch
 @guarded
 @torch.no_grad()
-def fit_scorers(self:GRAD,
-    normal,  # (N,3,S,S) uint8 normal images, as `begin` gives them
-):
+def fit_scorers(self:GRAD, normal):  # (N,3,S,S) uint8 normal images, as `begin` gives them
     "Each scorer, in the order of the config"
     self.scorer_seconds_ = {}
     for name, scorer in self.scorers_.items():
@@ -192,9 +188,7 @@ def as_it_stands(self:GRAD):
 # %% ../../nbs/model/7_grad.ipynb #09fc40a4
 @patch
 @guarded
-def frozen(self:GRAD,
-    precision="float32",  # of the convolutions: "float32", "bfloat16" or "auto"
-):
+def frozen(self:GRAD, precision="float32"):  # of the convolutions: "float32", "bfloat16" or "auto"
     "The `FrozenModel` of this model, made once for each precision"
     self.check_fitted()
     dtype = pick_dtype(precision, self.device)
@@ -225,9 +219,7 @@ def score(self:GRAD,
 
 # %% ../../nbs/model/7_grad.ipynb #8604872f
 @patch
-def check_size(self:GRAD,
-    item,  # Item of a Dataset
-):
+def check_size(self:GRAD, item):  # Item of a Dataset
     "Raises `GradKitError` where an image is of another size than those that the model was fitted on"
     found, fitted = tuple(item.native_size()), self.native_size_
     if fitted and found != fitted:
@@ -280,33 +272,16 @@ def predict(self:GRAD,
     return self.score(images).image_score > threshold
 
 @patch
-def seen(self:GRAD,
-    dataset,  # Dataset
-):
+def seen(self:GRAD, dataset):  # Dataset
     '{"fitted" or "held_out": positions of the images, by their pixels, that took part in fitting or in calibration}'
     known = {h: k for k, hashes in self.seen_.items() for h in hashes}
     hashes = dataset.read_as(self.config).image_hashes(self.config.image_size)
     return {k: [i for i, h in enumerate(hashes) if known.get(h) == k] for k in ("fitted", "held_out")}
 
-# %% ../../nbs/model/7_grad.ipynb #73a794eb
-@patch
-@guarded
-def weight_maps(self:GRAD,
-    images,  # uint8 (N,3,H,W)
-    level,   # detector level
-):
-    "(noisy, tail), each (N,H,W), from `DetectorScorer.weight_maps`"
-    self = self.as_it_stands()
-    if not self.detectors_: raise GradKitError("this model has no trained detector, whose patches would have weights; "
-                                               "fit one with 'detector' among Config.scorers")
-    return self.scorers_["detector"].weight_maps(images, level)
-
 # %% ../../nbs/model/7_grad.ipynb #bde3fe88
 FORMAT = 1  # of model folders; a change that makes old ones unreadable counts up
 
-def check_replaceable(
-    folder,  # where a model is to be written
-):
+def check_replaceable(folder):  # where a model is to be written
     "Raises `GradKitError` where something is there that is not a model's own: another file, or no folder at all"
     if not folder.exists(): return
     if not folder.is_dir(): raise GradKitError(f"'{folder}' is a file, but a model is a folder; name a new one")
@@ -325,9 +300,7 @@ def check_replaceable(
 # %% ../../nbs/model/7_grad.ipynb #64eaf411
 @patch
 @guarded
-def save(self:GRAD,
-    folder,  # made, or replaced whole
-):
+def save(self:GRAD, folder):  # made, or replaced whole
     """Write the fitted model; whole or not at all.
     Raises `GradKitError` where the folder holds anything that is not a model's own"""
     self = self.as_it_stands()
@@ -379,9 +352,7 @@ def of_another_version(
     return GradKitError(f"'{path}' was made by grad_kit {version} and cannot be read by this version, {__version__} "
                         f"({str(problem)[:200]}); install grad_kit {version}, or make it again with this one")
 
-def read_manifest(
-    folder,  # of a model
-):
+def read_manifest(folder):  # of a model
     "Its manifest; raises `GradKitError` where there is none, or none that this version reads"
     manifest = folder/"manifest.json"
     d = read_json(manifest) if manifest.is_file() else None

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-from ..base.compute import device_name, fixed_threads, guarded, subsample, warn
+from ..base.compute import device_name, guarded, subsample, warn
 from ..base.config import WITHOUT_DETECTOR, GradKitError, Registry
 from ..closed_form.analytic import NearestWindow
 from ..closed_form.density import FilterBank, PlaceDensity, say_if_few
@@ -47,9 +47,7 @@ class Scorer(torch.nn.Module):
 # %% ../../nbs/model/2_scorers.ipynb #8a40e011
 SCORERS = Registry("scorer", "register_scorer", group="grad_kit.scorers")   # name -> `Scorer` class
 
-def register_scorer(
-    name,  # for `Config.scorers`
-):
+def register_scorer(name):  # for `Config.scorers`
     "Decorator: register a `Scorer` class under `name`"
     def register(cls):
         if not cls.wants_contrastive: WITHOUT_DETECTOR.add(name)
@@ -363,9 +361,8 @@ def in_batches(
     if not len(images): return [out[:0] for out in one([images.new_zeros(1, *images.shape[1:])])]
     while True:
         try:
-            with fixed_threads():
-                batches = zip(*(t.split(batch) for t in (images, *along)))
-                return [torch.cat(outs) for outs in zip(*(one(rows) for rows in batches))]
+            batches = zip(*(t.split(batch) for t in (images, *along)))
+            return [torch.cat(outs) for outs in zip(*(one(rows) for rows in batches))]
         except torch.OutOfMemoryError as e:
             if batch == 1:
                 raise GradKitError(f"the memory of {device_name(device)} does not hold one image of "

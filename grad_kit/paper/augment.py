@@ -65,9 +65,7 @@ def make_augment(
     return augment
 
 # %% ../../nbs/paper/2_augment.ipynb #d6aeb805
-def colour_axes(
-    normal,  # uint8 (N,3,H,W) normal images
-):
+def colour_axes(normal):  # uint8 (N,3,H,W) normal images
     """(mean (3,), axes (3,k)): the mean colour, and directions in which colours vary by more than half a grey level.
     k = 1 for grey images"""
     pixels = normal.flatten(2).transpose(1, 2).flatten(0, 1)

@@ -21,9 +21,7 @@ from .reweight import MemoryBank, effective_sample_size, patch_weights
 # %% ../../nbs/paper/4_detector.ipynb #9c3b5e03
 class PatchDetector(nn.Module):
     "Table 8: image and coordinates in, one anomaly logit a 34 x 34 window out; 2,923,457 parameters at width 1"
-    def __init__(self,
-        width=1.0,  # multiplies the channels of Table 8
-    ):
+    def __init__(self, width=1.0):  # multiplies the channels of Table 8
         super().__init__()
         self.width = width
         c = [max(8, round(width * n)) for n in (64, 128, 256, 512, 256, 256, 256)]
@@ -31,15 +29,11 @@ class PatchDetector(nn.Module):
         self.encoder = nn.Sequential(*(layer for i, o, k, s in spec for layer in (nn.Conv2d(i, o, k, s), nn.ReLU())))
         self.head = nn.Conv2d(c[-1], 1, 1)
 
-    def features(self,
-        x,  # (N,5,H,W): RGB in [-1,1] and the coordinate map
-    ):
+    def features(self, x):  # (N,5,H,W): RGB in [-1,1] and the coordinate map
         "(N,256,h,w): z of Eqs. 1 and 2, the last latent layer (Conv-7, after ReLU)"
         return self.encoder(x)
 
-    def forward(self,
-        x,  # (N,5,H,W)
-    ):
+    def forward(self, x):  # (N,5,H,W)
         "(N,1,h,w) logits; h = w = 1 for patches of 34 x 34"
         return self.head(self.features(x))
 
@@ -252,9 +246,7 @@ def fit_detector(
     return s, dict(step=list(range(1, settings.steps + 1)), **run.history())
 
 # %% ../../nbs/paper/4_detector.ipynb #36589678
-def with_coords(
-    images,  # (B,3,H,W) uint8, or float in [-1,1]
-):
+def with_coords(images):  # (B,3,H,W) uint8, or float in [-1,1]
     "(B,5,H,W) float: the images with their coordinate map"
     x = to_float(images) if images.dtype == torch.uint8 else images
     coords = coord_map(*x.shape[-2:], x.device).expand(x.shape[0], -1, -1, -1)

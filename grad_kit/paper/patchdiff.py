@@ -207,9 +207,7 @@ def draw_batch(
     return to_float(cut(images, index)), dict(coords=cut(coords, torch.zeros_like(index)))
 
 # %% ../../nbs/paper/1_patchdiff.ipynb #bc34a05a
-def compiled(
-    model,  # module
-):
+def compiled(model):  # module
     """The module through `torch.compile`: the same numbers but for rounding, faster after a first call of some seconds.
     Raises `GradKitError` where it cannot be compiled"""
     fast = torch.compile(model, options={"cpp.dynamic_threads": True})   # their number may change while it runs

@@ -29,9 +29,7 @@ class MemoryBank(torch.nn.Module):
     def full(self): return self.seen >= len(self.features)
 
     @torch.no_grad()
-    def enqueue(self,
-        z,  # (N,dim) features; more than the bank holds: the last ones count
-    ):
+    def enqueue(self, z):  # (N,dim) features; more than the bank holds: the last ones count
         "Put features in, over the oldest ones"
         size = len(self.features)
         z = F.normalize(z.float(), dim=1)[-size:]
@@ -63,9 +61,7 @@ def patch_weights(
     if not banks or not all(b.full for b in banks): return torch.full((len(z),), 1 / len(z), device=z.device)
     return torch.softmax(-sum(b.log_density(z, beta_density) for b in banks), 0)
 
-def effective_sample_size(
-    w,  # (N,) weights that sum to 1
-):
+def effective_sample_size(w):  # (N,) weights that sum to 1
     "Scalar tensor in (0,1]: 1 for uniform weights, 1/N where one patch has all the weight"
     return 1 / (len(w) * w.square().sum())
 

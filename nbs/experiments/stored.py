@@ -40,6 +40,11 @@ def baselines(name, variant=None):
     own = [(headline(c["image_auroc"]), c["pixel_auroc"]) for c in cells]
     print(baselines_table([c["baselines"] for c in cells], own), "\n")
 
+def noise_floor(x):  # (N,3,H,W)
+    "(N,): log of the median absolute Laplacian"
+    laplace = 4 * x[..., 1:-1, 1:-1] - x[..., :-2, 1:-1] - x[..., 2:, 1:-1] - x[..., 1:-1, :-2] - x[..., 1:-1, 2:]
+    return laplace.abs().flatten(1).median(1).values.add(1e-3).log()
+
 def values(name): return ablation_values(read(name)["cells"])
 
 def means(name, column):
