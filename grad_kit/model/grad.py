@@ -54,7 +54,6 @@ class GRAD(Generation, Calibration):
         for name in self.config.generators: GENERATORS.check(name)
         for name in (self.config.fusion, self.config.map_fusion, self.config.score_fusion): FUSIONS.check(name)
         if self.config.sampler != "auto": SAMPLERS.check(self.config.sampler)
-
     def divided(self, ds): return divide(ds, self.config, self.seed)
 
 # %% ../../nbs/model/7_grad.ipynb #c19b2d49
