@@ -54,6 +54,7 @@ class GRAD(Generation, Calibration):
         for name in self.config.generators: GENERATORS.check(name)
         for name in (self.config.fusion, self.config.map_fusion, self.config.score_fusion): FUSIONS.check(name)
         if self.config.sampler != "auto": SAMPLERS.check(self.config.sampler)
+    def divided(self, ds): return divide(ds, self.config, self.seed)
 
 # %% ../../nbs/model/7_grad.ipynb #c19b2d49
 @patch
@@ -136,7 +137,7 @@ def begin(self:GRAD,
     Both are uint8, (N,3,S,S) and (M,3,S,S), S = image_size; what the device does not hold stays on the CPU"""
     self.options = FitOptions(stages and user_path(stages), checkpoint_every, progress, compile)
     ds = ds.read_as(self.config)
-    train, held, self.held_groups, self.folds, self.not_independent_ = divide(ds, self.config, self.seed)
+    train, held, self.held_groups, self.folds, self.not_independent_ = self.divided(ds)
     self.seen_ = dict(fitted=hash_images(train), held_out=[] if self.folds is not None else hash_images(held))
     self.data = hashlib.sha256("".join(self.seen_["fitted"]).encode()).hexdigest()[:12]
     self.patchdiffs_, self.contrastive_, self.generated, self._frozen = {}, {}, {}, {}
@@ -214,8 +215,7 @@ def score(self:GRAD,
     result = self.score_pixels(pixels, batch, precision)
     finite_scores([it.where for it in ds.items], result.image_score)
     if not each: return result
-    maps = {name: maps for name, (maps, _, _) in self.score_each(pixels, batch, precision).items()}
-    return replace(result, scorer_map=maps)
+    return replace(result, scorer_map={k: v[0] for k, v in self.score_each(pixels, batch, precision).items()})
 
 # %% ../../nbs/model/7_grad.ipynb #8604872f
 @patch
