@@ -24,7 +24,7 @@ def written(folder, images):
 
 def main():
     warnings.simplefilter("ignore")
-    rng, rows = np.random.default_rng(5), []
+    rng = np.random.default_rng(5)
     at = [(int(rng.integers(20, 2980)), int(rng.integers(20, 3980))) for _ in range(8)]
     with tempfile.TemporaryDirectory() as tmp:
         good, fresh, bad = (Path(tmp)/name for name in ("good", "fresh", "bad"))
