@@ -2,7 +2,7 @@
 `make dist` does the same in an empty environment, with all commands (minutes)."""
 import os, re, shutil, subprocess, sys, zipfile
 from email import message_from_bytes
-from pathlib import Path
+
 
 import pytest
 
@@ -12,7 +12,7 @@ from test_project import ROOT, name_of, settings
 URL = "https://github.com/example/grad_kit"
 SCORE = """
 import sys
-from pathlib import Path
+
 import grad_kit
 from grad_kit import GRAD, Config
 from grad_kit.data.trays import tray_dataset
