@@ -74,8 +74,9 @@ test-machines: env
 
 # pyenv's and uv's Pythons are found too; the base alone is installed, and what the chosen tests import
 SHORT = $(addprefix tests/test_,base_config.py base_files.py paper_reweight.py paper_detector.py closed_form_density.py model_scorers.py)
+PYTHONS = 3.10 3.11 3.12 3.13
 test-pythons:
-	@for v in 3.10 3.11 3.12 3.13; do \
+	@for v in $(PYTHONS); do \
 	  p=$$(for c in python$$v $$HOME/.pyenv/versions/$$v.*/bin/python $$(uv python find $$v 2>/dev/null); do $$c -c 0 2>/dev/null && echo $$c && break; done); \
 	  test -n "$$p" || { said="$$said\nPython $$v: skipped, it is not on this machine (uv python install $$v)"; continue; }; \
 	  echo "Installing for Python $$v into .venv-$$v, then testing ..."; \
