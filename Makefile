@@ -5,7 +5,7 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.installed
 CHROMIUM := apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core >/dev/null
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-machines test-browser export nb hooks bench gpu gpu-pack dist docs lab clean
+.PHONY: help env demo test test-slow test-machines test-pythons test-browser export nb hooks bench gpu gpu-pack dist docs lab clean
 
 help:
 	@echo "make env        install everything into $(VENV), once (minutes; mostly PyTorch)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test       notebooks and exports agree, all pages run and print what is stored, all tests pass (minutes)"
 	@echo "make test-slow  the slow cells inside the notebooks, the slow tests, and the GPU tests where there is a GPU"
 	@echo "make test-machines  the tests as other processors run them: capped instruction sets, one, four and eight threads, bfloat16, under autocast (two hours)"
+	@echo "make test-pythons  a short part of the tests on each Python from 3.10 to 3.13 that is here, in .venv-3.10 and so on (an installation each)"
 	@echo "make test-browser  the tutorials in a real JupyterLab and Chromium, every slider moved (installs Debian's Chromium where there is none)"
 	@echo "make lab        open the start page in JupyterLab: the embedded set, your own folder, the paper"
 	@echo "make export     write modules, tests and README anew from the notebooks (seconds)"
@@ -71,6 +72,18 @@ test-machines: env
 	@echo "Called by a program that computes under autocast ..."
 	@GRAD_KIT_TEST_CALLER=autocast $(BIN)/python $(FAST)
 
+# pyenv's and uv's Pythons are found too; the base alone is installed, and what the chosen tests import
+SHORT = $(addprefix tests/test_,base_config.py base_files.py paper_reweight.py paper_detector.py closed_form_density.py model_scorers.py)
+PYTHONS = 3.10 3.11 3.12 3.13
+test-pythons:
+	@for v in $(PYTHONS); do \
+	  p=$$(for c in python$$v $$HOME/.pyenv/versions/$$v.*/bin/python $$(uv python find $$v 2>/dev/null); do $$c -c 0 2>/dev/null && echo $$c && break; done); \
+	  test -n "$$p" || { said="$$said\nPython $$v: skipped, it is not on this machine (uv python install $$v)"; continue; }; \
+	  echo "Installing for Python $$v into .venv-$$v, then testing ..."; \
+	  { test -x .venv-$$v/bin/python || $$p -m venv .venv-$$v; } && .venv-$$v/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . pytest \
+	    && .venv-$$v/bin/python $(FAST) -p no:cacheprovider $(SHORT) && said="$$said\nPython $$v: passed" || { said="$$said\nPython $$v: FAILED"; bad=1; }; \
+	done; printf "$$said\n"; test -z "$$bad"
+
 test-browser: env
 	@echo "Running the tutorials in JupyterLab and Chromium (minutes); screenshots in runs/browser ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
@@ -128,5 +141,5 @@ docs: env
 clean:
 	@echo "Deleting $(VENV), build leftovers and caches ..."
 	@test ! -f "$(VENV)/pyvenv.cfg" || rm -rf "$(VENV)"
-	@rm -rf .venv-bench build dist *.egg-info .pytest_cache _proc _docs
+	@rm -rf .venv-bench .venv-3.* build dist *.egg-info .pytest_cache _proc _docs
 	@find grad_kit tests tools nbs -depth \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +

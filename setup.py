@@ -34,7 +34,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     author=cfg["author"],
     keywords=cfg["keywords"].split(),
-    license={"apache2": "Apache-2.0"}[cfg["license"]],
+    license_expression={"apache2": "Apache-2.0"}[cfg["license"]],
     classifiers=["Development Status :: 3 - Alpha", f"Intended Audience :: {cfg['audience']}",
                  *(f"Programming Language :: Python :: {v}" for v in ("3", "3.10", "3.11", "3.12", "3.13")),
                  "Topic :: Scientific/Engineering :: Image Recognition", "Framework :: Jupyter"],
