@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHANGES', 'RESULTS', 'machine', 'write_csv', 'score_columns', 'scorers_text', 'promise_text', 'seen_images',
-           'series_note', 'Evaluation', 'evaluate_model', 'baselines_table', 'map_scale', 'start_results',
-           'write_tiffs', 'map_names', 'write_pictures', 'write_colour_maps', 'write_masks', 'Scoring', 'score_images']
+           'series_note', 'Evaluation', 'evaluate_model', 'baselines_table', 'outside_note', 'map_scale', 'outlined',
+           'start_results', 'write_tiffs', 'map_names', 'write_pictures', 'write_colour_maps', 'write_masks', 'Scoring',
+           'score_images']
 
 # %% ../../nbs/evaluate/3_report.ipynb #773b233a
 import csv, hashlib, os, platform, shutil, time
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import matplotlib as mpl
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fastcore.basics import patch
 from PIL import Image
 
@@ -88,7 +90,7 @@ def series_note(model, pixels):
     "A sentence where scored uint8 (N,3,S,S) images differ from the normal ones as a whole; \"\" for fewer than 3"
     found, alike = {}, False
     if len(pixels) < 3 or not model.statistics_: return ""
-    for name, v in image_statistics(pixels).items():
+    for name, v in image_statistics(model.placement_.placed(pixels)[0]).items():
         (low, usual, high), (below, above, levels, share) = model.statistics_[name], CHANGES[name]
         margin, middle = levels + share * abs(usual), float(v.quantile(.5))
         if low - margin <= middle <= high + margin: continue
@@ -113,8 +115,9 @@ def evaluate_model(model, dataset):
     start, ds = time.time(), dataset.read_as(model.config)
     items, protocol = evaluation_items(ds)
     seen, result, truth = seen_images(model, items), model.score(items), items.truth()
-    figures = metrics.evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), items.labels, items.kinds,
-                               items.defects, **truth, threshold=model.threshold_)
+    maps = metrics.left_out(result.anomaly_map, model.placement_.region).numpy()
+    figures = metrics.evaluate(result.image_score.numpy(), maps, items.labels, items.kinds, items.defects, **truth,
+                               threshold=model.threshold_)
     seconds = round(time.time() - start, 1)
     note = series_note(model, items.images(model.config.image_size))
     compared = baselines(model, ds, items, truth["masks"])
@@ -148,7 +151,16 @@ def notes(self:Evaluation):
                      f"({self.items.masked_text() or 'none with masks'}); add ground_truth/ to have them")
     if not len(self.dataset.split("train")):
         lines.append(f"no baselines: '{name}' came without the normal training images that they compare with")
-    return lines + ([self.note] if self.note else [])
+    return lines + [note for note in (outside_note(self.model, self.truth["masks"]), self.note) if note]
+
+def outside_note(model, masks):
+    "How many pixels of the defects are outside the region and were left out; \"\" for none"
+    if masks is None or not model.placement_.cropped: return ""
+    maps = metrics.left_out(torch.zeros(1, *model.placement_.region.shape), model.placement_.region.cpu()).numpy()
+    lost = [int(np.isneginf(metrics.checked_pixels([m], maps, 0)[0])[m].sum()) for m in masks]
+    whole = sum(n > 0 and n == m.sum() for n, m in zip(lost, masks))
+    return sum(lost) and (f"{sum(lost):,} of the {sum(int(m.sum()) for m in masks):,} pixels of defects are outside the "
+                          f"region and left out, with all of {whole} anomalous images") or ""
 
 # %% ../../nbs/evaluate/3_report.ipynb #d1ee89aa
 @patch
@@ -176,6 +188,12 @@ def map_scale(threshold):
     "Colours from 0 to twice the pixel threshold, so that faint and strong defects both show"
     return dict(vmin=0, vmax=2 * threshold) if threshold > 0 else {}
 
+def outlined(model, images):
+    "uint8 (N,3,S,S) images, the border of the model's region in red"
+    inside = model.placement_.region.cpu()
+    edge = inside & (F.avg_pool2d(F.pad(inside[None].float(), (1,) * 4, value=1.), 3, 1)[0] < 1)
+    return torch.where(edge, torch.tensor([255, 0, 0], dtype=torch.uint8)[:, None, None], images)
+
 # %% ../../nbs/evaluate/3_report.ipynb #afaae2b0
 @patch
 def plot_maps(self:Evaluation, most=14):
@@ -186,7 +204,7 @@ def plot_maps(self:Evaluation, most=14):
     shown = [i for kind in kinds for i in [i for i, d in enumerate(defects) if d == kind][:share]][:most]
     titles = [f"{items.defects[i]}  {self.result.image_score[i]:.1f}" for i in shown]
     return plots.plot_maps(
-        items.images(self.model.config.image_size)[shown], self.result.anomaly_map[shown],
+        outlined(self.model, items.images(self.model.config.image_size)[shown]), self.result.anomaly_map[shown],
         None if masks is None else [masks[i] for i in shown], titles, columns=7,
         **map_scale(self.model.pixel_threshold_))
 
@@ -325,7 +343,7 @@ def plot_top(self:Scoring, top=12):
         name = Path(self.items.names[i]).name
         return f"{name if len(name) <= 24 else f'{name[:11]}…{name[-12:]}'}  {self.result.image_score[i]:.1f}"
     shown = self.order()[:max(1, top)]
-    images = self.items.images(self.model.config.image_size)[shown]
+    images = outlined(self.model, self.items.images(self.model.config.image_size)[shown])
     maps = self.result.anomaly_map[shown]
     return plots.plot_maps(images, maps, None, [title(i) for i in shown], **map_scale(self.result.pixel_threshold))
 
