@@ -8,6 +8,7 @@ __all__ = ['read_region', 'propose_region']
 # %% ../../nbs/data/7_regions.ipynb #85b6c34b
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from ..base.compute import guarded
 from ..base.config import GradKitError
@@ -17,33 +18,25 @@ from .images import read_mask
 
 # %% ../../nbs/data/7_regions.ipynb #ff78d344
 @guarded
-def read_region(
-    region,  # mask picture, white where it counts, or bool (H,W)
-    native,  # (H,W) of the images
-    size,    # S: side in pixels of the result
-    frame="stretch",  # how the images become square: one of `FRAMES`
-):
-    """bool (S,S). Raises `GradKitError` for a file that is no image, for another shape than that of the images, and
-    where nothing counts"""
-    array = isinstance(region, np.ndarray)
-    what, mask = ("the region", region) if array else (f"the region '{region}'", read_mask(user_path(region)))
+def read_region(region, native, size, frame="stretch"):  # mask picture or bool (H,W); (H,W) of images; S; in `FRAMES`
+    """bool (S,S): the region of images. Raises `GradKitError` for a file that is no image, for another shape than that
+    of the images, and where nothing counts"""
+    if isinstance(region, np.ndarray): what, mask = "the region", region
+    else: what, mask = f"the region '{region}'", read_mask(user_path(region))
     if mask.ndim != 2 or mask.dtype != bool:
-        raise GradKitError(f"the region is a {mask.dtype} array {mask.shape}, but must be bool (rows, columns); "
-                           "give True where a pixel counts")
+        raise GradKitError(f"{what} is {mask.dtype} {mask.shape}, but must be bool (H,W), True where a pixel counts")
     h, w = native
     if abs(mask.shape[0] * w - mask.shape[1] * h) > max(h, w, *mask.shape):   # more than a pixel off
         raise GradKitError(f"{what} is {width_x_height(mask.shape)} pixels, but the images are {w} x {h}; "
                            "draw it on one of them")
-    square = torch.from_numpy(frame_image(mask, frame, False).astype(np.float32))[None, None]
-    found = torch.nn.functional.interpolate(square, (size, size), mode="bilinear", antialias=True)[0, 0] >= .5
+    square = torch.from_numpy(frame_image(mask, frame, False)[None, None] * np.float32(1))
+    found = F.interpolate(square, (size, size), mode="bilinear", antialias=True)[0, 0] >= .5
     if not found.any(): raise GradKitError(f"{what} is black everywhere, so no pixel counts; paint white what does")
     return found
 
 # %% ../../nbs/data/7_regions.ipynb #7de315ac
 @guarded
-def propose_region(
-    images,  # uint8 (N,H,W,3) normal images
-):
+def propose_region(images):  # uint8 (N,H,W,3) normal images
     "bool (H,W): the largest piece whose colours differ from those at the border of the images, without holes"
     from kornia.filters import otsu_threshold
     from scipy.ndimage import binary_fill_holes, label
@@ -51,6 +44,6 @@ def propose_region(
     mean = x.mean(0)
     border = np.concatenate([mean[0], mean[-1], mean[:, 0], mean[:, -1]])
     far = np.sqrt(np.square(x - np.median(border, 0)).mean((0, 3)))
+    if np.ptp(far) < 1: return np.ones(far.shape, bool)   # the images have one colour
     pieces, _ = label(far > float(otsu_threshold(torch.from_numpy(far)[None, None])[1]))
-    if not pieces.any(): return np.ones(far.shape, bool)   # the images have one colour
     return binary_fill_holes(pieces == np.bincount(pieces.flat)[1:].argmax() + 1)

@@ -45,12 +45,9 @@ def fitted_text(model, out, seconds):
 
 def placement_text(model):
     "A line of what is done to images before they are scored; \"\" for nothing"
-    place, c = model.placement_, model.config
-    parts = [f"{place.region.float().mean():.0%} of each image counts"] * place.cropped
-    if c.register != "no": parts.append(f"register={c.register}: images are "
-                                        + (("registered, at any angle" if place.turns_freely else
-                                            "registered, after small turns") if len(place.mean) else "used as they are"))
-    return "\n" + "; ".join(parts) if parts else ""
+    place, region = model.placement_, f"\n{model.placement_.region.float().mean():.0%} of each image counts"
+    how = "left in place" if not len(place.mean) else f"registered{', at any angle' if len(place.angles) > 1 else ''}"
+    return region * place.cropped + f"\nimages are {how}" * (model.config.register != "no")
 
 # %% ../../nbs/evaluate/4_describe.ipynb #d000000b
 def comparison_text(c):

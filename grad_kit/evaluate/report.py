@@ -156,11 +156,10 @@ def notes(self:Evaluation):
 def outside_note(model, masks):
     "How many pixels of the defects are outside the region and were left out; \"\" for none"
     if masks is None or not model.placement_.cropped: return ""
-    maps = metrics.left_out(torch.zeros(1, *model.placement_.region.shape), model.placement_.region.cpu()).numpy()
-    lost = [int(np.isneginf(metrics.checked_pixels([m], maps, 0)[0])[m].sum()) for m in masks]
-    whole = sum(n > 0 and n == m.sum() for n, m in zip(lost, masks))
-    return sum(lost) and (f"{sum(lost):,} of the {sum(int(m.sum()) for m in masks):,} pixels of defects are outside the "
-                          f"region and left out, with all of {whole} anomalous images") or ""
+    region, n = model.placement_.region.cpu(), sum(int(m.sum()) for m in masks)
+    maps = metrics.left_out(torch.zeros(1, *region.shape), region).numpy()
+    lost = sum(int(np.isneginf(metrics.checked_pixels([m], maps, 0)[0])[m].sum()) for m in masks)
+    return f"{lost:,} of the {n:,} pixels of defects are outside the region and left out" if lost else ""
 
 # %% ../../nbs/evaluate/3_report.ipynb #d1ee89aa
 @patch
@@ -190,9 +189,9 @@ def map_scale(threshold):
 
 def outlined(model, images):
     "uint8 (N,3,S,S) images, the border of the model's region in red"
-    inside = model.placement_.region.cpu()
-    edge = inside & (F.avg_pool2d(F.pad(inside[None].float(), (1,) * 4, value=1.), 3, 1)[0] < 1)
-    return torch.where(edge, torch.tensor([255, 0, 0], dtype=torch.uint8)[:, None, None], images)
+    outside = (~model.placement_.region).float().cpu()[None]
+    edge = (F.max_pool2d(outside, 3, 1, 1) > outside)[0]
+    return torch.where(edge, images.new_tensor([255, 0, 0])[:, None, None], images)
 
 # %% ../../nbs/evaluate/3_report.ipynb #afaae2b0
 @patch
