@@ -114,8 +114,8 @@ NEARER = .9   # the share of the distance at which registration counts as helpfu
 @patch
 def spacing(self:Placement, x):
     "The mean distance of images uint8 (N,3,S,S) to their nearest other one"
-    m = resize_matrix(x.shape[-1], 64).to(x.device)
-    flat = torch.cat([(m @ some.float() @ m.T)[..., 8:56, 8:56].flatten(1) for some in x.split(32)])
+    m = resize_matrix(x.shape[-1], 32).to(x.device)
+    flat = torch.cat([(m @ some.float() @ m.T)[..., 4:28, 4:28].flatten(1) for some in x.split(32)])
     return float(torch.cdist(flat, flat).fill_diagonal_(torch.inf).amin(1).mean())
 
 @patch
@@ -139,7 +139,7 @@ def fit_mean(self:Placement, x, starts):
 @torch.no_grad()
 def fit(self:Placement, normal, register="no"):  # uint8 (N,3,S,S) normal images; as `Config.register`
     "The colour outside the region: the mean of what is inside; the mean normal image. Returns self"
-    x = subsample(normal, 100)
+    x = subsample(normal, 60)
     self.to(x.device).colour = x.float().mean(0)[:, self.region].mean(1).round()
     if register == "no": return self
     x, kept = self.painted(x.float()).byte(), self.state_dict()

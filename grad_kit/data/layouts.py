@@ -136,11 +136,7 @@ def as_dataset(
     return Dataset("images", "array", tuple(items))
 
 # %% ../../nbs/data/4_layouts.ipynb #5fa1b0d2
-def with_labels(
-    ds,      # Dataset
-    y,       # labels, or None
-    groups,  # of the images, or None
-):
+def with_labels(ds, y, groups):  # Dataset; labels or None; groups of the images or None
     "The `Dataset`, its images in these groups; raises `GradKitError` for a label that is not normal"
     if isinstance(y, (str, Path)):
         raise GradKitError(f"y is '{y}', but must be a label for each image, or None; "

@@ -88,7 +88,7 @@ def checked_pixels(masks, maps, i):
 def left_out(maps, region):  # (B,h,w) tensor; bool (S,S)
     "The maps with minus infinity outside the region: `PixelCurve` leaves these pixels out"
     inside = F.interpolate(region[None, None].float(), maps.shape[1:])[0, 0] > .5
-    return maps.masked_fill(~inside.to(maps.device), -torch.inf)
+    return maps.masked_fill(~inside, -torch.inf)
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #c261ea5e
 def region_weights(i, amap, mask):
@@ -104,8 +104,7 @@ class PixelCurve:
     Raises `GradKitError` as `checked_pixels` does, for unequal lengths, and where no or every pixel is a defect"""
     def __init__(self,
         masks,         # list of (H,W) bool, each at its image's native size, True on the defect; False if normal
-        # (B,h,w) or list of (h,w) finite floats, higher is more anomalous; resized to each mask's size. Minus infinity:
-        maps,          # the pixel is left out
+        maps,          # (B,h,w) or list of (h,w) floats, higher is more anomalous, -inf: left out; resized to each mask
         weights=region_weights,  # function (i, map, mask) -> (values, weights) of image i's defect pixels
     ):
         if len(masks) != len(maps):

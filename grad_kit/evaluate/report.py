@@ -156,7 +156,7 @@ def notes(self:Evaluation):
 def outside_note(model, masks):
     "How many pixels of the defects are outside the region and were left out; \"\" for none"
     if masks is None or not model.placement_.cropped: return ""
-    region, n = model.placement_.region.cpu(), sum(int(m.sum()) for m in masks)
+    region, n = model.placement_.region, sum(int(m.sum()) for m in masks)
     maps = metrics.left_out(torch.zeros(1, *region.shape), region).numpy()
     lost = sum(int(np.isneginf(metrics.checked_pixels([m], maps, 0)[0])[m].sum()) for m in masks)
     return f"{lost:,} of the {n:,} pixels of defects are outside the region and left out" if lost else ""
@@ -189,7 +189,7 @@ def map_scale(threshold):
 
 def outlined(model, images):
     "uint8 (N,3,S,S) images, the border of the model's region in red"
-    outside = (~model.placement_.region).float().cpu()[None]
+    outside = (~model.placement_.region).float()[None]
     edge = (F.max_pool2d(outside, 3, 1, 1) > outside)[0]
     return torch.where(edge, images.new_tensor([255, 0, 0])[:, None, None], images)
 

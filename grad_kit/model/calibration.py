@@ -178,7 +178,7 @@ def calibrate(self:Calibration,
     if folds is None: maps, scores, usual = None, *self.each_of_held(held)
     else:
         maps, scores = zip(*(self.scorers_[name].out_of_fold(placed, folds, self) for name in names))
-        usual = [m[:, self.placement_.counted.to(m.device)].float().median(1).values for m in maps]
+        usual = [m[:, self.placement_.counted].float().median(1).values for m in maps]
     if len(names) > 1:
         units = {k: unit_of(s, u) for k, s, u in zip(names, scores, usual)}
         self.units_, self._frozen = {k: (*unit, SCORERS[k].weight) for k, unit in units.items()}, {}

@@ -36,7 +36,8 @@ class GRAD(Generation, Calibration):
     """Anomaly detection from normal images alone: `GRAD(config).fit(images).score(images)`.
     Fitted attributes: `scorers_` (name -> Scorer), `seen_` (hashes of the images fitted and held out), `n_normal_`,
     `not_independent_` (why no false-alarm rate is guaranteed, or ""), `patchdiffs_` ((level, side) -> PatchDiff),
-    `contrastive_` (detector level -> its generated images), `placement_` (region and registration), those of `Calibration`, and those of `DetectorScorer`"""
+    `contrastive_` (detector level -> its generated images), `placement_` (region and registration), those
+    of `Calibration`, and those of `DetectorScorer`"""
     detectors_, banks_, history_, stats_, beta_, normal_like_ = map(
         of_detector, ("detectors", "banks", "history", "stats", "beta", "normal_like"))
     def __init__(self,
@@ -125,6 +126,7 @@ def begin(self:GRAD,
     self.seen_ = dict(fitted=hash_images(train), held_out=[] if self.folds is not None else hash_images(held))
     train = to_device(train, self.device)
     train = place.fit(train, self.config.register).placed(train)[0]
+    place.cpu()   # a `FrozenModel` has its own
     self.data = hashlib.sha256("".join(hash_images(train.cpu())).encode()).hexdigest()[:12]
     self.patchdiffs_, self.contrastive_, self.generated, self._frozen = {}, {}, {}, {}
     self.scorers_ = {name: SCORERS[name](self.config) for name in self.config.scorers}
@@ -428,7 +430,7 @@ def load(cls:GRAD,
     model.scorers_, model.contrastive_, model._frozen = {}, {}, {}
     for name in model.config.scorers:
         take_file(folder/f"scorer_{name}.safetensors", lambda state: model.take_scorer(name, state))
-    model.placement_ = Placement.of(model.native_size_ or (1, 1), None, model.config).to(model.device)
+    model.placement_ = Placement.of(model.native_size_ or (1, 1), None, model.config)
     if "placement.safetensors" in d["files"]: take_file(folder/"placement.safetensors", model.placement_.restore)
     for n, size in model.patchdiffs_:
         take_file(folder/f"patchdiff_{n}_{size}.safetensors", lambda state: model.take_patchdiff(n, size, state))

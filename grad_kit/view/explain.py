@@ -225,7 +225,7 @@ def look(self:Why, image):
     """What `answer` needs for all places of uint8 (3,S,S), S = image_size: {seen: scorer -> [(explainer, its maps)],
     units: scorer -> (GRID,GRID) highest values of its map in the units of the fused map, map: (S,S), top: the place
     where it is highest}"""
-    x, seen, units = self.model.placement_.painted(image[None].to(self.model.device).float()), {}, {}
+    x, seen, units = self.model.frozen().placement.painted(image[None].to(self.model.device).float()), {}, {}
     total = sum(weight for *_, weight in self.model.units_.values())
     for name, explainers in self.explainers.items():
         seen[name] = [(e, e.compare(x)) for e in explainers]
