@@ -1,7 +1,7 @@
-"""Where registration (`Config.register`) helps, for the page closed_form/placement. It looks at labels; the kit does not.
+"""Where registration (`Config.register`) helps, for the page closed_form/placement. Labels judge, and decide nothing.
 
-    python nbs/experiments/registration.py decide ../shared/data [SET ...]   5 minutes on one core: what "auto" decides
-    python nbs/experiments/registration.py tire ../shared/data [SEED ...]    12 minutes: tire, its normal images divided
+    python nbs/experiments/registration.py decide ../shared/data [SET ...]   minutes on one core: what "auto" decides
+    python nbs/experiments/registration.py tire ../shared/data [SEED ...]    minutes: tire, its normal images divided
                                                                              anew by each seed; -1: the published split
 Both add to results/registration.json
 """
@@ -32,12 +32,12 @@ def decide(data, *names):
     "The distance of normal images to the nearest other one: as they are, after small turns, after any turn"
     for name in names or SETS:
         train, start = read_dataset(data/name).split("train"), time.time()
-        some = train.items[::max(1, len(train) // 100)][:100]
-        x = type(train)(train.name, train.layout, tuple(some)).images(256)
-        place = Placement.of(some[0].native_size(), None, Config())
+        some = subsample(torch.arange(len(train)), 60).tolist()
+        x = type(train)(train.name, train.layout, tuple(train.items[i] for i in some)).images(256)
+        place = Placement.of(train.items[0].native_size(), None, Config())
         with torch.no_grad():
             as_is, found = place.spacing(x), []
-            for turns in (False, True): found.append(place.fit_mean(x, turns).spacing(place.placed(x)[0]) / as_is)
+            for starts in (1, 24): found.append(place.fit_mean(x, starts).spacing(place.placed(x)[0]) / as_is)
         add(dict(what="decide", set=name, n=len(x), small=found[0], turned=found[1], seconds=time.time() - start),
             "what", "set")
 
