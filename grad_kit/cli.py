@@ -118,6 +118,8 @@ def fit(
     data: Data=None, normal: Normal=None, abnormal: Abnormal=None, masks: Masks=None, group_by: GroupBy=None,
     out: Out=None, preset: Preset="auto", set: Settings=None, seed: Seed=0, device: Device="auto",
     compile: option("compile PatchDiffs: faster generation after some seconds; needs a C++ compiler", bool)=False,
+    region: option("mask picture of the images' shape, white where pixels count (default: everywhere)",
+                   metavar="MASK.png")=None,
 ):
     """Train GRAD on normal images and save the model.
 
@@ -137,7 +139,7 @@ def fit(
         print(f"note: the model in {out}, fitted on another folder, will be replaced at the end; Ctrl-C keeps it")
     model, stages = grad_kit.GRAD(config, seed, device), files.user_path(f"{out}.stages")
     say(report.fitting_text(model, ds, stages))
-    model.fit(ds, stages=stages, compile=compile)
+    model.fit(ds, stages=stages, compile=compile, region=region)
     model.source_ = places.folder_hash(folder)
     model.save(out)
     report.fit_pictures(model, ds, out)

@@ -55,6 +55,22 @@ def test_several_scorers_export_as_one_file():
         assert (a.scorer_score["window"] - b.scorer_score["window"]).abs().max() < 1e-3
 
 
+def test_region_and_registration_are_in_the_file():
+    from grad_kit.closed_form.placement import moved, poses_of
+    def turned(n, seed):
+        x = tray_dataset(n, 0, 0, 0, seed=seed).images(64).float()
+        p = torch.nn.functional.pad(torch.from_numpy(np.random.default_rng(seed).uniform(-3, 3, (n, 1))).float(), (2, 1))
+        return moved(x, poses_of(p)).round().byte().permute(0, 2, 3, 1).numpy()
+    config = Config.preset("instant", image_size=64, scorers=("components",), register="yes")
+    folder, region, fresh = Path(tempfile.mkdtemp()), np.arange(64) < np.full((64, 1), 56), turned(6, 1)
+    warnings.filterwarnings("ignore", message=".* normal images are too few")
+    model = GRAD(config, device="cpu").fit(turned(12, 0), progress=False, region=region)
+    for name in ("m.onnx", "m.xml"):
+        export_model(model, folder/name, check=fresh)
+        c = compare(model, Exported(folder/name), fresh)
+        assert c["score_difference"] <= model.tolerance() and c["map_difference"] < 1e-2 * c["score_spread"], c
+
+
 @pytest.mark.data
 def test_exports_agree_on_real_images():
     import os

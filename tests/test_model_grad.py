@@ -157,6 +157,48 @@ def test_frames_and_bits_travel_with_a_model():
         assert torch.equal(scores, model.score(mixed).image_score) and torch.isfinite(scores).all()
 
 
+def test_scores_do_not_depend_on_what_is_outside_the_region():
+    ds, rng = tray_dataset(24, 0, 6, 2), np.random.default_rng(0)
+    x, y = (np.stack([it.image for it in ds.split(part).items]) for part in ("train", "test"))
+    region = np.zeros((64, 64), bool)
+    region[:, :32] = True
+    def noisy(images): return np.where(region[..., None], images, rng.integers(0, 256, images.shape)).astype(np.uint8)
+    config = closed_form.replace(scorers=("filters", "window", "components"))
+    a, b = (grad_module.GRAD(config, 0, "cpu").fit(some, progress=False, region=region) for some in (x, noisy(x)))
+    with tempfile.TemporaryDirectory() as d:
+        a.save(f"{d}/model")
+        b.save(f"{d}/model")   # a model with a region is replaced as any other
+        for other in (b, grad_module.GRAD.load(f"{d}/model", "cpu")):
+            for images in (y, noisy(y)):
+                r, s = a.score(y), other.score(images)
+                assert (r.image_score - s.image_score).abs().max() < 1e-4
+                assert (r.anomaly_map - s.anomaly_map).abs().max() < 1e-4
+            test_close([a.threshold_, a.pixel_threshold_], [other.threshold_, other.pixel_threshold_], 1e-4)
+    assert not a.score(y).mask[:, :, 32:].any()
+    test_fail(lambda: a.fit(x, progress=False, region=np.ones((64, 96), bool)), contains="96 x 64")
+    test_fail(lambda: a.fit(x, progress=False, region=~np.ones((64, 64), bool)), contains="black everywhere")
+
+
+def test_a_registered_model_is_saved_and_its_false_alarms_stay():
+    warnings.simplefilter("ignore")
+    from grad_kit.closed_form.placement import moved, poses_of
+    def jittered(n, seed):
+        "Trays that lie aside by up to 4 % and are turned by up to 6 degrees"
+        x = tray_dataset(n, 0, 0, 0, seed=seed).images(64).float()
+        p = np.random.default_rng(seed).uniform(-1, 1, (n, 4)) * [.08, .08, .1, 0]
+        return moved(x, poses_of(torch.from_numpy(p).float())).round().byte().permute(0, 2, 3, 1).numpy()
+    model = fitted(jittered(60, 0), closed_form.replace(register="auto"))
+    assert len(model.placement_.mean) and len(model.placement_.angles) == 1
+    fresh = jittered(200, 1)
+    assert model.predict(fresh).float().mean() < .12   # 5 % are asked for
+    with tempfile.TemporaryDirectory() as d:
+        model.save(f"{d}/model")
+        a, b = model.score(fresh[:20]), grad_module.GRAD.load(f"{d}/model", "cpu").score(fresh[:20])
+        assert (a.image_score == b.image_score).all() and (a.anomaly_map == b.anomaly_map).all()
+        (Path(d)/"model"/"placement.safetensors").unlink()
+        test_fail(lambda: grad_module.GRAD.load(f"{d}/model", "cpu"), contains="placement.safetensors")
+
+
 def test_adding_a_scorer_takes_a_class_and_a_line():
     from grad_kit.model.scorers import Scorer, SCORERS, register_scorer
     @register_scorer("mean difference")

@@ -39,7 +39,8 @@ def test_local_contrast_finds_what_it_never_saw():
         warnings.simplefilter("always")
         for net in s.nets: net.out.weight.neg_()   # networks that have learnt the contrary
         model.folds = None
-        s.calibrate(tray_dataset(10, 0, 0, 0, seed=9).images(64), model)
+        fresh, model.poses = model.placement_.placed(tray_dataset(10, 0, 0, 0, seed=9).images(64))
+        s.calibrate(fresh, model)
     assert any("it is left out" in str(w.message) for w in said) and s.share == 0
 
 

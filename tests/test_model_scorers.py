@@ -13,6 +13,7 @@ from grad_kit.data.trays import tray_dataset
 
 
 def test_resizing_and_placing_by_matrix():
+    from grad_kit.closed_form.placement import resize_matrix
     x = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
     for side in (20, 48, 96):
         m = resize_matrix(48, side)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['READERS', 'register_reader', 'SPLIT_FOLDERS', 'passed_text', 'dataset_of', 'refuse_empty', 'group_of', 'finish',
-           'read_dataset', 'as_dataset', 'refuse_sets', 'all_normal', 'read_flat', 'Place', 'place', 'divide',
-           'masks_of', 'refuse_both', 'sorted_items', 'read_masks_beside', 'place_by_name', 'read_named', 'read_splits',
-           'read_config', 'name_defects', 'named_folders', 'read_folders']
+           'read_dataset', 'as_dataset', 'with_labels', 'refuse_sets', 'all_normal', 'read_flat', 'Place', 'place',
+           'divide', 'masks_of', 'refuse_both', 'sorted_items', 'read_masks_beside', 'place_by_name', 'read_named',
+           'read_splits', 'read_config', 'name_defects', 'named_folders', 'read_folders']
 
 # %% ../../nbs/data/4_layouts.ipynb #424586cb
 import dataclasses, hashlib, json, os, re
@@ -134,6 +134,24 @@ def as_dataset(
                            "are wanted; give one of these (image[None] makes a set of one image)")
     items = [Item(a, "train", name=f"train/{i:06d}") for i, a in enumerate(images)]
     return Dataset("images", "array", tuple(items))
+
+# %% ../../nbs/data/4_layouts.ipynb #5fa1b0d2
+def with_labels(ds, y, groups):  # Dataset; labels or None; groups of the images or None
+    "The `Dataset`, its images in these groups; raises `GradKitError` for a label that is not normal"
+    if isinstance(y, (str, Path)):
+        raise GradKitError(f"y is '{y}', but must be a label for each image, or None; "
+                           f"for a folder that keeps stages use stages='{y}'")
+    def listed(name, values):
+        values = np.asarray(values, dtype=object).reshape(-1).tolist()
+        if len(values) == len(ds): return values
+        raise GradKitError(f"{name} has {len(values)} values, but there are {len(ds)} images; give one for each")
+    for i, v in enumerate([] if y is None else listed("y", y)):
+        if v not in (0, False, "0") and not (isinstance(v, str) and kind_of_name(v) == "normal"):
+            raise GradKitError(f"y[{i}] is {v!r}, but a fit is on normal images alone; leave the others out, "
+                               "and give 0, False or 'good' for each image, or no y")
+    if groups is None: return ds
+    names = ["" if g is None or g != g else str(g) for g in listed("groups", groups)]
+    return dataclasses.replace(ds, items=tuple(dataclasses.replace(it, group=g) for it, g in zip(ds.items, names)))
 
 # %% ../../nbs/data/4_layouts.ipynb #679ab2f7
 SPLIT_FOLDERS = dict(train="train", validation="validation", val="validation", valid="validation",

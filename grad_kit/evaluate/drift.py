@@ -81,7 +81,8 @@ def find_drift(
 ):
     "The `Drift` of scored images from a model's normal ones. Raises `GradKitError` where the model keeps too few"
     normal = model.statistics_ | dict(score=model.holdout_scores_)
-    values = {k: v.tolist() for k, v in image_statistics(images).items()} | dict(score=np.asarray(scores).tolist())
+    values = {k: v.tolist() for k, v in image_statistics(model.placement_.placed(images)[0]).items()}
+    values["score"] = np.asarray(scores).tolist()
     return drift_of({k: values[k] for k in normal}, normal, false_warning_rate)
 
 def drift_note(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHANGES', 'RESULTS', 'machine', 'write_csv', 'score_columns', 'scorers_text', 'promise_text', 'seen_images',
-           'series_note', 'Evaluation', 'evaluate_model', 'baselines_table', 'map_scale', 'start_results',
-           'write_tiffs', 'map_names', 'write_pictures', 'write_colour_maps', 'write_masks', 'Scoring', 'score_images',
-           'fitting_text', 'fitted_text', 'plot_generated', 'plot_generated_weights', 'fit_pictures']
+           'series_note', 'Evaluation', 'evaluate_model', 'baselines_table', 'outside_note', 'map_scale', 'outlined',
+           'start_results', 'write_tiffs', 'map_names', 'write_pictures', 'write_colour_maps', 'write_masks', 'Scoring',
+           'score_images', 'fitting_text', 'fitted_text', 'plot_generated', 'plot_generated_weights', 'fit_pictures']
 
 # %% ../../nbs/evaluate/3_report.ipynb #773b233a
 import csv, hashlib, os, platform, shutil, time
@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import matplotlib as mpl
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fastcore.basics import patch
 from PIL import Image
 
@@ -90,7 +91,7 @@ def series_note(model, pixels):
     "A sentence where scored uint8 (N,3,S,S) images differ from the normal ones as a whole; \"\" for fewer than 3"
     found, alike = {}, False
     if len(pixels) < 3: return ""
-    values = image_statistics(pixels)
+    values = image_statistics(model.placement_.placed(pixels)[0])
     for name, (low, usual, high) in statistic_ranges(model.statistics_).items():
         v, (below, above, levels, share) = values[name], CHANGES[name]
         margin, middle = levels + share * abs(usual), float(v.quantile(.5))
@@ -116,8 +117,9 @@ def evaluate_model(model, dataset):
     start, ds = time.time(), dataset.read_as(model.config)
     items, protocol = evaluation_items(ds)
     seen, result, truth = seen_images(model, items), model.score(items), items.truth()
-    figures = metrics.evaluate(result.image_score.numpy(), result.anomaly_map.numpy(), items.labels, items.kinds,
-                               items.defects, **truth, threshold=model.threshold_)
+    maps = metrics.left_out(result.anomaly_map, model.placement_.region).numpy()
+    figures = metrics.evaluate(result.image_score.numpy(), maps, items.labels, items.kinds, items.defects, **truth,
+                               threshold=model.threshold_)
     seconds = round(time.time() - start, 1)
     note = series_note(model, items.images(model.config.image_size))
     compared = baselines(model, ds, items, truth["masks"])
@@ -151,7 +153,15 @@ def notes(self:Evaluation):
                      f"({self.items.masked_text() or 'none with masks'}); add ground_truth/ to have them")
     if not len(self.dataset.split("train")):
         lines.append(f"no baselines: '{name}' came without the normal training images that they compare with")
-    return lines + ([self.note] if self.note else [])
+    return lines + [note for note in (outside_note(self.model, self.truth["masks"]), self.note) if note]
+
+def outside_note(model, masks):
+    "How many pixels of the defects are outside the region and were left out; \"\" for none"
+    if masks is None or not model.placement_.cropped: return ""
+    region, n = model.placement_.region, sum(int(m.sum()) for m in masks)
+    maps = metrics.left_out(torch.zeros(1, *region.shape), region).numpy()
+    lost = sum(int(np.isneginf(metrics.checked_pixels([m], maps, 0)[0])[m].sum()) for m in masks)
+    return f"{lost:,} of the {n:,} pixels of defects are outside the region and left out" if lost else ""
 
 # %% ../../nbs/evaluate/3_report.ipynb #d1ee89aa
 @patch
@@ -179,6 +189,12 @@ def map_scale(threshold):
     "Colours from 0 to twice the pixel threshold, so that faint and strong defects both show"
     return dict(vmin=0, vmax=2 * threshold) if threshold > 0 else {}
 
+def outlined(model, images):
+    "uint8 (N,3,S,S) images, the border of the model's region in red"
+    outside = (~model.placement_.region).float()[None]
+    edge = (F.max_pool2d(outside, 3, 1, 1) > outside)[0]
+    return torch.where(edge, images.new_tensor([255, 0, 0])[:, None, None], images)
+
 # %% ../../nbs/evaluate/3_report.ipynb #afaae2b0
 @patch
 def plot_maps(self:Evaluation, most=14):
@@ -189,7 +205,7 @@ def plot_maps(self:Evaluation, most=14):
     shown = [i for kind in kinds for i in [i for i, d in enumerate(defects) if d == kind][:share]][:most]
     titles = [f"{items.defects[i]}  {self.result.image_score[i]:.1f}" for i in shown]
     return plots.plot_maps(
-        items.images(self.model.config.image_size)[shown], self.result.anomaly_map[shown],
+        outlined(self.model, items.images(self.model.config.image_size)[shown]), self.result.anomaly_map[shown],
         None if masks is None else [masks[i] for i in shown], titles, columns=7,
         **map_scale(self.model.pixel_threshold_))
 
@@ -326,7 +342,7 @@ def plot_top(self:Scoring, top=12):
         name = Path(self.items.names[i]).name
         return f"{name if len(name) <= 24 else f'{name[:11]}…{name[-12:]}'}  {self.result.image_score[i]:.1f}"
     shown = self.order()[:max(1, top)]
-    images = self.items.images(self.model.config.image_size)[shown]
+    images = outlined(self.model, self.items.images(self.model.config.image_size)[shown])
     maps = self.result.anomaly_map[shown]
     return plots.plot_maps(images, maps, None, [title(i) for i in shown], **map_scale(self.result.pixel_threshold))
 
@@ -381,6 +397,9 @@ def fitted_text(model, out, seconds):
         rule = f"; beta_density {model.beta_[level]:g}, chosen" if c.beta_density < 0 and c.noisy_reweighting else ""
         lines.append(f"generated patches that are in fact normal, level-{level} detector: "
                      + ", ".join(f"{share:.0%} at level {n}" for n, share in shares.items()) + rule)
+    place = model.placement_
+    if place.cropped: lines.append(f"{place.region.float().mean():.0%} of each image counts")
+    if c.register != "no": lines.append("images are " + ("registered" if len(place.mean) else "used as they are"))
     return "\n".join([*lines, "", f"model in {out}: threshold {model.threshold_:.3f} from "
                       f"{len(model.holdout_scores_)} {model.held_out_text()} for a false-alarm rate of "
                       f"{c.false_alarm_rate:g}; {seconds:.0f} s{promise_text(model)}"])

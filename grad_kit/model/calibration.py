@@ -112,14 +112,16 @@ def divide(
     ds,      # Dataset
     config,  # Config
     seed,    # of a random share that is held out
+    region=None,  # bool (S,S): only what is inside tells which images show one part; None: everything
 ):
     """(images to fit on, images that calibrate, the group of each of these, the fold of each image that is fitted on or
     None, why they are not independent or ""). With folds all are fitted on, and up to `MOST` of them calibrate. Else
     the data's own validation split is held out, or a random share of the training images where there is none or where
     more than half of it shows what is fitted on"""
     items, x, fitted = normals_of(ds, config)
-    groups, detail, large = group_names(items, x)
-    if len(set(groups)) == 1: groups, large = np.array(hash_images(x)), len(x)   # there must be two to divide
+    inside = x if region is None else x * region
+    groups, detail, large = group_names(items, inside)
+    if len(set(groups)) == 1: groups, large = np.array(hash_images(inside)), len(x)   # there must be two to divide
     def why(used, held):
         own = {it.group for it in items}
         return not_independent(ds.name, detail[used], groups[used], held[used], large, own)
@@ -168,20 +170,21 @@ def calibrate(self:Calibration,
 ):
     "Units and thresholds"
     names = self.config.scorers
-    for scorer in self.scorers_.values(): scorer.calibrate(held, self)
-    self.statistics_ = {name: v.tolist() for name, v in image_statistics(held, normal).items()}
+    placed, self.poses = self.placement_.placed(held)
+    for scorer in self.scorers_.values(): scorer.calibrate(placed, self)
+    self.statistics_ = {name: v.tolist() for name, v in image_statistics(placed, normal).items()}
     self.units_, self._frozen = {name: (0., 0., 1., 1.) for name in names}, {}
     if folds is None: maps, scores, usual = None, *self.each_of_held(held)
     else:
         folds = subsample(folds, len(held))
-        maps, scores = zip(*(self.scorers_[name].out_of_fold(held, folds, self) for name in names))
-        usual = [m.flatten(1).float().median(1).values for m in maps]
+        maps, scores = zip(*(self.scorers_[name].out_of_fold(placed, folds, self) for name in names))
+        usual = [m[:, self.placement_.counted].float().median(1).values for m in maps]
     if len(names) > 1:
         units = {k: unit_of(s, u) for k, s, u in zip(names, scores, usual)}
         self.units_, self._frozen = {k: (*unit, SCORERS[k].weight) for k, unit in units.items()}, {}
     found = self.of_held(held) if folds is None else self.of_folds(maps, scores)
     self.holdout_scores_, self.holdout_peaks_ = (highest(v, groups).tolist() for v in found)
-    self.rounding_ = self.rounding(held)
+    self.rounding_ = self.rounding(placed)
     self.take_thresholds()
 
 # %% ../../nbs/model/6_calibration.ipynb #e2e14c4a
@@ -199,8 +202,8 @@ def each_of_held(self:Calibration, held):
     "(image scores, medians of the maps), a list of (M,) each: of each scorer, for images that were held out"
     frozen = self.frozen()
     def of_maps(x):
-        maps = frozen.maps(x.float())[0]
-        return [top_mean(m, frozen.share) for m in maps] + [m.flatten(1).median(1).values for m in maps]
+        maps, counted = frozen.maps(x.float())[0], frozen.placement.counted
+        return [top_mean(m, frozen.share) for m in maps] + [m[:, counted].median(1).values for m in maps]
     found = in_batches(of_maps, self.device, held)
     return found[:len(found) // 2], found[len(found) // 2:]
 
@@ -217,9 +220,11 @@ def of_folds(self:Calibration, maps, scores):
     "The same, of each scorer's maps and image scores out of fold"
     frozen = self.frozen()
     c, on = self.config, self.device
-    def peak(*m): return [frozen.shown(frozen.fuse([x.float() for x in m], frozen.usual, c.map_fusion)).amax((1, 2))]
+    def peak(*m):
+        fused = frozen.fuse([x.float() for x in m[:-1]], frozen.usual, c.map_fusion)
+        return [frozen.shown(fused, m[-1]).amax((1, 2))]
     fused = frozen.fuse([s.to(on) for s in scores], frozen.zero, c.score_fusion).cpu()
-    return fused, *in_batches(peak, on, maps[0], 64, *maps[1:])
+    return fused, *in_batches(peak, on, maps[0], 64, *maps[1:], self.poses)
 
 # %% ../../nbs/model/6_calibration.ipynb #a3927849
 def highest(

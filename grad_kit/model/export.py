@@ -129,8 +129,10 @@ def proof_images(model, check):
         for item in ds.items[:1]: model.check_size(item)
         fitted = set(model.seen(ds)["fitted"])   # their distances, near 0, are rounding
         if fresh := [i for i in range(len(ds)) if i not in fitted]: return subsample(ds.images(size)[fresh], 32)
-    noise = np.random.default_rng(0).normal(0, 1, (8, 3, size, size)) * np.linspace(0, 60, 8)[:, None, None, None]
-    return torch.from_numpy((127.5 + noise).clip(0, 255).astype(np.uint8))
+    mean = model.placement_.mean.numpy()   # what is registered has to look like it
+    middle, most = (mean, 12) if len(mean) else (127.5, 60)
+    noise = np.random.default_rng(0).normal(0, 1, (8, 3, size, size)) * np.linspace(0, most, 8)[:, None, None, None]
+    return torch.from_numpy((middle + noise).clip(0, 255).astype(np.uint8))
 
 # %% ../../nbs/model/8_export.ipynb #7d16bb7a
 def prove(model, file, images, exact):

@@ -6,7 +6,7 @@
 __all__ = ['blur_matrix', 'FrozenModel', 'Result', 'finite_scores']
 
 # %% ../../nbs/model/5_frozen.ipynb #f0f0a003
-import math
+import copy, math
 from dataclasses import dataclass, field
 
 import torch
@@ -41,9 +41,10 @@ class FrozenModel(torch.nn.Module):
     ):
         super().__init__()
         c = model.config
-        self.config, self.names, self.share = c, list(c.scorers), c.score_top
+        self.config, self.names, self.share = c, list(c.scorers), model.placement_.part(c.score_top)
         self.parts = torch.nn.ModuleList(model.scorers_[name].folded(dtype).cpu() for name in self.names)
         self.columns = [*self.names, *(n for part in self.parts for n in part.columns)]
+        self.placement = copy.deepcopy(model.placement_)
         self.zero, self.usual, self.unit, weights = zip(*(model.units_[name] for name in self.names))
         self.register_buffer("weight", torch.tensor(weights))
         self.register_buffer("finish", blur_matrix(c.image_size, c.blur))
@@ -52,30 +53,39 @@ class FrozenModel(torch.nn.Module):
     @guarded
     def forward(self, images):  # (B,3,S,S) uint8, or the same values as floats
         "(anomaly map, image score, scores of the columns); scores are taken before the map is blurred"
-        maps, levels = self.maps(images.float())
+        maps, levels, pose = self.maps(images.float())
         scores = [top_mean(m, self.share) for m in maps]
         of_levels = [m.amax((1, 2)) for part, some in zip(self.parts, levels) if part.columns for m in some]
         c, together = self.config, torch.stack(scores + of_levels, 1)
         fused = self.fuse(maps, self.usual, c.map_fusion)
-        return self.shown(fused), self.fuse(scores, self.zero, c.score_fusion), together
+        return self.shown(fused, pose), self.fuse(scores, self.zero, c.score_fusion), together
 
-    def shown(self, fused):
-        "(B,S,S): the map as a `Result` has it: blurred, and cut at the border where a scorer is alone"
+    def shown(self, fused, pose):
+        "(B,S,S): the map as a `Result` has it: blurred, cut at the border where a scorer is alone, turned back"
         if len(self.parts) == 1: fused = self.parts[0].cut(fused)
-        return self.finish @ fused @ self.finish.T
+        return self.placement.after(self.finish @ fused @ self.finish.T, pose)
 
 # %% ../../nbs/model/5_frozen.ipynb #edd36d74
 @patch
 def maps(self:FrozenModel, x):  # (B,3,S,S) bytes as floats
-    "(a map (B,S,S) of each scorer, a list of level maps of each scorer)"
+    "(a map (B,S,S) of each scorer, a list of level maps of each scorer, the poses (B,3,3)), of registered images"
+    pose = self.placement.pose(x)
+    x = self.placement.before(x, pose)
     levels = [part.level_maps(x) for part in self.parts]
-    return self.of_levels(levels), levels
+    return [self.placement.cut(m, pose) for m in self.of_levels(levels)], levels, pose
 
 @patch
 def of_levels(self:FrozenModel, levels):  # a list of level maps of each scorer
     "A map (B,S,S) of each scorer"
     maps = [part.of_levels(some) for part, some in zip(self.parts, levels)]
     return maps if len(maps) == 1 else [part.cut(m) for part, m in zip(self.parts, maps)]
+
+@patch
+def alone(self:FrozenModel, k, x):
+    "(map (B,S,S), image score (B,)) of scorer k, as if it were the only one, in its own units"
+    part, place, pose = self.parts[k], self.placement, self.placement.pose(x)
+    m = place.cut(part.of_levels(part.level_maps(place.before(x, pose))), pose)
+    return place.after(self.finish @ part.cut(m) @ self.finish.T, pose), top_mean(m, self.share)
 
 # %% ../../nbs/model/5_frozen.ipynb #2915c48e
 @patch

@@ -17,7 +17,7 @@ from ..base.run import Run, one_cycle
 from ..closed_form.local_changes import LOCAL_CHANGES, changed_cells, local_changes, moved
 from .generators import source_of, with_weights
 from .scorers import (ComponentScorer, FilterScorer, Scorer, by_fold, in_batches, place_matrix,
-                                    register_scorer, resize_matrix, top_mean)
+                                    register_scorer, resize_matrix)
 
 # %% ../../nbs/model/4_local_scorer.ipynb #2e8a8ba4
 FOLDS = 8                      # of the fitted images, in their order
@@ -305,19 +305,22 @@ def restore(self:LocalScorer, state):
 
 # %% ../../nbs/model/4_local_scorer.ipynb #85fbbb25
 def outside(
-    f,       # of images on the device, and of their fold or None -> list of tensors
+    f,       # of images on the device, their fold or None, and their rows of `along` -> list of tensors
     images,  # (M,3,S,S)
     folds,   # (M,) fold of each; None: the images were held out
     device,
+    *along,  # (M,...) each
 ):
     "What `f` gives for all images, each by what did not learn from it"
-    if folds is None: return in_batches(lambda x: f(x, None), device, images, 16)
-    return by_fold(folds, lambda k: in_batches(lambda x: f(x, int(k)), device, images[folds == k], 16))
+    def of(fold, *rows): return in_batches(lambda x, *more: f(x.float(), fold, *more), device, rows[0], 16, *rows[1:])
+    if folds is None: return of(None, images, *along)
+    return by_fold(folds, lambda k: of(int(k), *(v[folds == k] for v in (images, *along))))
 
 @patch
 def out_of_fold(self:LocalScorer, normal, folds, model):
     "As `Scorer.out_of_fold`, by the fits and the network that did not learn from the fold; these fits then go"
-    found = outside(lambda x, fold: self.scored(self(x.float(), fold)), normal, folds, model.device)
+    def scored(x, fold, pose): return self.scored(self(x, fold), model, pose)
+    found = outside(scored, normal, folds, model.device, model.poses)
     self.residuals.folds = {}
     return found
 
@@ -327,8 +330,9 @@ def calibrate(self:LocalScorer, held, model):
     """The unit of the distances over that of the logits, of the image scores of normal images by what did not learn
     from them"""
     folds = None if model.folds is None else subsample(model.folds, len(held))
-    def scores(x, fold): return [top_mean(m, self.config.score_top) for m in self.parts(x.float(), fold)]
-    far, logit = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in outside(scores, held, folds, model.device))
+    def scores(x, fold, pose): return [self.scored(m, model, pose)[1] for m in self.parts(x, fold)]
+    found = outside(scores, held, folds, model.device, model.poses)
+    far, logit = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in found)
     self.share.copy_(far / logit.clamp(min=1e-3))
     if len(held) < 3:
         warn(f"{len(held)} normal images are too few to give the network of 'local' its unit (3 that it did not learn "

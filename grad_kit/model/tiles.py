@@ -19,6 +19,7 @@ from .. import __version__
 from ..base.compute import guarded, resize_images, subsample
 from ..base.config import Config, GradKitError
 from ..base.files import atomic_write, put_back, save_state, user_path, write_json
+from ..closed_form.placement import Placement
 from ..data.dataset import hash_images
 from ..data.layouts import as_dataset
 from .calibration import unit_of
@@ -162,6 +163,7 @@ def model_at(self:TiledGRAD, t):
     def take(state):
         model.scorers_, model.units_ = {}, state["units"]
         for name, s in state["scorers"].items(): model.take_scorer(name, s)
+    model.placement_ = Placement(self.config.image_size).to(self.device)
     take_file(self.home/f"tile_{t}.safetensors", take)
     return FrozenModel(model)
 

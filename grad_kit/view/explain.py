@@ -190,6 +190,9 @@ class Why:
     ):
         model.check_fitted()
         self.model, self.size, names = model, model.config.image_size, explained_scorers(model.config)
+        if len(model.placement_.mean):
+            raise GradKitError("this model registers its images, and what is explained is about images as they are; "
+                               "fit another one with register='no' to see why")
         if model.n_normal_ < 3:
             raise GradKitError(f"the model was fitted on {model.n_normal_} normal images, but at least 3 are needed to "
                                "tell what is usual; fit it on more")
@@ -222,7 +225,7 @@ def look(self:Why, image):
     """What `answer` needs for all places of uint8 (3,S,S), S = image_size: {seen: scorer -> [(explainer, its maps)],
     units: scorer -> (GRID,GRID) highest values of its map in the units of the fused map, map: (S,S), top: the place
     where it is highest}"""
-    x, seen, units = image[None].to(self.model.device).float(), {}, {}
+    x, seen, units = self.model.frozen().placement.painted(image[None].to(self.model.device).float()), {}, {}
     total = sum(weight for *_, weight in self.model.units_.values())
     for name, explainers in self.explainers.items():
         seen[name] = [(e, e.compare(x)) for e in explainers]

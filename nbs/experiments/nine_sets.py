@@ -148,7 +148,7 @@ def fitted_with_parts(ds, config, seed):
     "A fitted `GRAD`, and the (distances, logits) of its scorer `local` for normal images, out of fold"
     found, usual = {}, LocalScorer.out_of_fold
     def keep(self, normal, folds, model):
-        found["parts"] = outside(lambda x, fold: self.parts(x.float(), fold), normal, folds, model.device)
+        found["parts"] = outside(self.parts, normal, folds, model.device)
         return usual(self, normal, folds, model)
     LocalScorer.out_of_fold = keep
     model = GRAD(config, seed, "cpu").fit(ds, progress=False)

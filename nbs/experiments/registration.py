@@ -1,0 +1,66 @@
+"""Where registration (`Config.register`) helps, for the page closed_form/placement. Labels judge, and decide nothing.
+
+    python nbs/experiments/registration.py decide ../shared/data [SET ...]   minutes on one core: what "auto" decides
+    python nbs/experiments/registration.py tire ../shared/data [SEED ...]    minutes: tire, its normal images divided
+                                                                             anew by each seed; -1: the published split
+Both add to results/registration.json
+"""
+import json, sys, time, warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from grad_kit import GRAD, Config, read_dataset
+from grad_kit.base.compute import subsample
+from grad_kit.closed_form.placement import Placement
+from grad_kit.data.dataset import evaluation_items
+from grad_kit.evaluate.metrics import PixelCurve, image_auroc
+
+FILE = Path(__file__).parent/"results"/"registration.json"
+SETS = ("mvtec3d_tire mvtec_bottle mvtec_transistor mvtec_pill mvtec_loco/juice_bottle magnetic_tile "
+        "mvtec_toothbrush_resplit aitex_02 kolektor_sdd").split()
+
+def add(row, *keys):
+    "The stored rows with this one, in place of one that has the same values of the keys"
+    rows = json.loads(FILE.read_text()) if FILE.exists() else []
+    rows = [r for r in rows if any(r.get(k) != row[k] for k in keys)] + [row]
+    FILE.write_text(json.dumps(rows, indent=1) + "\n")
+    print(row, flush=True)
+
+def decide(data, *names):
+    "The distance of normal images to the nearest other one: as they are, after small turns, after any turn"
+    for name in names or SETS:
+        train, start = read_dataset(data/name).split("train"), time.time()
+        some = subsample(torch.arange(len(train)), 60).tolist()
+        x = type(train)(train.name, train.layout, tuple(train.items[i] for i in some)).images(256)
+        place = Placement.of(train.items[0].native_size(), None, Config())
+        with torch.no_grad():
+            as_is, found = place.spacing(x), []
+            for starts in (1, 24): found.append(place.fit_mean(x, starts).spacing(place.placed(x)[0]) / as_is)
+        add(dict(what="decide", set=name, n=len(x), small=found[0], turned=found[1], seconds=time.time() - start),
+            "what", "set")
+
+def tire(data, *seeds):
+    ds = read_dataset(data/"mvtec3d_tire")
+    test, train = evaluation_items(ds)[0], ds.split("train")
+    bad, masks = test.labels.astype(bool), test.masks()
+    normal, tested = (np.stack([it.pixels() for it in part.items]) for part in (train, test))
+    pool, good, n = np.concatenate([normal, tested[~bad]]), [m for m, b in zip(masks, bad) if not b], int((~bad).sum())
+    for seed in map(int, seeds or (0, 1, 2, -1)):
+        order = np.random.default_rng(seed).permutation(len(pool)) if seed >= 0 else np.arange(len(pool))[::-1]
+        x, y = pool[order[n:]], np.concatenate([pool[order[:n]], tested[bad]])
+        labels, truth = np.arange(len(y)) >= n, good + [m for m, b in zip(masks, bad) if b]
+        for register in ("auto", "no"):
+            model = GRAD(Config.preset("instant", register=register), device="cpu").fit(x, progress=False)
+            r = model.score(y)
+            curve = PixelCurve(truth, r.anomaly_map.numpy())
+            each = {k: image_auroc(labels, s) for k, s in r.scorer_score.items()}
+            add(dict(what="tire", seed=seed, register=register, on=bool(len(model.placement_.mean)),
+                     image=image_auroc(labels, r.image_score), pixel=curve.auroc(), ap=curve.average_precision(),
+                     each=each, false=float(r.label.numpy()[~labels].mean()), seconds=model.seconds_),
+                "what", "seed", "register")
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    dict(decide=decide, tire=tire)[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
