@@ -12,6 +12,7 @@ from test_project import ROOT, name_of, settings
 URL = "https://github.com/example/grad_kit"
 SCORE = """
 import sys
+from pathlib import Path
 
 import grad_kit
 from grad_kit import GRAD, Config

@@ -124,7 +124,7 @@ def test_of_very_many_images_some_calibrate(monkeypatch):
     import grad_kit.model.calibration as calibration
     monkeypatch.setattr(calibration, "MOST", 24)
     x = stack(part(i) for i in range(40))
-    assert [len(of) for of in divide(as_dataset(x), CONFIG, 0)[:4]] == [40, 24, 24, 24]
+    assert [len(of) for of in divide(as_dataset(x), CONFIG, 0)[:4]] == [40, 24, 24, 40]
     model = fitted(x, CONFIG)
     assert (model.n_normal_, len(model.holdout_scores_)) == (40, 24) and not model.no_promise()
 

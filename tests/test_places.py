@@ -13,6 +13,7 @@ import grad_kit.base.files
 from grad_kit import GRAD, GradKitError, read_dataset
 from grad_kit.cli import demo, evaluate, export, fit, score
 from grad_kit.base.files import run_lock, try_place
+from grad_kit.closed_form.placement import Placement
 from grad_kit.data.images import image_statistics, statistic_ranges
 from grad_kit.evaluate.report import evaluate_model, score_images, series_note
 from test_promises import CLOSED, CONFIG, bads, goods, mvtec, part, put, run
@@ -254,6 +255,7 @@ def test_random_draws_of_normal_images_give_no_note():
     x = np.stack([part(i) * rng.normal(1, .1) for i in range(40)]).clip(0, 255).astype(np.uint8)
     x, notes = torch.from_numpy(x).permute(0, 3, 1, 2), 0
     m = GRAD(CONFIG, device="cpu")
+    m.placement_ = Placement(x.shape[-1])
     for _ in range(60):
         order = torch.from_numpy(rng.permutation(40))
         m.statistics_ = image_statistics(x[order[3:]])
