@@ -81,7 +81,7 @@ class ImageSettings:
     # "stretch" (all images have one native size), "letterbox" (grey bars) or "crop" (the middle square)
     frame: str = setting("stretch", among=("stretch", "letterbox", "crop"))
     # images are put in place (notebook closed_form/placement): "auto", only where this brings normal ones together
-    register: str = setting("no", among=("no", "auto", "yes"))
+    register: str = setting("no", among=("no", "auto", "yes", "turns"))
 
 # %% ../../nbs/base/1_config.ipynb #be0b6d15
 @dataclass(frozen=True)

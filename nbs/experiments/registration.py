@@ -1,9 +1,9 @@
 """Where registration (`Config.register`) helps, for the page closed_form/placement. Labels judge, and decide nothing.
 
     python nbs/experiments/registration.py decide ../shared/data [SET ...]   minutes on one core: what "auto" decides
-    python nbs/experiments/registration.py tire ../shared/data [SEED ...]    minutes: tire, its normal images divided
-                                                                             anew by each seed; -1: the published split
-Both add to results/registration.json
+    python nbs/experiments/registration.py sets ../shared/data [SET ...]     half an hour: with and without
+    python nbs/experiments/registration.py tire ../shared/data [SEED ...]    ten minutes: tire, divided anew by seed
+All add to results/registration.json
 """
 import json, sys, time, warnings
 from pathlib import Path
@@ -29,7 +29,7 @@ def add(row, *keys):
     print(row, flush=True)
 
 def decide(data, *names):
-    "The distance of normal images to the nearest other one: as they are, after small turns, after any turn"
+    "The distance of normal images to the nearest other one after small turns and after any turn, over that as they are"
     for name in names or SETS:
         train, start = read_dataset(data/name).split("train"), time.time()
         some = subsample(torch.arange(len(train)), 60).tolist()
@@ -37,30 +37,40 @@ def decide(data, *names):
         place = Placement.of(train.items[0].native_size(), None, Config())
         with torch.no_grad():
             as_is, found = place.spacing(x), []
-            for starts in (1, 24): found.append(place.fit_mean(x, starts).spacing(place.placed(x)[0]) / as_is)
+            for freely in (False, True): found.append(place.fit_mean(x, freely).spacing(place.placed(x)[0]) / as_is)
         add(dict(what="decide", set=name, n=len(x), small=found[0], turned=found[1], seconds=time.time() - start),
             "what", "set")
 
+def measure(name, seed, x, y, bad, masks):
+    "Rows with and without registration; x are the normal images, y the test images"
+    for register in ("auto", "no"):
+        model = GRAD(Config.preset("instant", register=register), device="cpu").fit(x, progress=False)
+        r = model.score(y)
+        curve = PixelCurve(masks, r.anomaly_map.numpy())
+        add(dict(what="measure", set=name, seed=seed, register=register, on=bool(len(model.placement_.mean)),
+                 image=image_auroc(bad, r.image_score), pixel=curve.auroc(), ap=curve.average_precision(),
+                 false=float(r.label.numpy()[~bad].mean()), found=float(r.label.numpy()[bad].mean())),
+            "what", "set", "seed", "register")
+
+def sets(data, *names):
+    "Sets in their published splits"
+    for name in names or SETS:
+        ds = read_dataset(data/name)
+        test = evaluation_items(ds)[0]
+        measure(name, -1, ds, test, test.labels.astype(bool), test.masks())
+
 def tire(data, *seeds):
+    "Tire, its normal images divided anew by each seed"
     ds = read_dataset(data/"mvtec3d_tire")
     test, train = evaluation_items(ds)[0], ds.split("train")
     bad, masks = test.labels.astype(bool), test.masks()
     normal, tested = (np.stack([it.pixels() for it in part.items]) for part in (train, test))
     pool, good, n = np.concatenate([normal, tested[~bad]]), [m for m, b in zip(masks, bad) if not b], int((~bad).sum())
-    for seed in map(int, seeds or (0, 1, 2, -1)):
-        order = np.random.default_rng(seed).permutation(len(pool)) if seed >= 0 else np.arange(len(pool))[::-1]
+    for seed in map(int, seeds or (0, 1, 2)):
+        order = np.random.default_rng(seed).permutation(len(pool))
         x, y = pool[order[n:]], np.concatenate([pool[order[:n]], tested[bad]])
-        labels, truth = np.arange(len(y)) >= n, good + [m for m, b in zip(masks, bad) if b]
-        for register in ("auto", "no"):
-            model = GRAD(Config.preset("instant", register=register), device="cpu").fit(x, progress=False)
-            r = model.score(y)
-            curve = PixelCurve(truth, r.anomaly_map.numpy())
-            each = {k: image_auroc(labels, s) for k, s in r.scorer_score.items()}
-            add(dict(what="tire", seed=seed, register=register, on=bool(len(model.placement_.mean)),
-                     image=image_auroc(labels, r.image_score), pixel=curve.auroc(), ap=curve.average_precision(),
-                     each=each, false=float(r.label.numpy()[~labels].mean()), seconds=model.seconds_),
-                "what", "seed", "register")
+        measure("mvtec3d_tire", seed, x, y, np.arange(len(y)) >= n, good + [m for m, b in zip(masks, bad) if b])
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    dict(decide=decide, tire=tire)[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    dict(decide=decide, sets=sets, tire=tire)[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
