@@ -286,8 +286,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                       'grad_kit/closed_form/placement.py'),
                                                 'grad_kit.closed_form.placement.Placement.restore': ( 'closed_form/placement.html#placement.restore',
                                                                                                       'grad_kit/closed_form/placement.py'),
-                                                'grad_kit.closed_form.placement.Placement.spacing': ( 'closed_form/placement.html#placement.spacing',
-                                                                                                      'grad_kit/closed_form/placement.py'),
                                                 'grad_kit.closed_form.placement.inverse': ( 'closed_form/placement.html#inverse',
                                                                                             'grad_kit/closed_form/placement.py'),
                                                 'grad_kit.closed_form.placement.least_outside': ( 'closed_form/placement.html#least_outside',

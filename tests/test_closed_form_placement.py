@@ -46,10 +46,12 @@ def test_parts_that_turn_are_registered():
 
 def test_what_stays_in_place_is_left_in_place():
     x = tray_dataset(30, 0, 0, 0, size=64).images(64)
-    place = Placement(64).fit(x, "auto")
+    place = Placement(64).fit(x)
     assert place.idle and (place.placed(x)[0] == x).all()
     place = Placement(64).fit(x, "yes")
     assert len(place.mean) and len(place.angles) == 3
+    pose = place.placed(x)[1]
+    assert (pose - torch.eye(3)).abs().max() < .05, pose   # of 2: less than two pixels
 
 
 def test_maps_come_back_to_the_image_and_what_is_unknown_has_the_least_value():

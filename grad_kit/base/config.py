@@ -80,8 +80,8 @@ class ImageSettings:
     bit_depth: int = setting(16, ge=8, le=16)  # bits that 16-bit grey files use: 12 where the camera's white is 4095
     # "stretch" (all images have one native size), "letterbox" (grey bars) or "crop" (the middle square)
     frame: str = setting("stretch", among=("stretch", "letterbox", "crop"))
-    # images are put in place (notebook closed_form/placement): "auto", only where this brings normal ones together
-    register: str = setting("no", among=("no", "auto", "yes", "turns"))
+    # images are put in place (notebook closed_form/placement): "yes" after shifts and small turns, "turns" at any angle
+    register: str = setting("no", among=("no", "yes", "turns"))
 
 # %% ../../nbs/base/1_config.ipynb #be0b6d15
 @dataclass(frozen=True)

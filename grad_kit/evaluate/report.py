@@ -399,7 +399,7 @@ def fitted_text(model, out, seconds):
                      + ", ".join(f"{share:.0%} at level {n}" for n, share in shares.items()) + rule)
     place = model.placement_
     if place.cropped: lines.append(f"{place.region.float().mean():.0%} of each image counts")
-    if c.register != "no": lines.append("images are " + ("registered" if len(place.mean) else "used as they are"))
+    if len(place.mean): lines.append("images are registered")
     return "\n".join([*lines, "", f"model in {out}: threshold {model.threshold_:.3f} from "
                       f"{len(model.holdout_scores_)} {model.held_out_text()} for a false-alarm rate of "
                       f"{c.false_alarm_rate:g}; {seconds:.0f} s{promise_text(model)}"])

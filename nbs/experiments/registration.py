@@ -1,19 +1,15 @@
 """Where registration (`Config.register`) helps, for the page closed_form/placement. Labels judge, and decide nothing.
 
-    python nbs/experiments/registration.py decide ../shared/data [SET ...]   minutes on one core: what "auto" decides
     python nbs/experiments/registration.py sets ../shared/data [SET ...]     half an hour: with and without
     python nbs/experiments/registration.py tire ../shared/data [SEED ...]    ten minutes: tire, divided anew by seed
 All add to results/registration.json
 """
-import json, sys, time, warnings
+import json, sys, warnings
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from grad_kit import GRAD, Config, read_dataset
-from grad_kit.base.compute import subsample
-from grad_kit.closed_form.placement import Placement
 from grad_kit.data.dataset import evaluation_items
 from grad_kit.evaluate.metrics import PixelCurve, image_auroc
 
@@ -28,29 +24,15 @@ def add(row, *keys):
     FILE.write_text(json.dumps(rows, indent=1) + "\n")
     print(row, flush=True)
 
-def decide(data, *names):
-    "The distance of normal images to the nearest other one after small turns and after any turn, over that as they are"
-    for name in names or SETS:
-        train, start = read_dataset(data/name).split("train"), time.time()
-        some = subsample(torch.arange(len(train)), 60).tolist()
-        x = type(train)(train.name, train.layout, tuple(train.items[i] for i in some)).images(256)
-        place = Placement.of(train.items[0].native_size(), None, Config())
-        with torch.no_grad():
-            as_is, found = place.spacing(x), []
-            for freely in (False, True): found.append(place.fit_mean(x, freely).spacing(place.placed(x)[0]) / as_is)
-        add(dict(what="decide", set=name, n=len(x), small=found[0], turned=found[1], seconds=time.time() - start),
-            "what", "set")
-
 def measure(name, seed, x, y, bad, masks):
     "Rows with and without registration; x are the normal images, y the test images"
-    for register in ("auto", "no"):
+    for register in ("yes", "no"):
         model = GRAD(Config.preset("instant", register=register), device="cpu").fit(x, progress=False)
         r = model.score(y)
         curve = PixelCurve(masks, r.anomaly_map.numpy())
-        add(dict(what="measure", set=name, seed=seed, register=register, on=bool(len(model.placement_.mean)),
-                 image=image_auroc(bad, r.image_score), pixel=curve.auroc(), ap=curve.average_precision(),
-                 false=float(r.label.numpy()[~bad].mean()), found=float(r.label.numpy()[bad].mean())),
-            "what", "set", "seed", "register")
+        add(dict(set=name, seed=seed, register=register, image=image_auroc(bad, r.image_score), pixel=curve.auroc(),
+                 ap=curve.average_precision(), false=float(r.label.numpy()[~bad].mean()),
+                 found=float(r.label.numpy()[bad].mean())), "set", "seed", "register")
 
 def sets(data, *names):
     "Sets in their published splits"
@@ -73,4 +55,4 @@ def tire(data, *seeds):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    dict(decide=decide, sets=sets, tire=tire)[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    dict(sets=sets, tire=tire)[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
