@@ -6,6 +6,8 @@
 __all__ = ['read_region', 'propose_region']
 
 # %% ../../nbs/data/7_regions.ipynb #85b6c34b
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,8 +23,8 @@ from .images import read_mask
 def read_region(region, native, size, frame="stretch"):  # mask picture or bool (H,W); (H,W) of images; S; in `FRAMES`
     """bool (S,S): the region of images. Raises `GradKitError` for a file that is no image, for another shape than that
     of the images, and where nothing counts"""
-    if isinstance(region, np.ndarray): what, mask = "the region", region
-    else: what, mask = f"the region '{region}'", read_mask(user_path(region))
+    if isinstance(region, (str, Path)): what, mask = f"the region '{region}'", read_mask(user_path(region))
+    else: what, mask = "the region", np.asarray(region)
     if mask.ndim != 2 or mask.dtype != bool:
         raise GradKitError(f"{what} is {mask.dtype} {mask.shape}, but must be bool (H,W), True where a pixel counts")
     h, w = native
@@ -40,10 +42,11 @@ def propose_region(images):  # uint8 (N,H,W,3) normal images
     "bool (H,W): the largest piece whose colours differ from those at the border of the images, without holes"
     from kornia.filters import otsu_threshold
     from scipy.ndimage import binary_fill_holes, label
-    x = np.asarray(images).astype(np.float32)
-    mean = x.mean(0)
+    x = np.asarray(images)
+    mean = sum(im.astype(np.float32) for im in x) / len(x)
     border = np.concatenate([mean[0], mean[-1], mean[:, 0], mean[:, -1]])
-    far = np.sqrt(np.square(x - np.median(border, 0)).mean((0, 3)))
+    ground = np.median(border, 0)
+    far = np.sqrt(sum(np.square(im - ground).mean(-1) for im in x) / len(x)).astype(np.float32)
     if np.ptp(far) < 1: return np.ones(far.shape, bool)   # the images have one colour
     pieces, _ = label(far > float(otsu_threshold(torch.from_numpy(far)[None, None])[1]))
     return binary_fill_holes(pieces == np.bincount(pieces.flat)[1:].argmax() + 1)

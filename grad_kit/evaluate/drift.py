@@ -64,8 +64,8 @@ def drift_of(
 ):
     "A `Drift`; of \"score\" only a rise. Raises `GradKitError` for fewer than 10 normal images"
     if few := [len(v) for v in normal.values() if len(v) < 10]:
-        raise GradKitError(f"the model keeps statistics of {min(few)} normal images, but drift needs 10 or more; "
-                           "fit with more images, or fit a model of an earlier version again")
+        raise GradKitError(f"the model keeps statistics of {min(few)} normal images or groups of them, but drift needs "
+                           "10 or more; fit with more images, or fit a model of an earlier version again")
     limit = np.log10(len(values) / false_warning_rate)
     each = {k: find_change(online_p_values(v, normal[k], seed), limit, k == "score") for k, v in values.items()}
     found = sorted(((k, w) for k, (_, w) in each.items() if w), key=lambda kw: kw[1][0])
@@ -98,4 +98,4 @@ def drift_note(
     at, since, _ = next(iter(found.values()))
     changes = ", ".join(dict.fromkeys(words[k][rose] for k, (*_, rose) in found.items()))
     return (f"drift since image {since + 1} of {len(scoring.items)} in this order ('{scoring.items.names[since]}'), "
-            f"found at image {at + 1}: {changes} (1 in 10,000 series without drift gives this note)")
+            f"found at image {at + 1}: {changes} (at most 1 in 10,000 series without drift gives this note)")

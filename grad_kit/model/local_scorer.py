@@ -20,7 +20,7 @@ from .scorers import (ComponentScorer, FilterScorer, Scorer, by_fold, in_batches
                                     register_scorer, resize_matrix)
 
 # %% ../../nbs/model/4_local_scorer.ipynb #2e8a8ba4
-FOLDS = 8                      # of the fitted images, in their order
+FOLDS = 8                      # of the fitted images, in their order, where the model has none
 CHANNELS = 3 * (45 + 1) + 12   # of `Residuals`
 DISTANCES = [45, 91, 137]      # those of them that are lengths, one for each size of cells
 
@@ -329,6 +329,7 @@ def out_of_fold(self:LocalScorer, normal, folds, model):
 def calibrate(self:LocalScorer, held, model):
     """The unit of the distances over that of the logits, of the image scores of normal images by what did not learn
     from them"""
+    for other in self.residuals.folds.values(): other.to(model.device)
     folds = None if model.folds is None else subsample(model.folds, len(held))
     def scores(x, fold, pose): return [self.scored(m, model, pose)[1] for m in self.parts(x, fold)]
     found = outside(scores, held, folds, model.device, model.poses)

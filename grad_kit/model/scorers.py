@@ -134,7 +134,7 @@ def unfitted(self:Scorer):
 def scored(self:Scorer, m, model=None, pose=None):
     "[maps in half precision, image scores], of maps (B,S,S); of images in these poses (`Placement`)"
     share = self.config.score_top
-    if model is not None: m, share = model.placement_.cut(m, pose), model.placement_.part(share)
+    if model is not None: m, share = model.placement_.cut(m.cpu(), pose.cpu()), model.placement_.part(share)
     return [m.half(), top_mean(m, share)]
 
 def held_poses(model, rows): return () if model is None else (model.poses[rows],)

@@ -39,6 +39,8 @@ class TiledGRAD(GRAD):
         device="auto",  # as for `GRAD`
     ):
         super().__init__(Config.preset("instant") if config is None else config, seed, device)
+        if self.config.register != "no":
+            raise GradKitError(f"register is '{self.config.register}', but tiles are not registered; set it to 'no'")
         self.config, self.tile, self.pooled = self.config.replace(frame="stretch"), int(tile), bool(pooled)
         self.overlap, size = self.tile // 4 if overlap is None else int(overlap), self.config.image_size
         if self.tile < size or not 0 <= self.overlap <= self.tile // 2:
@@ -108,7 +110,7 @@ def fit_tiles(self:TiledGRAD, folder, ds, progress):  # of the tiles; whole imag
     def some(values): return [values[k] for k in subsample(torch.arange(len(values)), most).tolist()]
     fitted, held = (some([at.index(h) for h in hash_images(x.cpu())]) for x in divided)
     groups, folds = some(self.held_groups), self.folds
-    if folds is not None: fitted, folds = held, torch.tensor(some(folds.tolist()))
+    if folds is not None: fitted, folds = held, torch.tensor(some(subsample(folds, len(divided[1])).tolist()))
     found = []
     for places in [range(n)] if self.pooled else [[t] for t in range(n)]:
         def read(images):
