@@ -101,7 +101,7 @@ def settle(page, explorer):
 
 
 # tutorial 8 has no slider of ipywidgets: test_browser_why.py
-@pytest.mark.parametrize("notebook", [p.stem for p in sorted((ROOT/"nbs/tutorials").glob("[1-79]*.ipynb"))])
+@pytest.mark.parametrize("notebook", [p.stem for p in sorted((ROOT/"nbs/tutorials").glob("[1-79]_*.ipynb"))])
 def test_tutorial_runs_and_its_sliders_move_by_keyboard_and_mouse(lab, browser, notebook):
     makes_one = re.search(r"= explore_(?!why)\w+\(", (ROOT/f"nbs/tutorials/{notebook}.ipynb").read_text(encoding="utf-8"))
     page = open_and_run(browser, lab(f"nbs/tutorials/{notebook}.ipynb"))
