@@ -21,8 +21,8 @@ from .images import read_mask
 # %% ../../nbs/data/7_regions.ipynb #ff78d344
 @guarded
 def read_region(region, native, size, frame="stretch"):  # mask picture or bool (H,W); (H,W) of images; S; in `FRAMES`
-    """bool (S,S): the region of images. Raises `GradKitError` for a file that is no image, for another shape than that
-    of the images, and where nothing counts"""
+    """bool (S,S): the region of images. Raises `GradKitError` where the file cannot be read as an image, where
+    the region has another shape than the images, and where it is black everywhere"""
     if isinstance(region, (str, Path)): what, mask = f"the region '{region}'", read_mask(user_path(region))
     else: what, mask = "the region", np.asarray(region)
     if mask.ndim != 2 or mask.dtype != bool:
