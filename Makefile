@@ -89,7 +89,7 @@ test-browser: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
 	@for c in chromium chromium-browser google-chrome; do command -v $$c >/dev/null && exit 0; done; echo "Installing Debian's Chromium (needs root) ..."; \
 	  $(CHROMIUM) || { apt-get -qq update && $(CHROMIUM); } || echo "Chromium cannot be installed here: the tests below skip"
-	@$(BIN)/python -m pytest -q -rs -m browser tests/test_browser.py tests/test_browser_why.py
+	@$(BIN)/python -m pytest -q -rs -m browser -n 2 --dist worksteal tests/test_browser.py tests/test_browser_why.py
 
 lab: env
 	@echo "Starting JupyterLab; Ctrl-C twice ends it ..."

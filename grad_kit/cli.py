@@ -98,9 +98,10 @@ def parse_set(pairs):
     return out
 
 # %% ../nbs/cli.ipynb #bd405419
-def config_of(preset, name, layout, changes):
+def config_of(preset, name, layout, changes, minutes=None):
     "The preset with the changes of `--set`, and the flips of Tables 5 and 6 where the data has the name of a category"
-    return grad_kit.Config.preset(preset, name if name in settings.FLIPS else None, layout, **parse_set(changes))
+    category = name if name in settings.FLIPS else None
+    return grad_kit.Config.preset(preset, category, layout, minutes, **parse_set(changes))
 
 # %% ../nbs/cli.ipynb #2a41e550
 def read_folders(data, normal, abnormal, masks, group_by, purpose):
@@ -120,6 +121,7 @@ def fit(
     compile: option("compile PatchDiffs: faster generation after some seconds; needs a C++ compiler", bool)=False,
     region: option("mask picture of the images' shape, white where pixels count (default: everywhere)",
                    metavar="MASK.png")=None,
+    minutes: option("that fitting may take without a GPU: from 10 on, auto is cpu instead of instant", float)=None,
 ):
     """Train GRAD on normal images and save the model.
 
@@ -131,7 +133,7 @@ def fit(
       grad_fit mvtec_loco/pushpins --preset mvtec_loco --out models/pushpins
       grad_fit --normal line3/passed --abnormal line3/sorted_out"""
     start, (ds, folder) = time.time(), read_folders(data, normal, abnormal, masks, group_by, "fit")
-    config = config_of(preset, folder.resolve().name, ds.layout, set)
+    config = config_of(preset, folder.resolve().name, ds.layout, set, minutes)
     out = places.default_place(folder) if out is None else files.user_path(out)
     grad.check_replaceable(out)
     files.try_place(out)

@@ -76,6 +76,13 @@ def test_averaged_weights_have_forgotten_the_start():
     test_fail(lambda: Config(ema=1.), exc=GradKitError, contains="'ema'")
 
 
+def test_minutes_choose_what_auto_stands_for():
+    import torch
+    test_eq(Config.preset("auto", minutes=10), Config.preset("mvtec_loco" if torch.cuda.is_available() else "cpu"))
+    test_eq(Config.preset("auto", minutes=9), Config.preset("auto"))
+    test_fail(lambda: Config.preset("cpu", minutes=20), exc=GradKitError, contains="but the preset is 'cpu'")
+
+
 def test_config_json_round_trip():
     for name in PRESETS:
         c = Config.preset(name)

@@ -277,7 +277,10 @@ def page(path, nb, moves):
 
 def main():
     nbs = ROOT/"nbs"
-    def found(glob): return [p.relative_to(nbs) for p in sorted(nbs.glob(glob)) if ".ipynb_checkpoints" not in p.parts]
+    def in_order(p): return [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", p.as_posix())]   # 2_ before 10_
+    def found(glob):
+        pages = sorted(nbs.glob(glob), key=in_order)
+        return [p.relative_to(nbs) for p in pages if ".ipynb_checkpoints" not in p.parts]
     parts = {part: [p for glob in globs for p in found(glob) or [Path(glob)]] for part, globs in PARTS.items()}
     paths = dict.fromkeys(p for p in [*sum(parts.values(), []), *found("**/*.ipynb")] if p.suffix == ".ipynb")
     def notebooks(): return {p: nbformat.read(nbs/p, 4) for p in paths}

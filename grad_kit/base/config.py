@@ -411,14 +411,17 @@ FLIPS = {name: flips for flips, names in _CATEGORIES.items() for name in names.s
 @patch(cls_method=True)
 def preset(cls:Config,
     name,           # in `PRESETS`, or "auto": on a GPU the paper's for the data's layout; else "instant", which takes
-                    # seconds
+                    # seconds, or "cpu", which takes minutes
     category=None,  # an MVTec category ("metal_nut" or "Metal Nut"), which sets the flips
     layout=None,    # `Dataset.layout`, for "auto": "mvtec_ad" has structural defects only, others logical ones too
+    minutes=None,   # for "auto", that fitting may take without a GPU: from 10 on "cpu"
     **changes,      # other values of fields
 ):
     "A named set of settings"
     paper = "mvtec_ad" if layout == "mvtec_ad" else "mvtec_loco"
-    if name == "auto": name = paper if torch.cuda.is_available() else "instant"
+    if minutes is not None and name != "auto":
+        raise GradKitError(f"minutes choose a preset for 'auto', but the preset is '{name}'; leave one of them out")
+    if name == "auto": name = paper if torch.cuda.is_available() else "cpu" if (minutes or 0) >= 10 else "instant"
     if name not in PRESETS:
         raise GradKitError(f"there is no preset '{name}'; choose one of: {', '.join(['auto', *PRESETS])}")
     flips = {}
