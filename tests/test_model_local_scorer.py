@@ -17,7 +17,7 @@ def small(**changes):
         warnings.filterwarnings("ignore", message=text)
     return Config.preset("instant", **dict(
         scorers=("local",), image_size=64, filters_size=64, blur=4., n_contrastive=4, generator="patchmatch",
-        analytic_images=4, local_steps=12, local_width=8) | changes)
+        analytic_images=4, local_steps=12, local_width=8, local_fresh=8, folds=4) | changes)
 
 def fitted(images, config, seed=0, **kw):
     "A `GRAD` fitted on the CPU, without bars"
@@ -26,7 +26,7 @@ def fitted(images, config, seed=0, **kw):
 
 def test_local_contrast_finds_what_it_never_saw():
     ds = tray_dataset(40, 10, 10, 2)
-    model = fitted(ds, small(local_steps=120, local_width=16, n_contrastive=8))
+    model = fitted(ds, small(local_steps=120, local_width=16, local_fresh=32, n_contrastive=8))
     test = ds.split("test")
     r = model.score(test)
     assert image_auroc(test.labels, r.image_score) > .75

@@ -388,7 +388,7 @@ PRESETS = dict(
     instant=dict(scorers=_CLOSED, score_top=0.01, blur=4.0),
     demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0,
               generator="patchmatch", generator_width=24, generator_steps=180, ema=0.9, n_contrastive=36,
-              detector_steps=800, patches=48),
+              detector_steps=800, patches=48, scorers=("detector", "local", *_CLOSED[1:]), filters_size=128),
     quick=dict(_SMALL, scorers=("detector",), score_top=0.0, image_size=64, blur=4.0, detector_levels=(34,),
                contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20,
                analytic_images=24, detector_width=0.25, detector_steps=800, patches=16, bank_size=256,

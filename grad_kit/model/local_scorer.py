@@ -243,19 +243,19 @@ class LocalScorer(Scorer):
     def new_net(self): return LocalNet(self.config.local.width)
 
     def parts(self, x, fold=None):
-        "(map of distances, map of logits), the mean over the networks; `fold`: by what did not learn from this one"
+        "(map of distances, map of evidence); `fold`: by what did not learn from this one"
         residuals = self.residuals if fold is None else self.residuals.folds[fold]
         seen, distances = residuals(x)
-        return residuals.filters.placed(distances), self.place @ self.logits(seen, fold) @ self.place.T
+        return residuals.filters.placed(distances), self.place @ self.evidence(seen, fold) @ self.place.T
 
-    def logits(self, seen, fold=None):
-        "(B,h,w), of residuals"
+    def evidence(self, seen, fold=None):
+        "(B,h,w), of residuals, from the mean logit over the networks"
         nets = self.nets if fold is None else [self.nets[fold % len(self.nets)]]
-        return sum(net(seen) for net in nets) / len(nets)
+        return F.softplus(sum(net(seen) for net in nets) / len(nets))
 
     def forward(self, x, fold=None):
-        far, logit = self.parts(x, fold)
-        return far + self.share * logit
+        far, evidence = self.parts(x, fold)
+        return far + self.share * evidence
 
 # %% ../../nbs/model/4_local_scorer.ipynb #fa5b59dd
 @patch
@@ -288,9 +288,10 @@ def generated(self:LocalScorer, normal, model):
 
 @patch
 def prepare(self:LocalScorer):
-    "The matrices; returns self"
+    "The matrices, and one layout of the weights, since sums depend on it; returns self"
     c, cell = self.config, FilterScorer.cells[0]
     self.residuals.prepare()
+    self.nets.to(memory_format=torch.channels_last)
     place = place_matrix(self.residuals.cells, (cell - 1) / 2, cell, c.filters_size, c.image_size)
     self.register_buffer("place", place, False)
     return self
@@ -327,14 +328,14 @@ def out_of_fold(self:LocalScorer, normal, folds, model):
 # %% ../../nbs/model/4_local_scorer.ipynb #ca11b001
 @patch
 def calibrate(self:LocalScorer, held, model):
-    """The unit of the distances over that of the logits, of the image scores of normal images by what did not learn
+    """The unit of the distances over that of the evidence, of the image scores of normal images by what did not learn
     from them"""
     for other in self.residuals.folds.values(): other.to(model.device)
     folds = None if model.folds is None else subsample(model.folds, len(held))
     def scores(x, fold, pose): return [self.scored(m, model, pose)[1] for m in self.parts(x, fold)]
     found = outside(scores, held, folds, model.device, model.poses)
-    far, logit = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in found)
-    self.share.copy_(far / logit.clamp(min=1e-3))
+    far, evidence = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in found)
+    self.share.copy_(far / evidence.clamp(min=1e-3))
     if len(held) < 3:
         warn(f"{len(held)} normal images are too few to give the network of 'local' its unit (3 that it did not learn "
              "from are needed): it is left out, and `filters` does the same in seconds")
@@ -366,7 +367,7 @@ def check(self:LocalScorer,
     def of(x, fold):
         seen = (self.residuals if fold is None else self.residuals.folds[fold])(x)[0]
         far = seen[:, DISTANCES].mean(1)
-        return [far, far + self.share * self.logits(seen, fold)]
+        return [far, far + self.share * self.evidence(seen, fold)]
     changed = (changed_cells(amount, self.residuals.cells) > .5).flatten().cpu().numpy()
     if changed.all() or not changed.any(): return .5, .5
     return tuple(roc_auc_score(changed, m.flatten().numpy()) for m in outside(of, x, folds, model.device))

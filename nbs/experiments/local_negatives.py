@@ -33,7 +33,7 @@ def generate_local(model, normal, level, n, bar):
     return torch.cat(made)[:n]
 
 BASE = dict(image_size=128, detector_levels=(34,), contrastive_levels=((9,),), scorers=("detector",), score_top=.01,
-            blur=4., n_contrastive=256, detector_steps=2000, detector_width=.5, detector_lr=5e-4, patches=32,
+            blur=4., n_contrastive=256, detector_steps=1000, detector_width=.5, detector_lr=5e-4, patches=32,
             images_per_set=2, beta_density=-1., reweight_after=.5, tail_reweighting=False, alpha_1=0., alpha_2=0.)
 KINDS = {"whole images": dict(generator="patchmatch"), "local, Eq. 1": dict(generator="local"),
          "local, equal weights": dict(generator="local", noisy_reweighting=False)}

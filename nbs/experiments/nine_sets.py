@@ -132,7 +132,7 @@ def noise(n, seed, defects=0):
         x[i, a:a + 8, b:b + 8] += 45
     return x.clip(0, 255).astype(np.uint8)
 
-TIMES = 0, .5, 1, 2, 4   # the share of the network's logit, in units of that of the kit; 0: `instant`
+TIMES = 0, .5, 1, 2, 4   # the share of the network's evidence, in units of that of the kit; 0: `instant`
 
 def errors(scores, maps, masks, bad, most=3):
     "(maps (6,64,64) uint8, masks): of the good images with the highest scores and of the defects with the lowest"
@@ -145,7 +145,7 @@ def errors(scores, maps, masks, bad, most=3):
     return (255 * small(shown)).byte().numpy(), (small(masks) > .25).numpy()
 
 def fitted_with_parts(ds, config, seed):
-    "A fitted `GRAD`, and the (distances, logits) of its scorer `local` for normal images, out of fold"
+    "A fitted `GRAD`, and the (distances, evidence) of its scorer `local` for normal images, out of fold"
     found, usual = {}, LocalScorer.out_of_fold
     def keep(self, normal, folds, model):
         found["parts"] = outside(self.parts, normal, folds, model.device)
@@ -160,12 +160,12 @@ def local(ds, seed=0):
     test, config = evaluation_items(ds)[0], Config.preset("cpu")
     bad, x, masks, normal = test.labels.astype(bool), test.images(256), test.masks(), ds.split("train").images(256)
     smooth = blur_matrix(256, config.blur)
-    model, held_far, held_logit = fitted_with_parts(ds, config, seed)
+    model, held_far, held_evidence = fitted_with_parts(ds, config, seed)
     scorer, frozen = model.scorers_["local"], FrozenModel(model)
     def parts(x):
-        far, logit = scorer.parts(x.float())
-        return [far, logit, *frozen.maps(x.float())[0][1:]]
-    far, logit, *others = in_batches(parts, x.device, x, 16)
+        far, evidence = scorer.parts(x.float())
+        return [far, evidence, *frozen.maps(x.float())[0][1:]]
+    far, evidence, *others = in_batches(parts, x.device, x, 16)
     def score(m): return top_mean(m, config.score_top)
     def shown(scores, maps): return figures(bad, masks, scores, smooth @ maps @ smooth.T)
     z = [((score(m) - zero) / unit * w, (m - usual) / unit * w)
@@ -173,9 +173,9 @@ def local(ds, seed=0):
     false, found = decisions(model, model.score_pixels(x).image_score, bad)
     row = dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
                normal=model.n_normal_, false=false, found=found, check=scorer.found.tolist(),
-               share=float(scorer.share), network=shown(score(logit), logit), alone={}, fused={})
+               share=float(scorer.share), network=shown(score(evidence), evidence), alone={}, fused={})
     for times in TIMES:
-        m, of_held = far + times * scorer.share * logit, held_far + times * scorer.share * held_logit
+        m, of_held = far + times * scorer.share * evidence, held_far + times * scorer.share * held_evidence
         zero, usual, unit = unit_of(score(of_held), of_held.flatten(1).median(1).values)
         scores, maps = zip(((score(m) - zero) / unit, (m - usual) / unit), *z)
         row["alone"][times] = shown(score(m), m)
