@@ -1,10 +1,10 @@
 """Build the documentation site from the stored notebooks into _docs/, a folder that GitHub Pages serves: `make docs`.
 
 No page is executed. But where a page shows the still picture of an explorer, the site shows its frames with a slider
-that moves without Python, made here by the cells of nbs/view/1_widgets.ipynb and 4_draw.ipynb; and tutorial 8 shows a report in place
-of the view, which needs a kernel. The reference of all public names and llms.txt are written from the exported cells.
-Links for editing, Colab and Binder are made from `git_url` of settings.ini; while it is empty there are none. A link to
-a page, a heading or a file that does not exist is an error, as is any other warning.
+that moves without Python, made here by the cells of nbs/view/1_widgets.ipynb and 4_draw.ipynb; and tutorial 8 shows a
+report in place of the view, which needs a kernel. The reference of all public names and llms.txt are written from the
+exported cells. Links for editing, Colab and Binder are made from `git_url` of settings.ini; while it is empty there are
+none. A link to a page, a heading or a file that does not exist is an error, as is any other warning.
 """
 import ast, base64, html, io, json, os, re, shutil, subprocess, sys, tempfile
 from configparser import ConfigParser

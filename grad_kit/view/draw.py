@@ -51,7 +51,8 @@ class RegionView(anywidget.AnyWidget):
         self.images, self.native, shape = images, tuple(native), images.shape[1:3]
         self.block = math.ceil(max(native) / max(shape))
         shown = {"first image": images[0], f"mean of {len(images)}": images.mean(0).round().astype(np.uint8)}
-        urls = {name: as_url(torch.tensor(im).permute(2, 0, 1), quality=85) for name, im in shown.items()}
+        how = dict(lossless=max(shape) <= 128, quality=85)   # small images are much enlarged
+        urls = {name: as_url(torch.tensor(im).permute(2, 0, 1), **how) for name, im in shown.items()}
         super().__init__(pictures=urls, shape=list(shape))
         self.region = np.ones(self.native, bool) if region is None else region
         self.on_msg(lambda *_: self.propose())

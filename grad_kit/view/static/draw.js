@@ -51,7 +51,8 @@ export function cover(mask, [h, w], points, reach, closed, value) {
 // what mouse and keys do: `shown` is `mask` with the shape that is not finished
 export class Drawing {
   constructor(mask, [h, w]) {
-    Object.assign(this, {h, w, tool: "rectangle", reach: 8, cursor: [w >> 1, h >> 1], history: []});
+    const reach = Math.ceil(Math.max(h, w) / 32);
+    Object.assign(this, {h, w, tool: "rectangle", reach, cursor: [w >> 1, h >> 1], history: []});
     this.choose({mask, value: mask.includes(0) ? 1 : 0}); // where all counts, only taking away has an effect
   }
   choose(change) {
@@ -112,7 +113,7 @@ export function render({model, el: root}) {
   root.innerHTML = `<style>${css}</style><div class="bar">
     <select aria-label="picture">${Object.keys(pictures).map(name => `<option>${name}</option>`).join("")}</select>
     ${Object.keys(actions).map(name => `<button>${name}</button>`).join("")}
-    <label>brush size <input type="range" max="${Math.ceil(Math.max(h, w) / 8)}" value="${d.reach}"></label></div>
+    <label>brush size <input type="range" max="${4 * d.reach}" value="${d.reach}"></label></div>
     <div class="look" style="width: ${Math.min(480, (480 * w) / h)}px; aspect-ratio: ${w} / ${h}">
       <img alt="" draggable="false"><canvas width="${w}" height="${h}" tabindex="0" role="application"
         aria-label="${HELP}" data-lm-suppress-shortcuts="true"></canvas><i></i></div><div role="status"></div>`;
