@@ -51,8 +51,7 @@ export function cover(mask, [h, w], points, reach, closed, value) {
 // what mouse and keys do: `shown` is `mask` with the shape that is not finished
 export class Drawing {
   constructor(mask, [h, w]) {
-    const reach = Math.ceil(Math.max(h, w) / 32);
-    Object.assign(this, {h, w, tool: "rectangle", reach, cursor: [w >> 1, h >> 1], history: []});
+    Object.assign(this, {h, w, tool: "rectangle", reach: Math.max(h, w) >> 5, cursor: [w >> 1, h >> 1], history: []});
     this.choose({mask, value: mask.includes(0) ? 1 : 0}); // where all counts, only taking away has an effect
   }
   choose(change) {
