@@ -128,6 +128,17 @@ def test_tutorial_runs_and_its_sliders_move_by_keyboard_and_mouse(lab, browser, 
                 page.mouse.move(bar["x"] + bar["width"] * to, bar["y"] + bar["height"] / 2, steps=5)
                 page.mouse.up()
                 wait_for_another(page, explorer, before); settle(page, explorer)
+            if (canvas := explorer.locator("canvas")).count():   # a region: mouse, keyboard, kernel
+                canvas.scroll_into_view_if_needed()
+                box = canvas.bounding_box()
+                def drag():
+                    page.mouse.move(box["x"] + 9, box["y"] + 9); page.mouse.down()
+                    page.mouse.move(box["x"] + 200, box["y"] + 99, steps=3); page.mouse.up()
+                def keys(): [canvas.press(key) for key in ("Space", "Shift+ArrowDown", "Space")]
+                for act in (drag, keys, explorer.get_by_role("button", name="propose").click):
+                    before = picture(explorer)
+                    act()
+                    wait_for_another(page, explorer, before); settle(page, explorer)
             explorer.screenshot(path=OUT/f"{notebook}_{i}.png")
             assert "#d62728" not in explorer.inner_html(), explorer.inner_text()   # the colour of errors
         assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").count() == 0

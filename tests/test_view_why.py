@@ -180,8 +180,11 @@ def test_a_mark_keeps_the_picture_that_was_scored():
             file = Path(d)/("good" if i < 10 else "new")/f"{i}.png"
             file.parent.mkdir(exist_ok=True)
             Image.fromarray(deep).save(file)
-        page = inspect(Path(d)/"good", Path(d)/"new", Path(d)/"out", TINY.replace(bit_depth=12))
+        half = np.arange(64) < np.full((64, 1), 32)
+        page = inspect(Path(d)/"good", Path(d)/"new", Path(d)/"out", TINY.replace(bit_depth=12), region=half)
         page.mark({"which": [0], "as": "good"})
+        page.learn({})
+        assert len(page.model.seen_["fitted"]) == 11 and (page.model.placement_.region.numpy() == half).all()
         kept, = replace(page.new, items=tuple(page.marks.good_items(page.hashes[:1]))).image_hashes(64)
         test_eq(kept, page.hashes[0])
         Image.fromarray(deep).save(Path(d)/"new/11.png")             # another picture under the old name

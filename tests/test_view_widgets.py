@@ -51,19 +51,6 @@ def test_levels_differ_and_are_kept():
     test_fail(lambda: explore_levels(np.zeros((2, 8, 8, 3), np.float32)), exc=GradKitError, contains="uint8")
 
 
-def test_a_region_is_made_anew_where_the_sliders_say():
-    e = explore_region(size=32, n=2, normals=9, steps=4)
-    assert "level 9, training-free: a region of 16 px made 2 times" in e.text.value
-    seen = {e.picture.value}
-    for name, value in dict(level=17, row=4, column=31, side=8, seed=1, generator="patchmatch").items():
-        e.controls[name].value = value
-        assert e.picture.value not in seen, name
-        seen.add(e.picture.value)
-    e.controls["level"].value = 1
-    assert "level 5, patchmatch" in e.text.value
-    test_fail(lambda: explore_region(np.zeros((1, 64, 64, 3), np.uint8)), exc=GradKitError, contains="1 normal image")
-
-
 def test_denoising_repeats_and_ends_in_an_image():
     model = lambda x, t: x
     def walk(): return denoising_steps(model, 2, (8, 8), noise_schedule(), 5, seed=3)

@@ -1,10 +1,10 @@
 """Build the documentation site from the stored notebooks into _docs/, a folder that GitHub Pages serves: `make docs`.
 
 No page is executed. But where a page shows the still picture of an explorer, the site shows its frames with a slider
-that moves without Python, made here by the cells of nbs/view/1_widgets.ipynb; and tutorial 8 shows a report in place
-of the view, which needs a kernel. The reference of all public names and llms.txt are written from the exported cells.
-Links for editing, Colab and Binder are made from `git_url` of settings.ini; while it is empty there are none. A link to
-a page, a heading or a file that does not exist is an error, as is any other warning.
+that moves without Python, made here by the cells of nbs/view/1_widgets.ipynb and 4_draw.ipynb; and tutorial 8 shows a
+report in place of the view, which needs a kernel. The reference of all public names and llms.txt are written from the
+exported cells. Links for editing, Colab and Binder are made from `git_url` of settings.ini; while it is empty there are
+none. A link to a page, a heading or a file that does not exist is an error, as is any other warning.
 """
 import ast, base64, html, io, json, os, re, shutil, subprocess, sys, tempfile
 from configparser import ConfigParser
@@ -62,10 +62,11 @@ def anchor(heading):
     return heading.strip().replace(" ", "-")
 
 
-# explorer -> the control that moves, and the pages whose explorers are those of nbs/view/1_widgets.ipynb
+# explorer -> the control that moves, and the pages whose explorers are those of nbs/view/
 MOVES = dict(levels="level", region="level", denoising="t", weights="beta", scores="image")
 LARGEST = 3 * 2**19   # bytes of a page, 1.5 MiB
-SAME = {"1_widgets": list(MOVES), "3_levels": ["levels", "denoising"], "9_local_contrast": ["region"]}
+SAME = {"1_widgets": list(MOVES), "4_draw": ["region"], "3_levels": ["levels", "denoising"],
+        "9_local_contrast": ["region"]}
 MOVING = """<div class="moving" data-name="{name}">
 <label>{label} <input type="range" min="0" max="{last}" value="{start}" style="width: 20em"></label>
 <output>{value}</output>
@@ -211,10 +212,10 @@ def moving(explorer, name, control):
 
 
 def moving_pages():
-    "{name: HTML} of the explorers that nbs/view/1_widgets.ipynb shows, as its cells make them"
-    nb, names = nbformat.read(ROOT/"nbs/view/1_widgets.ipynb", 4), {}
-    exec("from grad_kit.view.widgets import *", names)
-    for c in nb.cells:
+    "{name: HTML} of the explorers that nbs/view/1_widgets.ipynb and 4_draw.ipynb show, as their cells make them"
+    names = {}
+    exec("from grad_kit.view.widgets import *; from grad_kit.view.draw import *", names)
+    for c in sum((nbformat.read(ROOT/f"nbs/view/{page}.ipynb", 4).cells for page in ("1_widgets", "4_draw")), []):
         shows = re.search(f"^({'|'.join(MOVES)}) = ", c.source, re.M)
         if c.cell_type == "code" and shows and not re.match(r"#\| *(export|test)", c.source): exec(c.source, names)
     return {name: moving(names[name], name, control) for name, control in MOVES.items()}

@@ -223,15 +223,15 @@ def change(self:Marks, items, hashes, mark, bits=16):
 class Inspector(WhyView):
     """The page of `inspect`.
     `model` is the fitted GRAD, `result` its scores of the new images, `marks` the marks given to them"""
-    def __init__(self, good, new, out, config, seed):
+    def __init__(self, good, new, out, config, seed, region):
         explained_scorers(config)   # before any work
-        self.folder, self.config, self.seed, self.effect = user_path(out), config, seed, ""
+        self.folder, self.config, self.seed, self.region, self.effect = user_path(out), config, seed, region, ""
         check_replaceable(self.folder/"model")
         self.good, self.new = as_dataset(good).read_as(config), as_dataset(new, "score").read_as(config)
         if not len(self.new):
             raise GradKitError(f"'{self.new.name}' holds no images to inspect; name a folder with some")
         self.pixels, self.hashes = self.new.images(config.image_size), self.new.image_hashes(config.image_size)
-        self.first = GRAD(config, seed).fit(self.good, progress=False)
+        self.first = GRAD(config, seed).fit(self.good, progress=False, region=region)
         self.first.check_size(self.new.items[0])
         self.marks = Marks(self.folder, config.image_size, self.first.seen_["fitted"] + self.first.seen_["held_out"])
         self.refit()
@@ -283,7 +283,7 @@ def refit(self:Inspector):
     if lessons:
         ds = self.normal(lessons)
         config = self.config.replace(reference_images=max(self.config.reference_images, len(ds.split("train"))))
-        model = GRAD(config, self.seed).fit(ds, progress=False)
+        model = GRAD(config, self.seed).fit(ds, progress=False, region=self.region)
     result, why = model.score_pixels(self.pixels), Why(model)
     model.save(self.folder/"model")
     self.model, self.result, self.why, self.learned = model, result, why, lessons   # all or nothing
@@ -317,7 +317,8 @@ def inspect(
     out="runs/inspect",  # folder for the model, the marks and pictures marked as good; a later call with it continues
     config=None,         # Config; None: the preset "instant", which trains nothing
     seed=0,
+    region=None,         # mask picture, white where pixels count, or bool (H,W); None: everywhere
 ):
     """Fit in seconds and show the new parts ranked by score, with a threshold to move, explanations, and marks to learn
     from"""
-    return Inspector(good, new, out, Config.preset("instant") if config is None else config, seed)
+    return Inspector(good, new, out, Config.preset("instant") if config is None else config, seed, region)
