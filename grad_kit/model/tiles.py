@@ -30,6 +30,7 @@ from .scorers import in_batches
 # %% ../../nbs/model/11_tiles.ipynb #a5ff5bc1
 class TiledGRAD(GRAD):
     "`GRAD` for large images of one size, by models of tiles (`places_`: y and x of each), files in the folder `home`"
+    kept = "tile_units",   # fitted tensors that `save` writes
     def __init__(self,
         config=None,    # Config, whose `image_size` is the side at which a model sees a tile; None: preset "instant"
         tile=512,       # side of a tile in pixels of the image
@@ -46,6 +47,8 @@ class TiledGRAD(GRAD):
         if self.tile < size or not 0 <= self.overlap <= self.tile // 2:
             raise GradKitError(f"tile is {tile} and overlap {self.overlap}, but a tile must have at least image_size "
                                f"({size}) pixels and overlap by at most half of them; change one of the three")
+    def arguments(self): return self.tile, self.overlap, self.pooled, self.seed   # between config and device
+    def dataset(self, images, purpose="fit"): return as_dataset(images, purpose).read_as(self.config)
 
 @patch
 def take_size(self:TiledGRAD, size):  # (H, W) of the images
@@ -64,28 +67,34 @@ def cut(self:TiledGRAD, item):  # of a Dataset
 
 # %% ../../nbs/model/11_tiles.ipynb #b338c390
 @patch
-@guarded
-def fit(self:TiledGRAD, images, y=None, groups=None, progress=True):  # as for `GRAD.fit`
-    "Train on normal images; returns self. Raises as `GRAD.fit`, and where sizes differ or are below a tile's"
-    new, start, small = copy.copy(self), time.time(), []
-    new.units_, new.scorer_seconds_, new.statistics_, new.rounding_ = {}, {}, {}, 0.
-    ds = with_labels(as_dataset(images), y, groups).read_as(self.config)
-    items = ds.split("train").items + ds.split("validation").items
+def take_items(self:TiledGRAD, items):  # of a Dataset
+    "What is to be known of normal images before they are cut. Raises where sizes differ or are below a tile's"
     sizes = [it.native_size() for it in items]
     for it, (h, w) in zip(items, sizes):
         if (h, w) != sizes[0] or self.tile > min(h, w):
             raise GradKitError(f"'{it.where}' is {w} x {h} pixels, but all must have the size of '{items[0].where}' "
                                f"and be no smaller than a tile ({self.tile}); leave it out, or choose smaller tiles")
+    self.take_size(sizes[0])
+
+@patch
+@guarded
+def fit(self:TiledGRAD, images, y=None, groups=None, progress=True):  # as for `GRAD.fit`
+    "Train on normal images; returns self. Raises as `GRAD.fit` and `take_items`"
+    new, start, small = copy.copy(self), time.time(), []
+    new.units_, new.scorer_seconds_, new.statistics_, new.rounding_ = {}, {}, {}, 0.
+    ds = with_labels(new.dataset(images), y, groups)
+    items = ds.split("train").items + ds.split("validation").items
+    if items: new.take_items(items)   # `divide` refuses none
+    size = getattr(new, "native_size_", None)
     new.temporary = TemporaryDirectory(prefix="grad_kit_")   # it goes with the last model that holds it
     new.home = Path(new.temporary.name)
     with TemporaryDirectory(prefix="grad_kit_") as folder:
         for i, it in enumerate(items):
-            if not i: new.take_size(sizes[0])
             tiles, whole = new.cut(it)
             tiles.numpy().tofile(f"{folder}/{i}")
             small.append(dataclasses.replace(it, image=whole[0].permute(1, 2, 0).numpy()))
         new.fit_tiles(folder, dataclasses.replace(ds, items=(*small, *ds.split("test").items)), progress)
-    new.native_size_, new.scorers_, new.seconds_ = sizes[0], {}, time.time() - start
+    new.native_size_, new.scorers_, new.seconds_ = size, {}, time.time() - start
     self.__dict__ = self.__dict__ | new.__dict__
     return self
 
@@ -133,7 +142,7 @@ def fit_tiles(self:TiledGRAD, folder, ds, progress):  # of the tiles; whole imag
 @guarded
 def score(self:TiledGRAD, images, side=1000):  # of the size fitted on; of the maps, each the whole image as a square
     "A `Result` for the images, in their order; a pixel of a map is the highest value in the part that it shows"
-    self, items = self.as_it_stands(), as_dataset(images, "score").read_as(self.config).items
+    self, items = self.as_it_stands(), self.dataset(images, "score").items
     for it in items: self.check_size(it)
     parts = [self.score_some(items[i:i + 8], side) for i in range(0, len(items), 8)]
     scores, maps = map(torch.cat, zip(*parts or [(torch.zeros(0), torch.zeros(0, side, side))]))
@@ -141,19 +150,26 @@ def score(self:TiledGRAD, images, side=1000):  # of the size fitted on; of the m
     return Result(scores, maps, {}, self.threshold_, pixel_threshold=self.pixel_threshold_)
 
 @patch
+def by_place(self:TiledGRAD, items):
+    "For each place: (image scores (B,), maps (B,S,S)) in its units"
+    x = torch.stack([self.cut(it)[0] for it in items], 1)
+    for t in range(len(self.places_)):
+        if not t or not self.pooled: model, (zero, unit, low, step) = self.model_at(t), self.tile_units_[t]
+        m, s, _ = in_batches(model, self.device, x[t])
+        yield (s - zero) / unit, (m - low) / step
+
+@patch
 def score_some(self:TiledGRAD, items, side):
     "(image scores (B,), maps (B,side,side))"
-    x, n = torch.stack([self.cut(it)[0] for it in items], 1), self.config.image_size
+    n = self.config.image_size
     def at(v): return (2 * v * n + self.tile) // (2 * self.tile)   # pixels of the image -> pixels of the tiles' maps
     near = torch.arange(1, n + 1).minimum(torch.arange(n, 0, -1)).clamp(max=max(at(self.overlap), 1)).float()
     weight, scores = near[:, None] * near, []
     blended, total = (torch.zeros(k, *map(at, self.native_size_)) for k in (len(items), 1))
-    for t, (y, u) in enumerate(self.places_):
-        if not t or not self.pooled: model, (zero, unit, low, step) = self.model_at(t), self.tile_units_[t]
-        m, s, _ = in_batches(model, self.device, x[t])
-        scores.append((s - zero) / unit)
+    for (y, u), (s, m) in zip(self.places_, self.by_place(items)):
+        scores.append(s)
         place = slice(None), slice(at(y), at(y) + n), slice(at(u), at(u) + n)
-        blended[place] += weight * (m - low) / step
+        blended[place] += weight * m
         total[place] += weight
     return torch.stack(scores).amax(0), F.adaptive_max_pool2d(blended / total, side)
 
@@ -176,7 +192,8 @@ def save(self:TiledGRAD, folder):  # made, or replaced whole
     self, folder = self.as_it_stands(), user_path(folder).resolve()
     check_replaceable(folder)
     known = dict(what="grad_kit model", format=FORMAT, version=__version__, config=self.config.to_dict(),
-                 tile=[self.tile, self.overlap, self.pooled, self.seed], tile_units=self.tile_units_.tolist())
+                 by=type(self).__name__, arguments=self.arguments())
+    known |= {name: getattr(self, f"{name}_").tolist() for name in self.kept}
     known |= {name: getattr(self, f"{name}_", None) for name in FITTED}
     with atomic_write(folder) as tmp:
         shutil.copytree(self.home, tmp, ignore=lambda *_: ["manifest.json"])
@@ -191,14 +208,16 @@ def load(cls:TiledGRAD, folder, device="auto"):  # what `save` wrote; it must st
     put_back(folder)
     d = read_manifest(folder)
     try:
-        model = cls(Config(**d["config"]), *d["tile"], device)
+        if d["by"] != cls.__name__: raise ValueError(f"it is of {d['by']}")
+        model = cls(Config(**d["config"]), *d["arguments"], device)
         for name, read in FITTED.items(): setattr(model, f"{name}_", read(d[name]))
-        model.home, model.scorers_, model.tile_units_ = folder, {}, torch.tensor(d["tile_units"])
+        for name in cls.kept: setattr(model, f"{name}_", torch.tensor(d[name]))
+        model.home, model.scorers_ = folder, {}
         model.take_size(model.native_size_)
         cut = [name for name, size in d["files"].items() if (folder/name).stat().st_size != size]
         if cut: raise ValueError(f"{cut[0]} is truncated")
     except (OSError, *BROKEN) as e:
-        raise GradKitError(f"'{folder}' is no whole model of tiles ({str(e)[:200]}); fetch a whole copy, or name a "
-                           "folder that TiledGRAD.save wrote") from e
+        raise GradKitError(f"'{folder}' is no whole {cls.__name__} ({str(e)[:200]}); fetch a whole copy, or name a "
+                           f"folder that {cls.__name__}.save wrote") from e
     model.take_thresholds("quietly")
     return model
