@@ -172,8 +172,8 @@ def local(ds, seed=0):
          for m, (zero, usual, unit, w) in zip(others, [model.units_[k] for k in config.scorers[1:]])]
     false, found = decisions(model, model.score_pixels(x).image_score, bad)
     row = dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
-               normal=model.n_normal_, false=false, found=found, check=scorer.found.tolist(),
-               share=float(scorer.share), network=shown(score(evidence), evidence), alone={}, fused={})
+               normal=model.n_normal_, false=false, found=found, share=float(scorer.share),
+               network=shown(score(evidence), evidence), alone={}, fused={})
     for times in TIMES:
         m, of_held = far + times * scorer.share * evidence, held_far + times * scorer.share * held_evidence
         zero, usual, unit = unit_of(score(of_held), of_held.flatten(1).median(1).values)
