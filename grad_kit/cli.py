@@ -75,7 +75,8 @@ GroupBy = option("part of an image's path, such as 'part\\d+', whose images are 
                  metavar="REGEX")
 Root = option("folder that holds the categories", metavar="ROOT")
 Categories = option("only these (default: all)", nargs="+", metavar="NAME")
-Preset = option("settings to start from: auto, mvtec_ad, mvtec_loco, instant, cpu, demo, quick, cpu_ad, cpu_loco")
+Preset = option("settings to start from: auto, mvtec_ad, mvtec_loco, instant, cpu, cpu_ad, cpu_loco, demo, trays, "
+                "quick", metavar="NAME")
 Settings = option("""change settings of the preset, e.g. --set detector_steps=3000 fusion='"max"'""",
                   nargs="+", action="extend", metavar="FIELD=VALUE")
 Seed = option("of every random draw", int)
@@ -121,7 +122,7 @@ def fit(
     compile: option("compile PatchDiffs: faster generation after some seconds; needs a C++ compiler", bool)=False,
     region: option("mask picture of the images' shape, white where pixels count (default: everywhere)",
                    metavar="MASK.png")=None,
-    minutes: option("that fitting may take without a GPU: from 10 on, auto is cpu instead of instant", float)=None,
+    minutes: option("minutes to fit for where there is no GPU: from 10 on, auto is cpu, not instant", float)=None,
 ):
     """Train GRAD on normal images and save the model.
 
@@ -215,7 +216,7 @@ def evaluate(
 
 # %% ../nbs/cli.ipynb #0aa1f5d9
 @command
-def demo(out: Out="runs/demo", preset: Preset="demo", set: Settings=None, seed: Seed=0, device: Device="auto"):
+def demo(out: Out="runs/demo", preset: Preset="trays", set: Settings=None, seed: Seed=0, device: Device="auto"):
     """Fit GRAD on the embedded set (trays of pins), find the defects in its test images, and draw what happened.
 
     Figures on trays are figures on toy data: they show that the kit works, not how it does on MVTec's benchmarks."""

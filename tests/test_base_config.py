@@ -80,7 +80,8 @@ def test_minutes_choose_what_auto_stands_for():
     import torch
     test_eq(Config.preset("auto", minutes=10), Config.preset("mvtec_loco" if torch.cuda.is_available() else "cpu"))
     test_eq(Config.preset("auto", minutes=9), Config.preset("auto"))
-    test_fail(lambda: Config.preset("cpu", minutes=20), exc=GradKitError, contains="but the preset is 'cpu'")
+    test_fail(lambda: Config.preset("cpu", minutes=20), exc=GradKitError, contains="preset is 'cpu' and minutes 20")
+    test_fail(lambda: Config.preset("auto", minutes=float("nan")), exc=GradKitError, contains="above 0")
 
 
 def test_config_json_round_trip():

@@ -166,6 +166,7 @@ def test_levels_answer_in_time_and_in_the_dark(lab, browser):
         record = dict(what="seconds from a key press on the level slider to another picture in the page, 20 moves, "
                            "7 levels generated for the first time",
                       machine=platform.processor() or platform.machine(), cores=os.cpu_count(),
+                      workers=os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"),   # which share the cores
                       median=round(statistics.median(times), 2), worst=round(max(times), 2),
                       times=[round(t, 2) for t in times])
         (OUT/"latency.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -13,8 +13,8 @@ from grad_kit.base.files import run_lock
 from grad_kit.data.trays import tray_dataset, write_trays
 CLOSED = ['image_size=64', 'filters_size=64', 'window_levels=[5]', 'blur=4']
 TINY = [*CLOSED, 'generator="analytic"', 'contrastive_levels=[[5]]', 'n_contrastive=4', 'sample_steps=3',
-        'analytic_images=4', 'detector_steps=8', 'detector_width=0.125', 'patches=4', 'bank_size=32',
-        'negative_bank_size=32']
+        'analytic_images=4', 'local_steps=4', 'local_fresh=8', 'detector_steps=8', 'detector_width=0.125',
+        'patches=4', 'bank_size=32', 'negative_bank_size=32']
 CLOSED = ["--preset", "instant", "--set", *CLOSED]
 def few(seed=0, **kw): return tray_dataset(8, 5, 3, 1, seed=seed, **kw)
 def run(command, *args):

@@ -79,6 +79,12 @@ def test_a_file_keeps_its_values_or_is_refused():
         test_fail(lambda: read_channels(path("extra.tif")), contains="4 samples, read as RGB")
         Image.fromarray(eight).quantize(8).save(path("palette.png"))
         test_fail(lambda: read_channels(path("palette.png")), contains="read as P")
+        for name, tags in ("signed", {339: 2}), ("white_is_0", {262: 0}):
+            Image.fromarray(eight[..., 0]).save(path(f"{name}.tif"), tiffinfo=tags)
+            test_fail(lambda: read_channels(path(f"{name}.tif")), contains="holds pixels that Pillow changes")
+        np.savez(path("a.npz"), eight)
+        Path(path("a.npz")).rename(path("several.npy"))
+        test_fail(lambda: read_channels(path("several.npy")), contains="is an archive of arrays")
         Image.fromarray(eight).save(path("sizes.tif"), save_all=True, append_images=[Image.fromarray(eight[:36])])
         test_fail(lambda: read_channels(path("sizes.tif")), contains="differ in size")
         Path(path("text.npy")).write_text("no array")
@@ -149,6 +155,11 @@ def test_whole_numbers_floats_and_files_give_the_same_scores():
         test_fail(lambda: small().fit(tmp), contains="whose names differ in meaning")   # the guard
         (good/"0.npy").rename(good/"defect_0.npy")
         test_fail(lambda: small().fit(good), contains="defect_0.npy")
+        Image.fromarray(np.zeros((64, 64), np.uint8)).save(new/"2.png")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            test_eq(len(channel_dataset(new, "score")), 2)
+        assert "1 pictures in" in str(said[0].message) and "'2.png'" in str(said[0].message)
         (Path(tmp)/"none").mkdir()
         test_fail(lambda: small().fit(f"{tmp}/none"), contains="gives no images")
         test_fail(lambda: small().fit(None), contains="None gives no images")
@@ -158,7 +169,14 @@ def test_groups_and_ranges_are_checked():
     normal = parts(4, 5)
     for triples, named in ([[0, 5]], "[0, 5]"), ([[0], [1, 2, 3, 4]], "[1, 2, 3, 4]"), ([[]], "[]"), ([[-1]], "[-1]"):
         test_fail(lambda: small(triples=triples).fit(normal), contains=f"triples holds {named}")
-    test_fail(lambda: small(triples=[0, 1, 2]), contains="triples is [0, 1, 2], but must be a list of lists")
+    for odd in [0, 1, 2], [[.9, 1.2]]: test_fail(lambda: small(triples=odd), contains=f"triples is {odd}, but must be")
+    far = 1e9 + parts(8, 2).astype(np.float64)   # more than float32 can tell apart
+    model = small().fit(far, groups=range(8), progress=False)
+    fresh = 1e9 + parts(2, 2, 100).astype(np.float64)
+    fresh[1, 20:28, 30:38, 1] = 1e9 + 20
+    test_eq(model.predict(fresh).tolist(), [False, True])
+    test_fail(lambda: model.pictures(fresh, (0, 1, 2)), contains="three channels from 0 to 1 are wanted")
+    test_eq(model.pictures(fresh)[0].shape, (64, 64, 3))
     mixed = [*normal[:3], normal[3][..., :4]]
     test_fail(lambda: small().fit(mixed), contains="of 4 channels, but 64 x 64 of 5")
     model = small()

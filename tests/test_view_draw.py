@@ -46,6 +46,12 @@ def test_large_images_are_drawn_on_in_blocks():
     assert (region[1::3, 1::3] == page[:13, :343]).all() and (region[39, 1029] == page[13, 343]).all()
     view.region = region
     assert (view.region == region).all()
+    fine = np.ones((40, 1030), bool)
+    fine[7] = False   # a row, finer than a block: kept as long as nothing is drawn
+    view.region = fine
+    assert (view.region == fine).all()
+    view.show(page)
+    assert (view.region[1::3, 1::3] == page[:13, :343]).all()
 
 
 def test_what_cannot_be_drawn_on_is_refused_in_one_sentence():

@@ -388,7 +388,7 @@ PRESETS = dict(
     instant=dict(scorers=_CLOSED, score_top=0.01, blur=4.0),
     demo=dict(_SMALL, image_size=128, detector_levels=(34,), contrastive_levels=((5, 9, 13),), rotation=2.0, blur=8.0,
               generator="patchmatch", generator_width=24, generator_steps=180, ema=0.9, n_contrastive=36,
-              detector_steps=800, patches=48, scorers=("detector", "local", *_CLOSED[1:]), filters_size=128),
+              detector_steps=800, patches=48),
     quick=dict(_SMALL, scorers=("detector",), score_top=0.0, image_size=64, blur=4.0, detector_levels=(34,),
                contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20,
                analytic_images=24, detector_width=0.25, detector_steps=800, patches=16, bank_size=256,
@@ -399,6 +399,7 @@ PRESETS = dict(
     cpu_ad=dict(_SMALL, detector_levels=(34,), contrastive_levels=((5, 9, 13),), generator="trained", n_contrastive=64,
                 detector_steps=4000),
 )
+PRESETS["trays"] = dict(PRESETS["demo"], scorers=("detector", "local", *_CLOSED[1:]), filters_size=128)
 
 # %% ../../nbs/base/1_config.ipynb #ecbd39dc
 _CATEGORIES = {
@@ -419,8 +420,9 @@ def preset(cls:Config,
 ):
     "A named set of settings"
     paper = "mvtec_ad" if layout == "mvtec_ad" else "mvtec_loco"
-    if minutes is not None and name != "auto":
-        raise GradKitError(f"minutes choose a preset for 'auto', but the preset is '{name}'; leave one of them out")
+    if minutes is not None and (name != "auto" or not minutes > 0):
+        raise GradKitError(f"the preset is '{name}' and minutes {minutes}, but minutes are a number above 0, which "
+                           "chooses what 'auto' stands for; leave one of them out")
     if name == "auto": name = paper if torch.cuda.is_available() else "cpu" if (minutes or 0) >= 10 else "instant"
     if name not in PRESETS:
         raise GradKitError(f"there is no preset '{name}'; choose one of: {', '.join(['auto', *PRESETS])}")

@@ -74,7 +74,7 @@ def results_lock(out, images, *places):
 def remove_stages(folder):
     "Delete finished stages, and the folder where nothing else is in it"
     if not folder.is_dir(): return
-    stage = re.compile(r"\.lock|\.grad_kit_output|(patchdiff|images|detector)-.+\.(safetensors|checkpoint)")
+    stage = re.compile(r"\.lock|\.grad_kit_output|(patchdiff|images|detector|local)-.+\.(safetensors|checkpoint)")
     for p in list(folder.iterdir()):
         if stage.fullmatch(p.name): p.unlink(missing_ok=True)
     if not any(folder.iterdir()): folder.rmdir()

@@ -386,7 +386,7 @@ def load(cls:GRAD,
     folder = user_path(folder).resolve()
     put_back(folder)
     d, field = read_manifest(folder), "config"
-    if "by" in d: raise GradKitError(f"'{folder}' is a model of several; read it with {d['by']}.load")
+    if "by" in d: raise GradKitError(f"'{folder}' holds a {d['by']}, not a GRAD; read it with {d['by']}.load")
     try:
         if missing := sorted(Config().to_dict().keys() - d["config"].keys()): raise KeyError(f"config.{missing[0]}")
         model = cls(Config(**d["config"]), d["seed"], device)

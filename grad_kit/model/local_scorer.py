@@ -336,7 +336,7 @@ def calibrate(self:LocalScorer, held, model):
     def scores(x, fold, pose): return [self.scored(m, model, pose)[1] for m in self.parts(x, fold)]
     found = outside(scores, held, folds, model.device, model.poses)
     far, evidence = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in found)
-    self.share.copy_(SHARE * far / evidence.clamp(min=1e-3))
+    self.share.copy_(SHARE * far / evidence.clamp(min=.01))
     if len(held) < 3:
         warn(f"{len(held)} normal images are too few to give the network of 'local' its unit (3 that it did not learn "
              "from are needed): it is left out, and `filters` does the same in seconds")
@@ -350,7 +350,8 @@ def calibrate(self:LocalScorer, held, model):
     self.share.zero_()
 
 # %% ../../nbs/model/4_local_scorer.ipynb #c4ec0002
-SHARE = .25   # of the unit of the distances, which the evidence gets. Chosen over nine sets
+# of the unit of the distances, which the evidence gets, chosen over nine sets. On these the evidence's own unit was
+SHARE = .25   # .04 or more; below .01 it would be enlarged without bound
 WORSE = .01   # in AUROC: what the network may lose in the check, which is not about real defects
 
 @patch

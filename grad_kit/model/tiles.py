@@ -30,7 +30,7 @@ from .scorers import in_batches
 # %% ../../nbs/model/11_tiles.ipynb #a5ff5bc1
 class TiledGRAD(GRAD):
     "`GRAD` for large images of one size, by models of tiles (`places_`: y and x of each), files in the folder `home`"
-    kept = "tile_units",   # fitted tensors that `save` writes
+    kept = dict(tile_units=torch.float32)   # fitted tensors that `save` writes
     def __init__(self,
         config=None,    # Config, whose `image_size` is the side at which a model sees a tile; None: preset "instant"
         tile=512,       # side of a tile in pixels of the image
@@ -208,10 +208,10 @@ def load(cls:TiledGRAD, folder, device="auto"):  # what `save` wrote; it must st
     put_back(folder)
     d = read_manifest(folder)
     try:
-        if d["by"] != cls.__name__: raise ValueError(f"it is of {d['by']}")
+        if (by := d.get("by", "GRAD")) != cls.__name__: raise ValueError(f"it holds a {by}")
         model = cls(Config(**d["config"]), *d["arguments"], device)
         for name, read in FITTED.items(): setattr(model, f"{name}_", read(d[name]))
-        for name in cls.kept: setattr(model, f"{name}_", torch.tensor(d[name]))
+        for name, dtype in cls.kept.items(): setattr(model, f"{name}_", torch.tensor(d[name], dtype=dtype))
         model.home, model.scorers_ = folder, {}
         model.take_size(model.native_size_)
         cut = [name for name, size in d["files"].items() if (folder/name).stat().st_size != size]

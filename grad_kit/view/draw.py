@@ -59,6 +59,7 @@ class RegionView(anywidget.AnyWidget):
 
     @property
     def region(self):
+        if self.value == self.given[1]: return self.given[0].copy()   # not drawn on: exactly as it was given
         small = np.unpackbits(np.frombuffer(self.value, np.uint8), count=math.prod(self.shape)).reshape(self.shape)
         return small.repeat(self.block, 0).repeat(self.block, 1)[:self.native[0], :self.native[1]] > 0
 
@@ -69,6 +70,7 @@ class RegionView(anywidget.AnyWidget):
             raise GradKitError(f"the region is {mask.dtype} of shape {mask.shape}, but must be bool of the images' "
                                f"shape {self.native}, True where a pixel counts; give one of that size")
         self.show(reduced(mask * np.uint8(255), self.block) > 127)
+        self.given = mask.copy(), self.value
 
     def show(self, mask): self.value = np.packbits(mask).tobytes()   # bool (h,w)
 
@@ -97,7 +99,7 @@ def draw_region(
         if size != sizes[0]:
             raise GradKitError(f"'{items[0].where}' is {width_x_height(sizes[0])} pixels, but '{it.where}' is "
                                f"{width_x_height(size)}; give images of one size to draw a region on")
-    block, some = math.ceil(max(sizes[0]) / LARGEST), items[::math.ceil(len(items) / n)]
+    block, some = math.ceil(max(sizes[0]) / LARGEST), items[::math.ceil(len(items) / max(n, 1))]
     small = np.stack(on_threads(lambda it: reduced(it.pixels(ds.bits), block), some))
     return RegionView(small, sizes[0], read_mask(user_path(region)) if isinstance(region, (str, Path)) else region)
 

@@ -112,7 +112,7 @@ export function render({model, el: root}) {
   root.innerHTML = `<style>${css}</style><div class="bar">
     <select aria-label="picture">${Object.keys(pictures).map(name => `<option>${name}</option>`).join("")}</select>
     ${Object.keys(actions).map(name => `<button>${name}</button>`).join("")}
-    <label>brush size <input type="range" max="${4 * d.reach}" value="${d.reach}"></label></div>
+    <label>brush size <input type="range" min="1" max="${4 * d.reach}" value="${d.reach}"></label></div>
     <div class="look" style="width: ${Math.min(480, (480 * w) / h)}px; aspect-ratio: ${w} / ${h}">
       <img alt="" draggable="false"><canvas width="${w}" height="${h}" tabindex="0" role="application"
         aria-label="${HELP}" data-lm-suppress-shortcuts="true"></canvas><i></i></div><div role="status"></div>`;
@@ -155,8 +155,9 @@ export function render({model, el: root}) {
   listen(select, {change: () => (img.src = pictures[select.value])});
   listen(size, {input: () => d.choose({reach: size.valueAsNumber})});
   listen(canvas, {
-    pointermove: point,
-    pointerdown: e => (canvas.setPointerCapture(e.pointerId), point(e), d.press()),
+    pointermove: e => e.isPrimary && point(e),
+    pointerdown: e => e.isPrimary && !e.button && (canvas.setPointerCapture(e.pointerId), point(e), d.press()),
+    pointercancel: () => d.choose({}),
     pointerup: () => d.tool !== "polygon" && d.finish(),
     dblclick: () => d.finish(),
     keydown: e => d.key(e.key, e.shiftKey ? 10 : 1) && (e.preventDefault(), e.stopPropagation()),
