@@ -78,9 +78,8 @@ class RegionView(anywidget.AnyWidget):
 
     def save(self, file):  # of the mask picture, a PNG
         "Write the region for `grad_fit --region`, white where a pixel counts; returns the file's path"
-        file = user_path(file)
-        with atomic_write(file) as tmp: Image.fromarray(self.region).save(tmp, "png")
-        return file
+        with atomic_write(user_path(file)) as tmp: Image.fromarray(self.region).save(tmp, "png")
+        return user_path(file)
 
 # %% ../../nbs/view/4_draw.ipynb #e64b0f86
 @guarded
