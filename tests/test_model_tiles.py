@@ -87,7 +87,7 @@ def test_what_cannot_be_used_is_refused():
     images = np.stack([felt(i, size) for i in range(4)])
     test_fail(lambda: small(tile=48), contains="tile is 48")   # below image_size
     test_fail(lambda: small(overlap=40), contains="overlap 40")
-    test_fail(lambda: TiledGRAD(Config.preset("instant", register="yes")), contains="not registered")
+    test_fail(lambda: TiledGRAD(Config.preset("instant", register="yes")), contains="TiledGRAD does not register")
     test_fail(lambda: small(tile=72).fit(images), contains="no smaller than a tile (72)")
     with tempfile.TemporaryDirectory() as tmp:
         for i in range(4): Image.fromarray(felt(i, (64, 112 + i // 3))).save(f"{tmp}/{i}.png")

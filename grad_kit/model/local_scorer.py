@@ -329,8 +329,8 @@ def out_of_fold(self:LocalScorer, normal, folds, model):
 # %% ../../nbs/model/4_local_scorer.ipynb #ca11b001
 @patch
 def calibrate(self:LocalScorer, held, model):
-    """The unit of the distances over that of the evidence, of the image scores of normal images by what did not learn
-    from them"""
+    """`SHARE` times the unit of the distances over that of the evidence, from image scores of normal images by what did
+    not learn from them"""
     for other in self.residuals.folds.values(): other.to(model.device)
     folds = None if model.folds is None else subsample(model.folds, len(held))
     def scores(x, fold, pose): return [self.scored(m, model, pose)[1] for m in self.parts(x, fold)]

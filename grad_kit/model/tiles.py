@@ -41,7 +41,8 @@ class TiledGRAD(GRAD):
     ):
         super().__init__(Config.preset("instant") if config is None else config, seed, device)
         if self.config.register != "no":
-            raise GradKitError(f"register is '{self.config.register}', but tiles are not registered; set it to 'no'")
+            raise GradKitError(f"register is '{self.config.register}', but {type(self).__name__} does not register "
+                               "images; set it to 'no'")
         self.config, self.tile, self.pooled = self.config.replace(frame="stretch"), int(tile), bool(pooled)
         self.overlap, size = self.tile // 4 if overlap is None else int(overlap), self.config.image_size
         if self.tile < size or not 0 <= self.overlap <= self.tile // 2:
