@@ -99,10 +99,11 @@ def parse_set(pairs):
     return out
 
 # %% ../nbs/cli.ipynb #bd405419
-def config_of(preset, name, layout, changes, minutes=None):
+def config_of(preset, name, layout, changes, minutes=None, device="auto"):
     "The preset with the changes of `--set`, and the flips of Tables 5 and 6 where the data has the name of a category"
     category = name if name in settings.FLIPS else None
-    return grad_kit.Config.preset(preset, category, layout, minutes, **parse_set(changes))
+    gpu = False if device == "cpu" else None
+    return grad_kit.Config.preset(preset, category, layout, minutes, gpu, **parse_set(changes))
 
 # %% ../nbs/cli.ipynb #2a41e550
 def read_folders(data, normal, abnormal, masks, group_by, purpose):
@@ -134,7 +135,7 @@ def fit(
       grad_fit mvtec_loco/pushpins --preset mvtec_loco --out models/pushpins
       grad_fit --normal line3/passed --abnormal line3/sorted_out"""
     start, (ds, folder) = time.time(), read_folders(data, normal, abnormal, masks, group_by, "fit")
-    config = config_of(preset, folder.resolve().name, ds.layout, set, minutes)
+    config = config_of(preset, folder.resolve().name, ds.layout, set, minutes, device)
     out = places.default_place(folder) if out is None else files.user_path(out)
     grad.check_replaceable(out)
     files.try_place(out)

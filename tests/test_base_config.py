@@ -78,7 +78,8 @@ def test_averaged_weights_have_forgotten_the_start():
 
 def test_minutes_choose_what_auto_stands_for():
     import torch
-    test_eq(Config.preset("auto", minutes=10), Config.preset("mvtec_loco" if torch.cuda.is_available() else "cpu"))
+    test_eq(Config.preset("auto", minutes=10, gpu=False), Config.preset("cpu"))
+    test_eq(Config.preset("auto", minutes=10, gpu=True), Config.preset("mvtec_loco"))
     test_eq(Config.preset("auto", minutes=9), Config.preset("auto"))
     test_fail(lambda: Config.preset("cpu", minutes=20), exc=GradKitError, contains="preset is 'cpu' and minutes 20")
     test_fail(lambda: Config.preset("auto", minutes=float("nan")), exc=GradKitError, contains="above 0")

@@ -393,12 +393,13 @@ PRESETS = dict(
                contrastive_levels=((5, 9),), generator="analytic", n_contrastive=32, sample_steps=20,
                analytic_images=24, detector_width=0.25, detector_steps=800, patches=16, bank_size=256,
                negative_bank_size=256),
-    cpu=dict(scorers=("local", "window", "components"), score_top=0.01, blur=4.0, generator="patchmatch",
-             n_contrastive=16, analytic_images=32, analytic_batch=4),
+    cpu_fast=dict(scorers=("local", "window", "components"), score_top=0.01, blur=4.0, generator="patchmatch",
+                  n_contrastive=16, analytic_images=32, analytic_batch=4),
     cpu_loco=dict(_SMALL, detector_levels=(68, 136), contrastive_levels=((5, 9, 13), (9, 13, 17))),
     cpu_ad=dict(_SMALL, detector_levels=(34,), contrastive_levels=((5, 9, 13),), generator="trained", n_contrastive=64,
                 detector_steps=4000),
 )
+PRESETS["cpu"] = dict(PRESETS["cpu_fast"], local_steps=1200)
 PRESETS["trays"] = dict(PRESETS["demo"], scorers=("detector", "local", *_CLOSED[1:]), filters_size=128)
 
 # %% ../../nbs/base/1_config.ipynb #ecbd39dc
@@ -416,6 +417,7 @@ def preset(cls:Config,
     category=None,  # an MVTec category ("metal_nut" or "Metal Nut"), which sets the flips
     layout=None,    # `Dataset.layout`, for "auto": "mvtec_ad" has structural defects only, others logical ones too
     minutes=None,   # for "auto", that fitting may take without a GPU: from 10 on "cpu"
+    gpu=None,       # for "auto", whether a GPU fits; None: where there is one
     **changes,      # other values of fields
 ):
     "A named set of settings"
@@ -423,7 +425,8 @@ def preset(cls:Config,
     if minutes is not None and (name != "auto" or not minutes > 0):
         raise GradKitError(f"the preset is '{name}' and minutes {minutes}, but minutes are a number above 0, which "
                            "chooses what 'auto' stands for; leave one of them out")
-    if name == "auto": name = paper if torch.cuda.is_available() else "cpu" if (minutes or 0) >= 10 else "instant"
+    gpu = torch.cuda.is_available() if gpu is None else gpu
+    if name == "auto": name = paper if gpu else "cpu" if (minutes or 0) >= 10 else "instant"
     if name not in PRESETS:
         raise GradKitError(f"there is no preset '{name}'; choose one of: {', '.join(['auto', *PRESETS])}")
     flips = {}

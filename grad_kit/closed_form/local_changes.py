@@ -147,14 +147,13 @@ def local_changes(
     most=3,     # changes of an image
 ):
     "(the images with local changes, (B,1,S,S): the amount of the change in grey levels)"
-    out = x
+    out = x.clone()
     for i in range(most):
         kind, now = torch.randint(len(names), (len(x),), device=x.device), uniform(x, 0, 1) < (.5 if i else .75)
-        parts = out.clone()
         for k, name in enumerate(names):
             rows = ((kind == k) & now).nonzero()[:, 0]
-            if len(rows): parts[rows] = LOCAL_CHANGES[name](out[rows], others[rows], generated[rows])
-        out, others, generated = parts, others.roll(1, 0), generated.roll(1, 0)
+            before = (rows - i) % len(x)   # another image each time
+            if len(rows): out[rows] = LOCAL_CHANGES[name](out[rows], others[before], generated[before])
     out = out.round().clamp(0, 255)
     return out, F.avg_pool2d((out - x).abs().amax(1, keepdim=True), 5, 1, 2)
 

@@ -119,15 +119,15 @@ class LocalNet(torch.nn.Module):
         torch.nn.init.constant_(self.out.bias, -3.)   # few cells change
 
     def forward(self, x):
-        place = coord_map(*x.shape[-2:], x.device)
-        a = self.enter(torch.cat([x, place.expand(x.shape[0], -1, -1, -1)], 1))
+        place = coord_map(*x.shape[-2:], x.device).expand(x.shape[0], -1, -1, -1)
+        a = self.enter(torch.cat([x, place.contiguous(memory_format=torch.channels_last)], 1))
         b = self.down(a)
         b = self.rise(torch.cat([F.interpolate(self.deep(b), scale_factor=2), b], 1))
         return self.out(self.leave(torch.cat([F.interpolate(b, scale_factor=2), a], 1)))[:, 0]
 
 # %% ../../nbs/model/4_local_scorer.ipynb #367d61cc
 class Pool:
-    "The last changed images as residuals, in half precision, and their labels"
+    "The last changed images as residuals (n,h,h,C), in half precision, and their labels"
     def __init__(self,
         settings,   # LocalSettings
         residuals,  # fitted Residuals
@@ -173,6 +173,7 @@ def fill(self:Pool,
     self.made = max(self.made, (total - size) // n * n)
     while self.made < total:
         with seeded(self.seed, "local changes", self.made): x, y = self.make(n)
+        x = x.permute(0, 2, 3, 1)
         if self.x is None: self.x, self.y = (v.new_zeros(size, *v.shape[1:], dtype=torch.half) for v in (x, y))
         at = (torch.arange(n, device=y.device) + self.made) % size
         self.x[at], self.y[at], self.made = x.clamp(-3e4, 3e4).half(), y.half(), self.made + n
@@ -183,7 +184,7 @@ def draw(self:Pool,
 ):
     "(residuals (n,C,h,h), labels (n,h,h)) of some of those that are kept"
     k = torch.randint(min(self.made, self.settings.pool), (n,), device=self.y.device)
-    return self.x[k].float().contiguous(memory_format=torch.channels_last), self.y[k].float()
+    return self.x[k].float().permute(0, 3, 1, 2), self.y[k].float()
 
 # %% ../../nbs/model/4_local_scorer.ipynb #a488ddad
 EVERY, FIRST = 4, 8   # steps until new images join the pool; how many times as many it begins with

@@ -4,7 +4,8 @@ the kit does not.
     python nbs/experiments/nine_sets.py sets ../shared/data       40 minutes on one core: results/nine_sets.json
     python nbs/experiments/nine_sets.py few ../shared/data        20 minutes: results/few_normals.json
     python nbs/experiments/nine_sets.py rates                     40 minutes: results/rates.json
-    python nbs/experiments/nine_sets.py local ../shared/data [SET ...] [SEED ...]   90 minutes: local.json
+    python nbs/experiments/nine_sets.py local ../shared/data [SET ...] [SEED ...] [SETTING=VALUE]   an hour for each seed:
+                                                                                    results/local.json
 """
 import json, math, sys, time, warnings
 from itertools import product
@@ -19,9 +20,9 @@ from grad_kit.base.compute import device_name
 from grad_kit.data.dataset import Dataset, evaluation_items
 from grad_kit.data.trays import tray_dataset
 from grad_kit.evaluate.metrics import BASELINES, PixelCurve, image_auroc, pixel_auroc
-from grad_kit.model.calibration import normals_of, unit_of
+from grad_kit.model.calibration import highest, normals_of, threshold_for, unit_of
 from grad_kit.model.frozen import FrozenModel, blur_matrix
-from grad_kit.model.local_scorer import LocalScorer, outside
+from grad_kit.model.local_scorer import SHARE, LocalScorer, outside
 from grad_kit.model.scorers import in_batches, top_mean
 
 RESULTS = Path(__file__).parent/"results"
@@ -132,7 +133,7 @@ def noise(n, seed, defects=0):
         x[i, a:a + 8, b:b + 8] += 45
     return x.clip(0, 255).astype(np.uint8)
 
-TIMES = 0, .5, 1, 2, 4   # the share of the network's evidence, in units of that of the kit; 0: `instant`
+SHARES = 0, .06, .12, .25, .5, 1, 2, 4   # of the unit of the distances, which the evidence gets; 0: `instant`
 
 def errors(scores, maps, masks, bad, most=3):
     "(maps (6,64,64) uint8, masks): of the good images with the highest scores and of the defects with the lowest"
@@ -145,22 +146,26 @@ def errors(scores, maps, masks, bad, most=3):
     return (255 * small(shown)).byte().numpy(), (small(masks) > .25).numpy()
 
 def fitted_with_parts(ds, config, seed):
-    "A fitted `GRAD`, and the (distances, evidence) of its scorer `local` for normal images, out of fold"
-    found, usual = {}, LocalScorer.out_of_fold
-    def keep(self, normal, folds, model):
+    """A fitted `GRAD`, the (distances, evidence) of its scorer `local` for normal images out of fold, and the image
+    scores of all scorers for them"""
+    found, parts_of, fused_of = {}, LocalScorer.out_of_fold, GRAD.of_folds
+    def keep_parts(self, normal, folds, model):
         found["parts"] = outside(self.parts, normal, folds, model.device)
-        return usual(self, normal, folds, model)
-    LocalScorer.out_of_fold = keep
+        return parts_of(self, normal, folds, model)
+    def keep_scores(self, maps, scores):
+        found["scores"] = scores
+        return fused_of(self, maps, scores)
+    LocalScorer.out_of_fold, GRAD.of_folds = keep_parts, keep_scores
     model = GRAD(config, seed, "cpu").fit(ds, progress=False)
-    LocalScorer.out_of_fold = usual
-    return model, *found["parts"]
+    LocalScorer.out_of_fold, GRAD.of_folds = parts_of, fused_of
+    return model, found["parts"], found["scores"]
 
-def local(ds, seed=0):
+def local(ds, seed=0, **settings):
     "The preset `cpu`: its scorer `local`, its networks alone, and all fused, with several shares of the networks"
-    test, config = evaluation_items(ds)[0], Config.preset("cpu")
+    test, config = evaluation_items(ds)[0], Config.preset("cpu", **settings)
     bad, x, masks, normal = test.labels.astype(bool), test.images(256), test.masks(), ds.split("train").images(256)
     smooth = blur_matrix(256, config.blur)
-    model, held_far, held_evidence = fitted_with_parts(ds, config, seed)
+    model, (held_far, held_evidence), held = fitted_with_parts(ds, config, seed)
     scorer, frozen = model.scorers_["local"], FrozenModel(model)
     def parts(x):
         far, evidence = scorer.parts(x.float())
@@ -168,22 +173,29 @@ def local(ds, seed=0):
     far, evidence, *others = in_batches(parts, x.device, x, 16)
     def score(m): return top_mean(m, config.score_top)
     def shown(scores, maps): return figures(bad, masks, scores, smooth @ maps @ smooth.T)
-    z = [((score(m) - zero) / unit * w, (m - usual) / unit * w)
-         for m, (zero, usual, unit, w) in zip(others, [model.units_[k] for k in config.scorers[1:]])]
-    false, found = decisions(model, model.score_pixels(x).image_score, bad)
-    row = dict(set=ds.name, seed=seed, seconds=model.seconds_, local_seconds=model.scorer_seconds_["local"],
-               normal=model.n_normal_, false=false, found=found, share=float(scorer.share),
-               network=shown(score(evidence), evidence), alone={}, fused={})
-    for times in TIMES:
-        m, of_held = far + times * scorer.share * evidence, held_far + times * scorer.share * held_evidence
-        zero, usual, unit = unit_of(score(of_held), of_held.flatten(1).median(1).values)
-        scores, maps = zip(((score(m) - zero) / unit, (m - usual) / unit), *z)
-        row["alone"][times] = shown(score(m), m)
-        row["fused"][times] = shown(torch.stack(scores).amax(0), sum(maps) / 2)   # weights 1, 1/2, 1/2
-        if times == 1: wrong = errors(torch.stack(scores).amax(0), smooth @ (sum(maps) / 2) @ smooth.T, masks, bad)
+    units = [model.units_[k] for k in config.scorers[1:]]
+    z = [((score(m) - zero) / unit * w, (m - usual) / unit * w) for m, (zero, usual, unit, w) in zip(others, units)]
+    held_z = [(s - zero) / unit * w for s, (zero, _, unit, w) in zip(held[1:], units)]
+    far_unit, unit = (float(score(m).quantile(torch.tensor([.25, .75])).diff()) for m in (held_far, held_evidence))
+    row = dict(set=ds.name, seed=seed, settings=settings, seconds=model.seconds_, normal=model.n_normal_,
+               local_seconds=model.scorer_seconds_["local"], units=[far_unit, unit], share=float(scorer.share),
+               check=scorer.found.tolist(), network=shown(score(evidence), evidence), alone={}, fused={}, decided={})
+    for share in SHARES:
+        weight = share * far_unit / max(unit, .01)
+        m, of_held = far + weight * evidence, held_far + weight * held_evidence
+        zero, usual, one = unit_of(score(of_held), of_held.flatten(1).median(1).values)
+        scores, maps = zip(((score(m) - zero) / one, (m - usual) / one), *z)
+        row["alone"][share] = shown(score(m), m)
+        row["fused"][share] = shown(torch.stack(scores).amax(0), sum(maps) / 2)   # weights 1, 1/2, 1/2
+        of_held = highest(torch.stack([(score(of_held) - zero) / one, *held_z]).amax(0), model.held_groups)
+        threshold = threshold_for(of_held.tolist(), config.false_alarm_rate, True) + model.tolerance()
+        alarm = torch.stack(scores).amax(0).numpy() > threshold
+        row["decided"][share] = float(alarm[~bad].mean()), float(alarm[bad].mean())
+        if share == SHARE: wrong = errors(torch.stack(scores).amax(0), smooth @ (sum(maps) / 2) @ smooth.T, masks, bad)
+    row["of_the_model"] = decisions(model, model.score_pixels(x).image_score, bad)
     row["baselines"] = {k: figures(bad, masks, *f(normal, x)[::-1]) for k, f in BASELINES.items()}
     print(row, flush=True)
-    return [row], wrong
+    return row, wrong
 
 DRAWS = {10: 40, 20: 24, 50: 12, 100: 6, 300: 4}   # normal images -> fits
 
@@ -206,23 +218,31 @@ def rates(kind):
         print(rows[-1], flush=True)
     return rows
 
+def store_local(data, names, seeds, settings):
+    "Rows of `local`, added to what other runs stored"
+    file, stored = RESULTS/"local_errors.npz", RESULTS/"local.json"
+    for name, seed in product(names, seeds):
+        start, ds = time.time(), read_dataset(Path(data)/name)
+        row, (maps, masks) = local(ds, seed, **settings)
+        rows = json.loads(stored.read_text())["rows"] if stored.exists() else []
+        def key(r): return r["set"], r["seed"], r["settings"]
+        write("local", [r for r in rows if key(r) != key(row)] + [row])
+        kept = dict(np.load(file)) if file.exists() else {}
+        if not seed and not settings:
+            np.savez_compressed(file, **kept | {f"{ds.name} maps": maps, f"{ds.name} masks": masks})
+        print(name, seed, f"{time.time() - start:.0f} s", flush=True)
+
 def main(what, data=None, *names):
     warnings.simplefilter("ignore")
     if what == "rates": return write("rates", [row for kind in ("trays", "noise") for row in rates(kind)])
-    rows, file = [], RESULTS/"local_errors.npz"
     seeds = [int(n) for n in names if n.isdigit()] or [0]
-    for name in [n for n in names if not n.isdigit()] or SETS:
+    settings = {k: json.loads(v) for k, _, v in (n.partition("=") for n in names if "=" in n)}
+    rows, names = [], [n for n in names if not n.isdigit() and "=" not in n] or SETS
+    if what == "local": return store_local(data, names, seeds, settings)
+    for name in names:
         start, ds = time.time(), read_dataset(Path(data)/name)
-        if what == "local":   # added to what other runs stored
-            stored = json.loads((RESULTS/"local.json").read_text())["rows"] if (RESULTS/"local.json").exists() else []
-            rows = [r for r in stored if r["set"] != ds.name or r["seed"] not in seeds]
-            for seed in seeds:
-                found, (maps, masks) = local(ds, seed)
-                rows += found
-                kept = dict(np.load(file)) if file.exists() else {}
-                if not seed: np.savez_compressed(file, **kept | {f"{ds.name} maps": maps, f"{ds.name} masks": masks})
-        else: rows += dict(sets=measure, few=few)[what](ds)
+        rows += dict(sets=measure, few=few)[what](ds)
         print(name, f"{time.time() - start:.0f} s", flush=True)
-        write(dict(sets="nine_sets", few="few_normals", local="local")[what], rows)
+        write(dict(sets="nine_sets", few="few_normals")[what], rows)
 
 if __name__ == "__main__": main(*sys.argv[1:])

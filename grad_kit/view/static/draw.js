@@ -145,7 +145,12 @@ export function render({model, el: root}) {
     update();
   }
   function listen(target, handlers) {
-    for (const [name, act] of Object.entries(handlers)) target.addEventListener(name, e => (act(e), update()));
+    for (const [name, act] of Object.entries(handlers))
+      target.addEventListener(name, e => {
+        act(e);
+        status.ariaLive = name === "pointermove" && !e.buttons ? "off" : "polite"; // a pointer passing by is not spoken
+        update();
+      });
   }
   function point(e) {
     const box = canvas.getBoundingClientRect();
