@@ -75,8 +75,8 @@ GroupBy = option("part of an image's path, such as 'part\\d+', whose images are 
                  metavar="REGEX")
 Root = option("folder that holds the categories", metavar="ROOT")
 Categories = option("only these (default: all)", nargs="+", metavar="NAME")
-Preset = option("settings to start from: auto, mvtec_ad, mvtec_loco, instant, cpu, cpu_ad, cpu_loco, demo, trays, "
-                "quick", metavar="NAME")
+Preset = option("settings to start from: auto, mvtec_ad, mvtec_loco, instant, cpu_fast, cpu, cpu_ad, cpu_loco, demo, "
+                "trays, quick", metavar="NAME")
 Settings = option("""change settings of the preset, e.g. --set detector_steps=3000 fusion='"max"'""",
                   nargs="+", action="extend", metavar="FIELD=VALUE")
 Seed = option("of every random draw", int)
@@ -123,7 +123,7 @@ def fit(
     compile: option("compile PatchDiffs: faster generation after some seconds; needs a C++ compiler", bool)=False,
     region: option("mask picture of the images' shape, white where pixels count (default: everywhere)",
                    metavar="MASK.png")=None,
-    minutes: option("minutes to fit for where there is no GPU: from 10 on, auto is cpu, not instant", float)=None,
+    minutes: option("minutes to fit for without a GPU: from 10 on auto is cpu_fast, from 20 on cpu", float)=None,
 ):
     """Train GRAD on normal images and save the model.
 

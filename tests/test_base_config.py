@@ -78,9 +78,9 @@ def test_averaged_weights_have_forgotten_the_start():
 
 def test_minutes_choose_what_auto_stands_for():
     import torch
-    test_eq(Config.preset("auto", minutes=10, gpu=False), Config.preset("cpu"))
-    test_eq(Config.preset("auto", minutes=10, gpu=True), Config.preset("mvtec_loco"))
-    test_eq(Config.preset("auto", minutes=9), Config.preset("auto"))
+    for minutes, name in ((None, "instant"), (9, "instant"), (10, "cpu_fast"), (19, "cpu_fast"), (20, "cpu")):
+        test_eq(Config.preset("auto", minutes=minutes, gpu=False), Config.preset(name))
+    test_eq(Config.preset("auto", minutes=20, gpu=True), Config.preset("mvtec_loco"))
     test_fail(lambda: Config.preset("cpu", minutes=20), exc=GradKitError, contains="preset is 'cpu' and minutes 20")
     test_fail(lambda: Config.preset("auto", minutes=float("nan")), exc=GradKitError, contains="above 0")
 

@@ -172,7 +172,7 @@ def fit_a_set(put, device, quick, folder, name, preset, category):
 
 
 def local_contrast(put, device, quick, folder):
-    "The preset `cpu`, 8,000 steps instead of 400, on each set that is there, seed 0, and its scorers alone"
+    "The preset `cpu`, 8,000 steps instead of 1,200, on each set that is there, seed 0, and its scorers alone"
     from grad_kit.lab.ablate import run_cell
     from grad_kit.base.config import Config
     from grad_kit.data.layouts import read_dataset

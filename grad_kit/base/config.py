@@ -400,6 +400,7 @@ PRESETS = dict(
                 detector_steps=4000),
 )
 PRESETS["cpu"] = dict(PRESETS["cpu_fast"], local_steps=1200)
+_MINUTES = dict(cpu=20, cpu_fast=10, instant=0)   # from which "auto" stands for them where no GPU fits
 PRESETS["trays"] = dict(PRESETS["demo"], scorers=("detector", "local", *_CLOSED[1:]), filters_size=128)
 
 # %% ../../nbs/base/1_config.ipynb #ecbd39dc
@@ -413,10 +414,10 @@ FLIPS = {name: flips for flips, names in _CATEGORIES.items() for name in names.s
 @patch(cls_method=True)
 def preset(cls:Config,
     name,           # in `PRESETS`, or "auto": on a GPU the paper's for the data's layout; else "instant", which takes
-                    # seconds, or "cpu", which takes minutes
+                    # seconds, or, with `minutes`, a longer one
     category=None,  # an MVTec category ("metal_nut" or "Metal Nut"), which sets the flips
     layout=None,    # `Dataset.layout`, for "auto": "mvtec_ad" has structural defects only, others logical ones too
-    minutes=None,   # for "auto", that fitting may take without a GPU: from 10 on "cpu"
+    minutes=None,   # for "auto", that fitting may take without a GPU: from 10 on "cpu_fast", from 20 on "cpu"
     gpu=None,       # for "auto", whether a GPU fits; None: where there is one
     **changes,      # other values of fields
 ):
@@ -426,7 +427,7 @@ def preset(cls:Config,
         raise GradKitError(f"the preset is '{name}' and minutes {minutes}, but minutes are a number above 0, which "
                            "chooses what 'auto' stands for; leave one of them out")
     gpu = torch.cuda.is_available() if gpu is None else gpu
-    if name == "auto": name = paper if gpu else "cpu" if (minutes or 0) >= 10 else "instant"
+    if name == "auto": name = paper if gpu else next(k for k, least in _MINUTES.items() if (minutes or 0) >= least)
     if name not in PRESETS:
         raise GradKitError(f"there is no preset '{name}'; choose one of: {', '.join(['auto', *PRESETS])}")
     flips = {}

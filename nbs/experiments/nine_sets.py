@@ -4,8 +4,8 @@ the kit does not.
     python nbs/experiments/nine_sets.py sets ../shared/data       40 minutes on one core: results/nine_sets.json
     python nbs/experiments/nine_sets.py few ../shared/data        20 minutes: results/few_normals.json
     python nbs/experiments/nine_sets.py rates                     40 minutes: results/rates.json
-    python nbs/experiments/nine_sets.py local ../shared/data [SET ...] [SEED ...] [SETTING=VALUE]   an hour for each seed:
-                                                                                    results/local.json
+    python nbs/experiments/nine_sets.py local ../shared/data [SET ...] [SEED ...] [SETTING=VALUE]
+                                                                  3 hours for each seed: results/local.json
 """
 import json, math, sys, time, warnings
 from itertools import product
