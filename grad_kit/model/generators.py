@@ -64,10 +64,7 @@ def generate_patchmatch(model, normal, level, n, bar):
                              c.analytic_images, c.analytic_batch, seed, bar)
 
 # %% ../../nbs/model/1_generators.ipynb #1f178351
-def sampling_batch(
-    size,    # side of the images
-    device,
-):
+def sampling_batch(size, device):  # side of the images
     "Images to generate at a time: as many as hold 2^22 pixels on a GPU, 2^16 on a CPU, whose cache holds no more"
     return max(1, min(256, (2**22 if device.type == "cuda" else 2**16) // size**2))
 
@@ -107,10 +104,7 @@ class Generation:
     and `contrastive_`"""
 
 # %% ../../nbs/model/1_generators.ipynb #4b65afd1
-def not_finite(
-    state,  # nest of dicts
-    name="",
-):
+def not_finite(state, name=""):  # nest of dicts
     "The name of a tensor in it that holds NaN or infinity, or None"
     if isinstance(state, dict): return next((bad for k, v in state.items() if (bad := not_finite(v, k))), None)
     whole = not isinstance(state, torch.Tensor) or not state.is_floating_point() or bool(torch.isfinite(state).all())
