@@ -40,6 +40,9 @@ def test_options_are_parsed():
     found = parse_set(["patches=4", "fusion=max", "contrastive_levels=[[5,9]]", "horizontal_flip=true"])
     test_eq(found, dict(patches=4, fusion="max", contrastive_levels=[[5, 9]], horizontal_flip=True))
     test_fail(lambda: parse_set(["patches"]), exc=GradKitError, contains="'patches'")
+    with mock.patch("torch.cuda.is_available", return_value=True):   # --device cpu chooses as if there were no GPU
+        for device, name in (("cpu", "cpu"), ("auto", "mvtec_loco")):
+            test_eq(config_of("auto", "", None, None, 20, device), Config.preset(name))
     status, text = run(fit, "--help")
     assert status == 0 and all(p in text for p in ("auto", *PRESETS)), text
     assert "--group-by REGEX" in text and "(default: auto)" in text and "grad_fit photos_of_good_parts" in text, text
