@@ -4,7 +4,7 @@ from fastcore.test import *
 from grad_kit.closed_form.local_changes import *
 import torch
 from grad_kit.base.compute import to_float
-from grad_kit.base.config import SamplingSettings
+from grad_kit.base.config import GradKitError, SamplingSettings
 from grad_kit.closed_form.analytic import AnalyticPatchDiff
 from grad_kit.paper.patchdiff import noise_schedule, sample
 from grad_kit.data.trays import tray_dataset
@@ -39,10 +39,18 @@ def test_changes_are_local_and_repeat():
     assert torch.equal((out * still), normal * still) and .3 < still.float().mean() < 1
     assert torch.equal(out, changed(normal)[0]) and not torch.equal(out, changed(normal, 1)[0])
     grey = normal[:, :1].expand(-1, 3, -1, -1)
-    for name in ("part", "stain"):   # those that choose colours keep grey images grey
+    for name in ("piece", "part", "stain"):   # grey images stay grey
         torch.manual_seed(0)
         out = LOCAL_CHANGES[name](grey, grey.flip(0), grey)
         assert torch.equal(out[:, 0], out[:, 1]) and not torch.equal(out, grey)
+
+
+def test_what_a_change_returns_is_checked():
+    x, bad = torch.full((8, 3, 34, 34), 90.), dict(grey=lambda x, *_: x[:, :1], nan=lambda x, *_: x * float("nan"))
+    for name, change in bad.items():
+        register_local_change(name)(change)
+        try: test_fail(lambda: local_changes(x, x, x, [name]), exc=GradKitError, contains=f"'{name}' gave")
+        finally: del LOCAL_CHANGES[name]
 
 
 def test_labels_follow_the_amount():

@@ -10,6 +10,7 @@ the kit does not.
 import json, math, sys, time, warnings
 from itertools import product
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -155,9 +156,8 @@ def fitted_with_parts(ds, config, seed):
     def keep_scores(self, maps, scores):
         found["scores"] = scores
         return fused_of(self, maps, scores)
-    LocalScorer.out_of_fold, GRAD.of_folds = keep_parts, keep_scores
-    model = GRAD(config, seed, "cpu").fit(ds, progress=False)
-    LocalScorer.out_of_fold, GRAD.of_folds = parts_of, fused_of
+    with mock.patch.object(LocalScorer, "out_of_fold", keep_parts), mock.patch.object(GRAD, "of_folds", keep_scores):
+        model = GRAD(config, seed, "cpu").fit(ds, progress=False)
     return model, found["parts"], found["scores"]
 
 def local(ds, seed=0, **settings):
@@ -233,6 +233,9 @@ def store_local(data, names, seeds, settings):
         print(name, seed, f"{time.time() - start:.0f} s", flush=True)
 
 def main(what, data=None, *names):
+    if what not in ("sets", "few", "rates", "local"): sys.exit(__doc__)
+    if what != "local" and (odd := [n for n in names if n.isdigit() or "=" in n]):
+        sys.exit(f"'{odd[0]}' is a seed or a setting, which '{what}' does not take; see\n{__doc__}")
     warnings.simplefilter("ignore")
     if what == "rates": return write("rates", [row for kind in ("trays", "noise") for row in rates(kind)])
     seeds = [int(n) for n in names if n.isdigit()] or [0]
