@@ -173,8 +173,7 @@ def score(
       grad_score runs/photos part_0017.png --out runs/part"""
     folder, images, fitted = files.user_path(model), files.user_path(images), grad_kit.GRAD.load(model, device)
     if explain: explainer = why.Why(fitted, None if explain is True else grad_kit.read_dataset(explain))
-    if out is None: out = places.default_place(images, "scores_", folder)
-    out = places.results_folder(out, images)
+    out = places.results_folder(out, images, "scores_", folder)
     ds = grad_kit.read_dataset(images, "score")
     with places.results_lock(out, images, "maps", "masks"):
         scoring = report.score_images(fitted, ds, false_alarm_rate)
@@ -208,8 +207,7 @@ def evaluate(
       grad_eval runs/line3 --normal line3/passed --abnormal line3/sorted_out --out runs/line3_eval"""
     fitted = grad_kit.GRAD.load(model, device)
     ds, folder = read_folders(data, normal, abnormal, masks, group_by, "evaluate")
-    if out is None: out = places.default_place(folder, "eval_", files.user_path(model))
-    out = places.results_folder(out, folder)
+    out = places.results_folder(out, folder, "eval_", files.user_path(model))
     with places.results_lock(out, folder, "anomaly_maps"):
         evaluation = report.evaluate_model(fitted, ds)
         evaluation.write(out, tiff, model=str(model), source=places.folder_hash(folder))
@@ -281,7 +279,9 @@ def ablate(
 # %% ../nbs/cli.ipynb #71f76143
 def finish(cells, layout, root, out, paper):
     "Write and print a reproduction; `paper`: beside the paper's figures"
-    ablation.write_reproduction(cells, layout, out, command=command.line, source=places.folder_hash(root))
+    found = {name: ablation.without_configs(runs) for name, runs in cells.items()}
+    results = dict(command=command.line, source=places.folder_hash(root), layout=layout, cells=found)
+    with files.run_lock(out): files.write_json(out/"results.json", results)
     table = ablation.paper_tables(cells, layout, paper)
     print(f"\n{ablation.reproduction_text(cells, layout, table)}\neverything in {out}")
 

@@ -53,7 +53,8 @@ def test_seen_images_are_reported():
 
 def test_what_is_better_than_the_model_is_marked():
     one = dict(image_auroc=.9, pixel_auroc=None, fit_seconds=None, ms_an_image=1.)
-    text = baselines_table([dict(a=one, b=one | dict(image_auroc=.7)), dict(a=one, b=one)], [(.85, None), (.8, None)])
+    def run(auroc, **found): return dict(image_auroc=dict(pooled=auroc), pixel_auroc=None, baselines=found)
+    text = baselines_table([run(.85, a=one, b=one | dict(image_auroc=.7)), run(.8, a=one, b=one)])
     test_eq([line.split()[0] for line in text.splitlines() if line.endswith("better: image")], ["a"])
     assert "0.825 ± 0.035" in text and text.splitlines()[2].startswith("this model")
 

@@ -61,8 +61,7 @@ def pick_device(device="auto"):  # "auto", "cpu", "cuda", "cuda:1" or a torch.de
     try:
         d = torch.device(device)
         if d.type not in ("cpu", "cuda"):
-            raise RuntimeError("grad_kit computes on 'cpu' and 'cuda'; "
-                               "its noise schedules need 64-bit floats, which Apple's mps lacks")
+            raise RuntimeError("grad_kit computes on 'cpu' and 'cuda'; Apple's mps lacks the 64-bit floats it needs")
         torch.empty(0, device=d)
     except (RuntimeError, AssertionError) as e:
         raise GradKitError(f"device '{device}' cannot be used here ({str(e).splitlines()[0]}); "

@@ -72,7 +72,6 @@ def sample_analytic(
     subset=48,        # normal images behind each batch; at least N: all
     batch=12,         # samples that share a subset
     seed=0,
-    memory_gib=1.0,   # bound on the working memory
     bar=None,         # a tqdm bar counting images
 ):
     "(n,3,H,W) uint8 on the CPU: contrastive images without training, by the samplers of `patchdiff`"
@@ -81,7 +80,7 @@ def sample_analytic(
         g = torch.Generator().manual_seed(derive_seed(seed, "subset", level, i))
         x = images[torch.randperm(len(images), generator=g)[:subset].to(device)]
         if x.dtype == torch.uint8: x = to_float(x)   # only what is used becomes floats
-        model, own_seed = AnalyticPatchDiff(x, level, schedule, memory_gib), derive_seed(seed, "analytic", level, i)
+        model, own_seed = AnalyticPatchDiff(x, level, schedule), derive_seed(seed, "analytic", level, i)
         done.append(sample(model, min(batch, n - i), images.shape[-2:], schedule, settings, batch, device,
                            seed=own_seed, bar=bar))
     return torch.cat(done)

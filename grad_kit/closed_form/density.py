@@ -15,12 +15,9 @@ from fastcore.basics import patch
 from ..base.compute import warn
 
 # %% ../../nbs/closed_form/3_density.ipynb #7fe45d24
-def gabor_bank(
-    wavelength=3.5,  # in pixels
-    orientations=6,
-    radius=5,        # the filters are 2 * radius + 1 pixels wide
-):
+def gabor_bank():
     "(2 * orientations,1,k,k): for each orientation an even and an odd filter, none of which responds to a constant"
+    wavelength, orientations, radius = 3.5, 6, 5   # in pixels; the filters are 2 * radius + 1 pixels wide
     along = torch.arange(-radius, radius + 1.)
     y, x = torch.meshgrid(along, along, indexing="ij")
     envelope = torch.exp(-(x**2 + y**2) / (2 * (wavelength / 2)**2))

@@ -20,18 +20,17 @@ from .analytic import NearestWindow
 def normal_like(
     normal,      # uint8 (N,3,S,S) normal images, N at least 2, S at least 34: the detector's input
     generated,   # uint8 (M,3,S,S) contrastive images
-    most=64,     # normal images to compare with
 ):
     """(M,h,w) bool: generated windows as near to a normal image, their source left out, as the nearest quarter of the
     normal windows at that place is to another normal image"""
     side = normal.shape[-1] // 2
     stride, level = max(2, side // 16), PATCH // 2
     def small(x): return to_float(resize_images(x, side))
-    nearest = NearestWindow(small(subsample(normal, most)), level, 1, stride)
+    nearest = NearestWindow(small(subsample(normal, 64)), level, 1, stride)
     inside = -(-(level // 2) // stride)   # places whose windows lie within the image
     batch = max(1, min(16, 2**26 // (27 * side**2)))   # nine moved copies of each take a quarter of a gigabyte at most
     def far(x): return torch.cat([nearest.to_each(small(p))[inside:-inside, inside:-inside] for p in x.split(batch)], 2)
-    between = far(subsample(normal, most))                                     # (h,w,N,N)
+    between = far(subsample(normal, 64))                                     # (h,w,N,N)
     between.diagonal(dim1=2, dim2=3).fill_(math.inf)
     source, usual = between.amin(-1).quantile(torch.tensor([.05, .25], device=between.device), -1)
     d = far(generated)                                                        # (h,w,M,N)
@@ -42,10 +41,9 @@ def normal_like(
 def normal_like_share(
     normal,      # uint8 (N,3,S,S), as `normal_like` takes them
     generated,   # uint8 (M,3,S,S) contrastive images
-    most=64,     # normal images to compare with
 ):
     "In [0,1]: the share of generated windows that are as near to other normal images as normal images are"
-    return min(1., 4 * float(normal_like(normal, generated, most).float().mean()))
+    return min(1., 4 * float(normal_like(normal, generated).float().mean()))
 
 # %% ../../nbs/closed_form/4_normal_like.ipynb #b64146cc
 def choose_beta(share):  # of normal-like patches, from `normal_like_share`

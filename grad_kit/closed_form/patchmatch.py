@@ -139,14 +139,13 @@ def inpaint_patchmatch(
     masks,   # bool (B,H,W), True where it is generated anew
     images,  # uint8 (N,3,H,W) normal images, on the device to work on
     level,   # n
-    reach=.0625, # as in `sample_patchmatch`, and so are the next three
+    reach=.0625, # as in `sample_patchmatch`, and so are the next two
     rounds=8,
-    subset=32,
     seed=0,
 ):
     "uint8 (B,3,H,W) on the CPU: x with these regions copied from normal images. Raises as `sample_patchmatch` does"
     g = torch.Generator().manual_seed(derive_seed(seed, "inpaint", level))
-    some = torch.randperm(len(images), generator=g)[:subset].to(images.device)
+    some = torch.randperm(len(images), generator=g)[:32].to(images.device)
     sources = Sources(images[some], level, round(reach * min(x.shape[-2:])))
     own, inside = F.pad(x.permute(0, 2, 3, 1).float(), (0, 1)).to(images.device), masks[..., None].to(images.device)
     def held(picture): return torch.where(inside, picture, own)

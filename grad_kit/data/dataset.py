@@ -99,7 +99,7 @@ def frame_image(a, frame, fill=128):  # (H,W) or (H,W,3); one of `FRAMES`; the v
     return out
 
 # %% ../../nbs/data/2_dataset.ipynb #e8817760
-def unframe_map(amap, size, frame):  # (S,S) float, of a framed image; (H,W) of the image; how it was framed
+def unframe_map(amap, size, frame="stretch"):  # (S,S) float, of a framed image; (H,W) of the image; how it was framed
     "float (H,W): the map at the image's native size; pixels outside a crop get the map's least value"
     amap, (h, w) = torch.as_tensor(np.ascontiguousarray(amap))[None, None], size
     side = {"letterbox": max(size), "crop": min(size)}.get(frame)

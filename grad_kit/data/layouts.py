@@ -132,8 +132,7 @@ def as_dataset(
         given = f"{images.dtype} of shape {images.shape}" if array else type(images).__name__
         raise GradKitError(f"images are given as {given}, but a Dataset, a folder, or uint8 images of shape (N,H,W,3) "
                            "are wanted; give one of these (image[None] makes a set of one image)")
-    items = [Item(a, "train", name=f"train/{i:06d}") for i, a in enumerate(images)]
-    return Dataset("images", "array", tuple(items))
+    return Dataset("images", "array", tuple(Item(a, "train", name=f"train/{i:06d}") for i, a in enumerate(images)))
 
 # %% ../../nbs/data/4_layouts.ipynb #5fa1b0d2
 def with_labels(ds, y, groups):  # Dataset; labels or None; groups of the images or None
@@ -196,15 +195,14 @@ def divide(found, normals, bad=()):
     return [Item(p, splits[p], name=f"{splits[p]}/good/{place(found.root, p)}") for p in normals]
 
 # %% ../../nbs/data/4_layouts.ipynb #822a7815
-def masks_of(places, masks):
-    "{image: its masks} of {image: its `Place`} and {mask: its image}. Raises `GradKitError` where these do not pair"
+def masks_of(places, bad, masks):
+    "{image: its masks} of {image: its `Place`}, the bad ones, {mask: its image}. Raises `GradKitError` for bad pairs"
     of = {}
     for m, p in sorted(masks.items()):
         if p is None:
             raise GradKitError(f"mask '{m}' belongs to no image, or to several of one name; "
                                "add the image, rename it, or remove the mask")
         of[p] = (*of.get(p, ()), m)
-    bad = [p for p, at in places.items() if at.defect not in ("good", None)]
     apart = any(places[p].top not in of[p][0].parents for p in bad if p in of)
     if apart and (lone := [p for p in bad if p not in of]):
         raise GradKitError(f"image '{lone[0]}' has no mask, as other images have (nor have {len(lone) - 1} more); "
@@ -232,7 +230,7 @@ def sorted_items(found, places, masks, loco=False):  # `Found`, {image: its `Pla
     for p in (*divided, *bad):
         if (first := seen.setdefault((p.parent, stem_of(p)), p)) != p:
             raise GradKitError(f"'{first}' and '{p.name}' share the name '{stem_of(p)}'; rename or remove one")
-    of, groups = masks_of(places, masks), set()
+    of, groups = masks_of(places, bad, masks), set()
     refuse_both(divided + undivided, bad)
     for p in bad if found.group_by else ():
         groups.add(group_of(p, found.root if found.root in p.parents else places[p].top, found.group_by, False))

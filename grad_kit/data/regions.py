@@ -44,8 +44,7 @@ def propose_region(images):  # uint8 (N,H,W,3) normal images
     from scipy.ndimage import binary_fill_holes, label
     x = np.asarray(images)
     mean = sum(im.astype(np.float32) for im in x) / len(x)
-    border = np.concatenate([mean[0], mean[-1], mean[:, 0], mean[:, -1]])
-    ground = np.median(border, 0)
+    ground = np.median(np.concatenate([mean[0], mean[-1], mean[:, 0], mean[:, -1]]), 0)   # of the border
     far = np.sqrt(sum(np.square(im - ground).mean(-1) for im in x) / len(x)).astype(np.float32)
     if np.ptp(far) < 1: return np.ones(far.shape, bool)   # the images have one colour
     pieces, _ = label(far > float(otsu_threshold(torch.from_numpy(far)[None, None])[1]))

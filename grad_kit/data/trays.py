@@ -63,9 +63,8 @@ def draw_compartment(rng, image, mask, x0, y0, cell, defect):
         mask.rect(x - dx, y - dy, x + dx, y + dy, 255)
     colour = COLOURS[(column + rng.integers(1, 3)) % 3 if defect == "swap" else column]
     spots = {"missing": [], "double": [-4, 4]}.get(defect, [0])
-    play = .5 if len(spots) == 2 else 1.5
     for dx in spots:
-        pin_x = x + dx + rng.uniform(-1, 1) * play
+        pin_x = x + dx + rng.uniform(-1, 1) * (.5 if len(spots) == 2 else 1.5)
         draw_pin(rng, image, mask, pin_x, y + rng.uniform(-2.5, 2.5), colour, defect == "bent")
 
 # %% ../../nbs/data/6_trays.ipynb #059b39b6

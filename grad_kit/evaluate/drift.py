@@ -77,13 +77,12 @@ def find_drift(
     model,   # GRAD
     images,  # uint8 (N,3,S,S) in their order, S = image_size
     scores,  # (N,) image scores of them
-    false_warning_rate=1e-4,  # as in `drift_of`
 ):
     "The `Drift` of scored images from a model's normal ones. Raises `GradKitError` where the model keeps too few"
     normal = model.statistics_ | dict(score=model.holdout_scores_)
     values = {k: v.tolist() for k, v in image_statistics(model.placement_.placed(images)[0]).items()}
     values["score"] = np.asarray(scores).tolist()
-    return drift_of({k: values[k] for k in normal}, normal, false_warning_rate)
+    return drift_of({k: values[k] for k in normal}, normal)
 
 def drift_note(
     model,    # GRAD

@@ -45,9 +45,9 @@ def default_place(images, prefix="", model=None):
     return out if source_of(out) in (None, mark) else out.with_name(f"{out.name}_{mark[:6]}")
 
 # %% ../../nbs/evaluate/5_places.ipynb #2197a5a4
-def results_folder(out, images=None):
-    "`out` as a Path; raises `GradKitError` for the images' own folder, and one with files that are not ours"
-    out = user_path(out)
+def results_folder(out, images=None, prefix="", model=None):
+    "`out` (None: `default_place`); raises `GradKitError` for the images' own folder, and one with files not ours"
+    out = default_place(images, prefix, model) if out is None else user_path(out)
     if images is not None:
         images = Path(images).resolve()
         if out.resolve() in (images, *images.parents)[images.is_file():]:

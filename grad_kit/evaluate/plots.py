@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'INK', 'NORMAL', 'ANOMALOUS', 'MARK', 'TRUTH', 'KIND_COLORS', 'HEAT', 'styled', 'plain', 'as_images',
-           'aspect', 'show', 'outline', 'box', 'count_axis', 'save_figure', 'plot_contrastive', 'plot_weights',
-           'plot_maps', 'plot_history', 'plot_scores', 'plot_drift', 'plot_ablation', 'plot_level', 'plot_denoising',
-           'draw_score', 'plot_decision']
+           'aspect', 'show', 'outline', 'save_figure', 'plot_contrastive', 'plot_weights', 'plot_maps', 'plot_history',
+           'plot_scores', 'plot_drift', 'plot_ablation', 'plot_level', 'plot_denoising', 'draw_score', 'plot_decision']
 
 # %% ../../nbs/evaluate/2_plots.ipynb #287d2c2f
 import warnings
@@ -19,7 +18,8 @@ import numpy as np
 
 from ..base.config import GradKitError
 from ..base.files import atomic_write
-from .metrics import as_array, group_by, resize_map
+from ..data.dataset import unframe_map
+from .metrics import as_array, group_by
 
 STYLE = {
     "figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 70, "figure.constrained_layout.use": True,
@@ -82,17 +82,6 @@ def outline(ax, mask, image, color):
     (h, w), (H, W) = mask.shape, image.shape[:2]
     x, y = (np.arange(w) + 0.5) * W / w - 0.5, (np.arange(h) + 0.5) * H / h - 0.5
     ax.contour(x, y, mask, [0.5], colors=color, linewidths=1.5)
-
-# %% ../../nbs/evaluate/2_plots.ipynb #2e365cb0
-def box(ax, y, x, side, **kw):
-    "Draw a square of `side` pixels around (y, x)"
-    ax.add_patch(mpl.patches.Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **kw))
-
-# %% ../../nbs/evaluate/2_plots.ipynb #74a52a9d
-def count_axis(ax):
-    "Whole numbers of images on the vertical axis"
-    ax.set_ylabel("images")
-    ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
 
 # %% ../../nbs/evaluate/2_plots.ipynb #92183d74
 def save_figure(fig, path):
@@ -168,7 +157,7 @@ def plot_maps(
 ):
     "Figs. 6 and 8: images, ground truth outlined, anomaly maps on one colour scale for all"
     images = as_images(images)
-    maps = [resize_map(as_array(m).astype(np.float64), i.shape[:2]) for m, i in zip(maps, images, strict=True)]
+    maps = [unframe_map(as_array(m).astype(np.float64), i.shape[:2]) for m, i in zip(maps, images, strict=True)]
     low, high = min(m.min() for m in maps), max(m.max() for m in maps)
     vmin, vmax = low if vmin is None else vmin, high if vmax is None else vmax
     if not vmin < vmax: vmax = vmin + 1  # constant maps
@@ -237,7 +226,7 @@ def plot_scores(
                    label=[label(d, x) for d, x in groups.items()])
     for ax, text in (above, f"threshold {threshold or 0:.3g}"), (below, None):
         if threshold is not None: ax.axvline(threshold, color=INK, lw=1.5, ls="--", label=text)
-        count_axis(ax)
+        ax.set_ylabel("images"); ax.locator_params("y", nbins=4, integer=True)
         if ax.get_legend_handles_labels()[0]: ax.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=10)
     below.set_xlabel("image score")
     return fig
@@ -298,14 +287,15 @@ def plot_level(
     "PatchDiff's window and the detectors' on a normal image, the image inside PatchDiff's window, contrastive images"
     (image,), generated, half = as_images([image]), as_images(generated), level // 2
     y, x = at if at is not None else (image.shape[0] // 2, image.shape[1] // 2)
+    def box(ax, side, **kw): ax.add_patch(plt.Rectangle((x - side / 2, y - side / 2), side, side, fill=False, **kw))
     rows = max(2, -(-len(generated) // 3))
     fig = plt.figure(figsize=(10, 1.75 * rows * aspect([image]) + .45))
     grid = fig.add_gridspec(rows, 5, width_ratios=[1.9, .7, 1, 1, 1])
     left, middle = fig.add_subplot(grid[:, 0]), fig.add_subplot(grid[:, 1])
     show(left, image)
-    box(left, y, x, level, lw=3, color=MARK, label=f"PatchDiff: {level} x {level}")
+    box(left, level, lw=3, color=MARK, label=f"PatchDiff: {level} x {level}")
     for color, (name, size) in zip(("#111111", "#00796b", "#6a1b9a"), (windows or {}).items()):
-        box(left, y, x, size, ls=(0, (4, 3)), lw=1.5, color=color, label=name)
+        box(left, size, ls=(0, (4, 3)), lw=1.5, color=color, label=name)
     left.legend(loc="upper center", bbox_to_anchor=(.5, 0), fontsize=10, ncols=2, handlelength=1)
     left.set_title("a normal image", fontsize=11)
     show(middle, image[max(0, y - half):y + half + 1, max(0, x - half):x + half + 1])
@@ -314,7 +304,7 @@ def plot_level(
         ax = fig.add_subplot(grid[i // 3, 2 + i % 3])
         show(ax, generated[i] if i < len(generated) else None)
         if i == 1: ax.set_title("contrastive images", fontsize=11)
-    box(fig.axes[2], y, x, level, lw=1.8, color=MARK)
+    box(fig.axes[2], level, lw=1.8, color=MARK)
     return fig
 
 # %% ../../nbs/evaluate/2_plots.ipynb #c058b265
@@ -339,13 +329,12 @@ def draw_score(ax, scores, labels, index, threshold):
     groups = {"all images": (scores, NORMAL)}
     if labels is not None: groups = {"normal": (scores[~labels], NORMAL), "anomalous": (scores[labels], ANOMALOUS)}
     values, colors = zip(*groups.values())
-    bins = np.linspace(low, top, 31)
-    ax.hist([x.clip(max=top) for x in values], bins, stacked=True, color=colors, label=list(groups))
+    ax.hist([x.clip(max=top) for x in values], 30, (low, top), stacked=True, color=colors, label=list(groups))
     ax.axvline(threshold, color=INK, ls="--", lw=1.5, label="threshold")
     ax.axvline(min(scores[index], top), color=MARK, lw=2.2, label="this image")
-    ax.set_xlabel("image score" if top == high else "image score (higher ones in the last bar)")
+    ax.set(xlabel="image score" if top == high else "image score (higher ones in the last bar)", ylabel="images")
     ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(.5, 1), ncols=4, handlelength=1, columnspacing=1)
-    count_axis(ax)
+    ax.locator_params("y", nbins=4, integer=True)
 
 # %% ../../nbs/evaluate/2_plots.ipynb #eb378fd0
 @styled
@@ -364,7 +353,7 @@ def plot_decision(
 ):
     "One image with its map, and its score in the histogram of all with the threshold"
     (image,), scores, changed = as_images([image]), as_array(scores), list(changed)[:8]
-    amap = resize_map(as_array(anomaly_map).astype(np.float64), image.shape[:2])
+    amap = unframe_map(as_array(anomaly_map).astype(np.float64), image.shape[:2])
     heights = [3.2, 1.5] if changed else [3.2]
     fig = plt.figure(figsize=(10.4, sum(heights)))
     parts = fig.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]

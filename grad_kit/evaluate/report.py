@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHANGES', 'RESULTS', 'machine', 'write_csv', 'score_columns', 'scorers_text', 'promise_text', 'seen_images',
            'series_note', 'Evaluation', 'evaluate_model', 'baselines_table', 'outside_note', 'map_scale', 'outlined',
-           'start_results', 'write_tiffs', 'map_names', 'write_pictures', 'write_colour_maps', 'write_masks', 'Scoring',
+           'start_results', 'map_names', 'write_pictures', 'at_native_size', 'write_colour_maps', 'Scoring',
            'score_images', 'fitting_text', 'fitted_text', 'plot_generated', 'plot_generated_weights', 'fit_pictures']
 
 # %% ../../nbs/evaluate/3_report.ipynb #773b233a
@@ -23,7 +23,6 @@ from PIL import Image
 
 from .. import __version__
 from . import metrics, plots
-from .metrics import baselines
 from ..base.compute import device_name, guarded, resize_images, warn
 from ..base.config import WITHOUT_DETECTOR, GradKitError
 from ..base.files import atomic_write, is_output, mark_output, run_lock, write_json
@@ -122,26 +121,23 @@ def evaluate_model(model, dataset):
                                threshold=model.threshold_)
     seconds = round(time.time() - start, 1)
     note = series_note(model, items.images(model.config.image_size))
-    compared = baselines(model, ds, items, truth["masks"])
+    compared = metrics.baselines(model, ds, items, truth["masks"])
     return Evaluation(model=model, dataset=ds, items=items, protocol=protocol, result=result, truth=truth, seen=seen,
                       figures=figures, baselines=compared, seconds=seconds, note=note)
 
 # %% ../../nbs/evaluate/3_report.ipynb #7eea89c8
 def baselines_table(
-    found,  # what `metrics.baselines` gave, or a list of such, one a seed
-    own,    # (image AUROC, pixel AUROC) of the fused model, or a list of such, one a seed
+    runs,  # list of dicts, one a seed: image_auroc as `metrics.auroc_table` gives it, pixel_auroc, baselines
     name="this model",
 ):
-    "The model, each of its scorers and the baselines, as text; what is better than the model is marked"
-    found, own = [found] if isinstance(found, dict) else found, [own] if isinstance(own[0], float) else own
-    own = [metrics.summarise(v) for v in zip(*own)]
+    "The model, each of its scorers and the baselines, means over seeds; what is better than the model is marked"
+    own = [metrics.summarise(v) for v in zip(*((metrics.headline(r["image_auroc"]), r["pixel_auroc"]) for r in runs))]
     columns, rows = ("image_auroc", "pixel_auroc", "fit_seconds", "ms_an_image"), [[name, *own, None, None, ""]]
-    for other in found[0]:
-        figures = [metrics.summarise([f[other][k] for f in found]) for k in columns]
+    for other in runs[0]["baselines"]:
+        figures = [metrics.summarise([r["baselines"][other][k] for r in runs]) for k in columns]
         ahead = [k for k, a, b in zip(("image", "pixel"), figures, own) if a and a["mean"] > b["mean"] + 5e-4]
         rows.append([other, *figures, f"better: {', '.join(ahead)}" if ahead else ""])
-    headers = ["on the same images", "image AUROC", "pixel AUROC", "fit, s", "ms an image", ""]
-    return metrics.format_table(rows, headers)
+    return metrics.format_table(rows, ["on the same images", "image AUROC", "pixel AUROC", "fit, s", "ms an image", ""])
 
 # %% ../../nbs/evaluate/3_report.ipynb #a005c458
 @patch
@@ -158,9 +154,8 @@ def notes(self:Evaluation):
 def outside_note(model, masks):
     "How many pixels of the defects are outside the region and were left out; \"\" for none"
     if masks is None or not model.placement_.cropped: return ""
-    region, n = model.placement_.region, sum(int(m.sum()) for m in masks)
-    maps = metrics.left_out(torch.zeros(1, *region.shape), region).numpy()
-    lost = sum(int(np.isneginf(metrics.checked_pixels([m], maps, 0)[0])[m].sum()) for m in masks)
+    region, n = model.placement_.region.float(), sum(int(m.sum()) for m in masks)
+    lost = sum(int(m[unframe_map(region, m.shape) <= .5].sum()) for m in masks)
     return f"{lost:,} of the {n:,} pixels of defects are outside the region and left out" if lost else ""
 
 # %% ../../nbs/evaluate/3_report.ipynb #d1ee89aa
@@ -179,7 +174,7 @@ def text(self:Evaluation):
     rows += [[f"sPRO, rate to 0.05, {k}", table["0.05"], ""] for k, table in (m["spro"] or {}).items()]
     return "\n".join([
         head, metrics.format_table(rows, ["image AUROC", "", "95 %"]), "",
-        baselines_table(self.baselines, (metrics.headline(auroc), m["pixel_auroc"])), "",
+        baselines_table([m | dict(baselines=self.baselines)]), "",
         f"threshold {model.threshold_:.3f} for a false-alarm rate of {model.config.false_alarm_rate:g}: "
         f"measured on {m['n_normal']} normal images {m['false_alarm_rate']:.3f}; "
         f"of the anomalous images {m['detection_rate']:.3f} raise an alarm{promise_text(model)}"])
@@ -222,13 +217,6 @@ def start_results(out):
         if (out/name).is_dir(): shutil.rmtree(out/name)
         else: (out/name).unlink(missing_ok=True)
 
-# %% ../../nbs/evaluate/3_report.ipynb #60bdc947
-def write_tiffs(items, maps, folder):
-    "A float32 TIFF of the image's own size for each (S,S) map, such as test/logical_anomalies/000.tiff"
-    for item, amap in zip(items.items, maps):
-        image = Image.fromarray(unframe_map(amap, item.native_size(), items.frame))
-        with atomic_write(folder/f"{item.name}.tiff") as tmp: image.save(tmp, "TIFF")
-
 # %% ../../nbs/evaluate/3_report.ipynb #7a0fcabc
 @patch
 def results(self:Evaluation, **more):
@@ -255,7 +243,9 @@ def write(self:Evaluation, out, tiff=False, **more):
         write_csv(out/"scores.csv", rows)
         plots.save_figure(self.plot_maps(), out/"maps.png")
         plots.save_figure(scores, out/"scores.png")
-        if tiff: write_tiffs(items, self.result.anomaly_map.numpy(), out/"anomaly_maps"/self.dataset.name)
+        if tiff:   # such as test/logical_anomalies/000.tiff
+            write_pictures(out/"anomaly_maps"/self.dataset.name, [f"{name}.tiff" for name in items.names],
+                           at_native_size(items, self.result.anomaly_map))
         write_json(out/"results.json", results)
     return results
 
@@ -271,11 +261,15 @@ def map_names(names):
 
 # %% ../../nbs/evaluate/3_report.ipynb #287c1e9b
 def write_pictures(folder, files, pictures):
-    "Write uint8 arrays, (H,W) or (H,W,3), as PNGs of these names; the folder replaces an earlier one as a whole"
+    "Write arrays, uint8 or float (H,W) or uint8 (H,W,3), as these files; the folder replaces an earlier one as a whole"
     with atomic_write(Path(folder).resolve()) as tmp:
         for file, picture in zip(files, pictures):
             (tmp/file).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(tmp/file, "PNG")
+            Image.fromarray(picture).save(tmp/file)
+
+def at_native_size(items, maps):  # Dataset; float (N,S,S)
+    "Each map at its image's own size, one after another"
+    return (unframe_map(m, item.native_size(), items.frame) for item, m in zip(items.items, maps))
 
 # %% ../../nbs/evaluate/3_report.ipynb #c170ba5a
 def write_colour_maps(maps, images, folder, files, vmin=None, vmax=None):
@@ -287,13 +281,6 @@ def write_colour_maps(maps, images, folder, files, vmin=None, vmax=None):
         heat = mpl.colormaps["inferno"]((amap - low).clip(0) / max(high - low, 1e-6))[..., :3] * 255
         return (.45 * image.transpose(1, 2, 0) + .55 * heat).astype(np.uint8)
     write_pictures(folder, files, map(picture, maps, images))
-
-# %% ../../nbs/evaluate/3_report.ipynb #dfa554b2
-def write_masks(items, masks, folder, files):
-    "A PNG of the image's own size for each (S,S) mask of `Result.mask`: 255 where it is true, else 0"
-    def picture(item, mask):
-        return (unframe_map(mask.astype(np.float32), item.native_size(), items.frame) > .5).astype(np.uint8) * 255
-    write_pictures(folder, files, map(picture, items.items, masks))
 
 # %% ../../nbs/evaluate/3_report.ipynb #1bac484f
 class Scoring(SimpleNamespace):
@@ -331,8 +318,7 @@ def text(self:Scoring, top=12):
     rows = [[self.items.names[i], float(f"{scores[i]:.6g}"), "alarm" if scores[i] > self.threshold else ""]
             for i in self.order()[:top]]
     table = metrics.format_table(rows, ["highest scores", "score", ""]) + promise_text(self.model, self.rate)
-    notes = [self.note] if self.note else []
-    return "\n".join([table, *notes, *(f"not scored: {why}" for why in self.broken.values())])
+    return "\n".join(filter(None, [table, self.note, *(f"not scored: {why}" for why in self.broken.values())]))
 
 # %% ../../nbs/evaluate/3_report.ipynb #830550eb
 @patch
@@ -373,7 +359,9 @@ def write(self:Scoring, out, top=12, masks=False, **names):
         write_csv(out/"scores.csv", rows)
         write_colour_maps(self.result.anomaly_map.numpy(), items.images(self.model.config.image_size).numpy(),
                           out/"maps", files, **map_scale(self.result.pixel_threshold))
-        if masks: write_masks(items, self.result.mask.numpy(), out/"masks", files)
+        if masks:
+            write_pictures(out/"masks", files, ((m > .5).astype(np.uint8) * 255
+                                                for m in at_native_size(items, self.result.mask.float())))
         plots.save_figure(self.plot_top(top), out/"top.png")
         results = self.results(**names)
         write_json(out/"results.json", results)

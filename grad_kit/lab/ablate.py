@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER_LOCO', 'PAPER_AD', 'PAPER_MEANS', 'table_4', 'grid', 'read_variants', 'take_normals', 'run_cell', 'cell_file',
            'ablate', 'ablation_values', 'ablation_table', 'difference', 'difference_table', 'without_configs',
-           'cells_table', 'ablation_text', 'write_ablation', 'find_categories', 'reproduce', 'paper_tables',
-           'reproduction_text', 'write_reproduction']
+           'ablation_text', 'write_ablation', 'find_categories', 'reproduce', 'paper_tables', 'reproduction_text']
 
 # %% ../../nbs/lab/1_ablate.ipynb #71ecdd1f
 import dataclasses, itertools, json
@@ -100,9 +99,8 @@ def run_cell(
 # %% ../../nbs/lab/1_ablate.ipynb #b71c3d86
 def cell_file(dataset, config, seed, out):
     "Where the finished cell of this data, these settings and this seed is kept, in the folder of an ablation"
-    dataset = dataset.read_as(config)
-    parts = [part.name for part in dataclasses.fields(Config)]
-    key = config.key(*parts, seed=seed, data=dataset.fingerprint(config.image_size), format=FORMAT)
+    data = dataset.read_as(config).fingerprint(config.image_size)
+    key = config.key(*Config.__dataclass_fields__, seed=seed, data=data, format=FORMAT)
     return Path(out)/"cells"/f"{key}.json"
 
 # %% ../../nbs/lab/1_ablate.ipynb #03b88f69
@@ -186,12 +184,6 @@ def difference_table(cells, against="previous"):
 # %% ../../nbs/lab/1_ablate.ipynb #3a419a4c
 def without_configs(cells): return [{k: v for k, v in cell.items() if k != "config"} for cell in cells]
 
-# %% ../../nbs/lab/1_ablate.ipynb #5ee45c75
-def cells_table(cells, name="this model"):
-    "The model of cells, one a seed, each of its scorers and the baselines, means over the seeds, as text"
-    own = [(headline(c["image_auroc"]), c["pixel_auroc"]) for c in cells]
-    return baselines_table([c["baselines"] for c in cells], own, name)
-
 # %% ../../nbs/lab/1_ablate.ipynb #21d57e2e
 def ablation_text(cells, name, against="previous"):
     "The tables of an ablation of data of that name: variants, the last one and simpler methods, what each changed"
@@ -200,7 +192,7 @@ def ablation_text(cells, name, against="previous"):
     seeds, last = dict.fromkeys(str(c["seed"]) for c in cells), cells[-1]["variant"]
     head = (f"{name}, protocol '{cells[0]['protocol']}', last step, mean ± standard deviation of seeds "
             f"{', '.join(seeds)}; image AUROC is {which}")
-    simpler = cells_table([c for c in cells if c["variant"] == last], last)
+    simpler = baselines_table([c for c in cells if c["variant"] == last], last)
     changes = f"\n{difference_table(cells, against)}" if len(ablation_values(cells)) > 1 else ""
     return f"{head}\n{ablation_table(cells)}\n\n{simpler}\n{changes}"
 
@@ -298,10 +290,4 @@ def reproduction_text(cells, layout, table):
     which = "MVTec AD: Tables 10 and 2" if layout == "mvtec_ad" else "MVTec LOCO AD: Table 1"
     head = (f"{which}, percent, last step, mean ± standard deviation over seeds "
             f"{', '.join(str(c['seed']) for c in runs)}, {runs[0]['device']}, torch {runs[0]['torch']}")
-    return "\n\n".join([f"{head}\n{table}", *(f"{name}\n{cells_table(found)}" for name, found in cells.items())])
-
-# %% ../../nbs/lab/1_ablate.ipynb #e45e9b73
-def write_reproduction(cells, layout, out, **more):
-    "Write results.json with {category: cells} and what else it should hold, such as the command"
-    found = {name: without_configs(runs) for name, runs in cells.items()}
-    with run_lock(out): write_json(Path(out)/"results.json", dict(**more, layout=layout, cells=found))
+    return "\n\n".join([f"{head}\n{table}", *(f"{name}\n{baselines_table(found)}" for name, found in cells.items())])

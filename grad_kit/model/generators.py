@@ -222,10 +222,8 @@ def run_generator(self:Generation, name, normal, n, m):
         made = GENERATORS[name](self, normal, n, m, bar)
     want = torch.uint8, (m, 3, size, size)
     got = (made.dtype, tuple(made.shape)) if isinstance(made, torch.Tensor) else (type(made).__name__, "")
-    if got != want:
-        raise GradKitError(f"generator '{name}' returned {got[0]} {got[1]}, "
-                           f"but must return {want[0]} {want[1]}; change it")
-    return made.cpu()
+    if got == want: return made.cpu()
+    raise GradKitError(f"generator '{name}' returned {got[0]} {got[1]}, but must return {want[0]} {want[1]}; change it")
 
 # %% ../../nbs/model/1_generators.ipynb #b28eb665
 @patch

@@ -257,25 +257,18 @@ def with_coords(images):  # (B,3,H,W) uint8, or float in [-1,1]
 def dense_features(
     detector,  # PatchDetector
     images,    # (B,3,H,W) uint8, or float in [-1,1]
-    dtype=torch.float32,  # of the heavy arithmetic
-    batch=64,             # images at a time
-    of="features",        # or "forward", for logits
+    of="features",  # or "forward", for logits
 ):
     "(B,256,h,w) float32 on the detector's device: the feature of every window, for weight maps"
-    device, out = next(detector.parameters()).device, []
-    for x in images.split(batch):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            out.append(getattr(detector, of)(with_coords(x.to(device))).float())
-    return torch.cat(out)
+    device = next(detector.parameters()).device
+    return torch.cat([getattr(detector, of)(with_coords(x.to(device))) for x in images.split(64)])
 
 def score_map(
     detector,  # PatchDetector
     images,    # (B,3,H,W) uint8, or float in [-1,1], of the detector's input size
-    dtype=torch.float32,  # of the heavy arithmetic
-    batch=64,             # images at a time
 ):
     "(B,h,w) float32 logits on the detector's device, one for each window; h = (H - 34) / 4 + 1"
-    return dense_features(detector, images, dtype, batch, "forward")[:, 0]
+    return dense_features(detector, images, "forward")[:, 0]
 
 # %% ../../nbs/paper/4_detector.ipynb #d00bf639
 def align_map(

@@ -150,11 +150,10 @@ def gradient_support(
     model,    # takes x (B,3,H,W), t (B,)
     pixel,    # (row, column) of the output pixel
     size=48,  # side of the test image
-    seed=0,
 ):
     "(size,size) float64: how strongly the output pixel depends on each input pixel, for randomised weights"
     model, (row, column) = copy.deepcopy(model).double().cpu(), pixel
-    with seeded(seed, "gradient_support"):
+    with seeded(0, "gradient_support"):
         for p in model.parameters():
             std = p[0].numel() ** -.5 if p.ndim > 1 else .5
             p.data.copy_(torch.randn_like(p) * std)

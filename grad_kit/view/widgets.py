@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Explorer', 'slider', 'choice', 'normal_pictures', 'explore_levels', 'denoising_steps', 'explore_denoising',
-           'similarities', 'weights_on_image', 'explore_weights', 'scored', 'count_alarms', 'explore_scores']
+           'explore_weights', 'scored', 'count_alarms', 'explore_scores']
 
 # %% ../../nbs/view/1_widgets.ipynb #d9242a6c
 import functools, html, io, math, os, time
@@ -25,7 +25,7 @@ from ..data.layouts import as_dataset
 from ..evaluate import plots
 from ..paper.detector import align_map, dense_features
 from ..paper.patchdiff import ddim_step, noise_schedule, predict_x0, sample
-from ..paper.reweight import effective_sample_size
+from ..paper.reweight import effective_sample_size, weight_map
 
 # %% ../../nbs/view/1_widgets.ipynb #7c586926
 class Explorer(w.VBox):
@@ -155,24 +155,10 @@ def explore_denoising(
         t=w.SelectionSlider(options=times, value=times[steps // 2], description="step t", continuous_update=False,
                             layout=w.Layout(width="30em"))), draw)
 
-# %% ../../nbs/view/1_widgets.ipynb #4ce78867
-def similarities(model, level, x):
-    "((n,h,w), [(n h w,m), (n h w,m)]: cosine similarities of the windows of images x to the features in M+ and in M-)"
-    f = dense_features(model.detectors_[level], x)                                          # (n,d,h,w)
-    z = torch.nn.functional.normalize(f.permute(0, 2, 3, 1).flatten(0, 2), dim=1)           # (n h w,d), of unit length
-    return (len(x), *f.shape[-2:]), [(z @ b.features.T).cpu() for b in model.banks_[level]]
-
-# %% ../../nbs/view/1_widgets.ipynb #4ce78868
-def weights_on_image(log_w, shape, size):
-    "(n,size,size): weights over their mean, from the logarithms of the windows' weights, shape (n,h,w)"
-    relative = (torch.log_softmax(log_w, 0) + np.log(len(log_w))) / np.log(2)
-    return 2. ** align_map(relative.reshape(shape), size, size)
-
 # %% ../../nbs/view/1_widgets.ipynb #3169026b
 def explore_weights(
     model,        # fitted GRAD
     images=None,  # uint8 (N,3,H,W) contrastive images to weigh; None: the model's own, where it was fitted here
-    n=5,          # images at most
 ):
     "Slider over beta_density: each window's weight by either equation, with the effective sample size"
     model.check_fitted()
@@ -182,19 +168,20 @@ def explore_weights(
                            "fit one with 'detector' among Config.scorers")
     if images is None and not all(model.contrastive_.get(k) for k in c.detector_levels):
         raise GradKitError("a loaded model holds no contrastive images; give some as images=, uint8 (N,3,H,W)")
-    def some(x): return x[::max(1, len(x) // n)][:n]
+    def some(x): return x[::max(1, len(x) // 5)][:5]
     @functools.lru_cache(100)
     def seen(level):
         x = torch.cat([some(v) for v in model.contrastive_[level].values()]) if images is None else images
         x = some(resize_images(x, c.input_size(level)))
-        return x, *similarities(model, level, x)
+        return x, dense_features(model.detectors_[level], x)
+    def ess(log2_w): return f"{effective_sample_size(torch.softmax(log2_w.flatten() * math.log(2), 0)):.0%}"
     def draw(level, beta):
-        x, shape, similar = seen(level)
-        noisy, tail = (-torch.logsumexp(beta * s, 1) for s in similar)
-        shares = (f"{effective_sample_size(torch.softmax(v, 0)):.0%}" for v in (noisy + tail, noisy, tail))
-        text = (f"beta_density {beta:.2g}: effective sample size {{}} of {math.prod(shape)} windows; "
-                "{} by the noisy weight alone, {} by the long-tail one").format(*shares)
-        return plots.plot_weights(None, x, *(weights_on_image(v, shape, x.shape[-1]) for v in (noisy, tail))), text
+        x, f = seen(level)
+        noisy, tail = (weight_map(f, bank, beta).cpu() for bank in model.banks_[level])   # log2, 0 where uniform
+        text = (f"beta_density {beta:.2g}: effective sample size {{}} of {noisy.numel()} windows; "
+                "{} by the noisy weight alone, {} by the long-tail one").format(*map(ess, (noisy + tail, noisy, tail)))
+        maps = (2. ** align_map(v, *x.shape[-2:]) for v in (noisy, tail))
+        return plots.plot_weights(None, x, *maps), text
     first = c.detector_levels[0]
     return Explorer(dict(
         level=choice("detector level (pixels)", c.detector_levels, first, "side of the window that the detector sees"),

@@ -9,7 +9,6 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from grad_kit.evaluate import plots
 from grad_kit.evaluate.report import baselines_table
 from grad_kit.lab.ablate import ablation_table, ablation_values, difference_table
-from grad_kit.evaluate.metrics import headline
 
 set_matplotlib_formats("jpeg", pil_kwargs=dict(quality=75))  # small files
 RESULTS = Path(__file__).parent/"results"
@@ -37,8 +36,7 @@ def baselines(name, variant=None):
     weights = {k: sum(c["weights"][k] for c in cells) / len(cells) for k in cells[0]["weights"]}
     weights = ", ".join(f"{k} {v:.2f}" for k, v in weights.items())
     print(f"$ {r['command']}\n{origin(dict(cells=cells))}; weights {weights}\n")
-    own = [(headline(c["image_auroc"]), c["pixel_auroc"]) for c in cells]
-    print(baselines_table([c["baselines"] for c in cells], own), "\n")
+    print(baselines_table(cells), "\n")
 
 def noise_floor(x):  # (N,3,H,W)
     "(N,): log of the median absolute Laplacian"
