@@ -745,6 +745,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'grad_kit/model/channels.py'),
                                          'grad_kit.model.channels.MultiGRAD.scaled': ( 'model/channels.html#multigrad.scaled',
                                                                                        'grad_kit/model/channels.py'),
+                                         'grad_kit.model.channels.MultiGRAD.score': ( 'model/channels.html#multigrad.score',
+                                                                                      'grad_kit/model/channels.py'),
                                          'grad_kit.model.channels.MultiGRAD.score_some': ( 'model/channels.html#multigrad.score_some',
                                                                                            'grad_kit/model/channels.py'),
                                          'grad_kit.model.channels.MultiGRAD.take_items': ( 'model/channels.html#multigrad.take_items',

@@ -38,6 +38,11 @@ def test_items_have_their_size_and_label():
     test_fail(lambda: tiny.pixels(), exc=GradKitError, contains="tiny.png' is 64 x 33 pixels, but at least 34 x 34")
 
 
+def test_a_resized_map_keeps_its_edges():
+    # two cells over four pixels: their centres lie between pixels 0 and 1 and between 2 and 3
+    test_close(unframe_map(np.array([[0., 4.]]), (1, 4)), np.array([[0., 1., 3., 4.]]), 1e-6)
+
+
 def test_framing_keeps_places():
     m = plate(h=96, w=64, spots=[(50, 30, 9)])[1][0]
     for frame in FRAMES:

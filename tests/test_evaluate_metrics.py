@@ -74,12 +74,6 @@ def test_image_auroc_refuses():
     test_fail(lambda: image_auroc([[0, 1]], [[1, 2]]), exc=GradKitError, contains="scores has the shape (1, 2)")
 
 
-def test_a_resized_map_keeps_its_edges():
-    from grad_kit.data.dataset import unframe_map
-    # two cells over four pixels: their centres lie between pixels 0 and 1 and between 2 and 3
-    test_close(unframe_map(np.array([[0., 4.]]), (1, 4)), np.array([[0., 1., 3., 4.]]), 1e-6)
-
-
 def test_pixel_auroc_by_hand():
     # a 1 x 2 map over a 1 x 4 mask becomes 0, 1, 3, 4; the defect pixel at 1 is above one of three good pixels
     test_close(pixel_auroc([np.array([[0, 1, 0, 0]], bool)], [np.array([[0., 4.]])]), 1/3, 1e-12)

@@ -18,13 +18,8 @@ from ..base.config import GradKitError, Registry
 from ..paper.patchdiff import reverse_process
 
 # %% ../../nbs/closed_form/5_local_changes.ipynb #fc7487b4
-def uniform(
-    x,      # (B,...)
-    low,
-    high,
-    *shape,  # of what is drawn for each image
-):
-    "(B,*shape) numbers from low to high, on the device of x"
+def uniform(x, low, high, *shape):  # shape: of what is drawn for each image
+    "(B,*shape) numbers from low to high, on the device of x (B,...)"
     return torch.empty(len(x), *shape, device=x.device).uniform_(low, high)
 
 def draw_places(
@@ -142,9 +137,9 @@ def change_generated(x, others, generated):
 def changed_by(name, x, *more):
     "x with a change of this kind"
     out = LOCAL_CHANGES[name](x, *more)
-    if out.shape == x.shape and out.isfinite().all(): return out
-    raise GradKitError(f"the local change '{name}' gave {tuple(out.shape)} numbers, not all of them finite or not as "
-                       f"many as the images {tuple(x.shape)} have; return changed images of the same shape")
+    if isinstance(out, torch.Tensor) and out.shape == x.shape and out.isfinite().all(): return out
+    got = f"the shape {tuple(out.shape)}, or not all finite" if hasattr(out, "shape") else type(out).__name__
+    raise GradKitError(f"the local change '{name}' gave {got}; return finite images as a tensor {tuple(x.shape)}")
 
 def local_changes(
     x,          # (B,3,S,S) normal images

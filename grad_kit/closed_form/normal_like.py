@@ -30,7 +30,7 @@ def normal_like(
     inside = -(-(level // 2) // stride)   # places whose windows lie within the image
     batch = max(1, min(16, 2**26 // (27 * side**2)))   # nine moved copies of each take a quarter of a gigabyte at most
     def far(x): return torch.cat([nearest.to_each(small(p))[inside:-inside, inside:-inside] for p in x.split(batch)], 2)
-    between = far(subsample(normal, 64))                                     # (h,w,N,N)
+    between = far(subsample(normal, 64))                                       # (h,w,N,N)
     between.diagonal(dim1=2, dim2=3).fill_(math.inf)
     source, usual = between.amin(-1).quantile(torch.tensor([.05, .25], device=between.device), -1)
     d = far(generated)                                                        # (h,w,M,N)

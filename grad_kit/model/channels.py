@@ -174,7 +174,12 @@ def pictures(self:MultiGRAD, images, which=None):  # as for `score`; three chann
 
 # %% ../../nbs/model/12_channels.ipynb #e1991db4
 @patch
+def score(self:MultiGRAD, images):  # as for `channel_dataset`
+    "A `Result` for the images, in their order. Raises as `check_size` does"
+    return TiledGRAD.score(self, images, self.config.image_size)
+
+@patch
 def score_some(self:MultiGRAD, items, side):
-    "(image scores (B,), maps (B,S,S)): of each, the highest of the groups' in their units; `side` is not used"
+    "(image scores (B,), maps (B,S,S)): of each, the highest of the groups' in their units"
     scores, maps = zip(*self.by_place(items))
     return torch.stack(scores).amax(0), torch.stack(maps).amax(0)

@@ -35,7 +35,6 @@ def as_url(image, **how):
     Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, "webp", **how)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
-
 # %% ../../nbs/view/3_why.ipynb #259628a6
 @guarded
 def packed_image(why, image, threshold):
@@ -46,10 +45,10 @@ def packed_image(why, image, threshold):
     small = F.adaptive_avg_pool2d(looked["map"][None], min(64, why.size))[0]
     low, high = float(small.min()), float(small.max())
     colours = matplotlib.colors.Normalize(min(0, 2 * threshold), max(2 * threshold, high, 1e-6))
-    heat = torch.from_numpy(matplotlib.colormaps["inferno"](colours(small.cpu().numpy()), bytes=True)[..., :3])
+    heat = matplotlib.colormaps["inferno"](colours(small.cpu().numpy()), bytes=True)[..., :3]
     answers = [why.answer(looked, row, column) for row in range(GRID) for column in range(GRID)]
     places = [[answer.sentence, [vars(e) for e in answer.evidence]] for answer in answers]
-    heat = as_url(heat.permute(2, 0, 1), lossless=True)
+    heat = as_url(torch.from_numpy(heat).permute(2, 0, 1), lossless=True)
     return dict(picture=as_url(image, quality=85), heat=heat, low=low, high=high, places=places, top=looked["top"])
 
 # %% ../../nbs/view/3_why.ipynb #c3407daa

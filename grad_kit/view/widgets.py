@@ -158,7 +158,7 @@ def explore_denoising(
 # %% ../../nbs/view/1_widgets.ipynb #3169026b
 def explore_weights(
     model,        # fitted GRAD
-    images=None,  # uint8 (N,3,H,W) contrastive images to weigh; None: the model's own, where it was fitted here
+    images=None,  # uint8 (N,3,H,W) contrastive images, five of which are shown; None: the model's own, if fitted here
 ):
     "Slider over beta_density: each window's weight by either equation, with the effective sample size"
     model.check_fitted()
@@ -180,8 +180,7 @@ def explore_weights(
         noisy, tail = (weight_map(f, bank, beta).cpu() for bank in model.banks_[level])   # log2, 0 where uniform
         text = (f"beta_density {beta:.2g}: effective sample size {{}} of {noisy.numel()} windows; "
                 "{} by the noisy weight alone, {} by the long-tail one").format(*map(ess, (noisy + tail, noisy, tail)))
-        maps = (2. ** align_map(v, *x.shape[-2:]) for v in (noisy, tail))
-        return plots.plot_weights(None, x, *maps), text
+        return plots.plot_weights(None, x, *(2. ** align_map(v, *x.shape[-2:]) for v in (noisy, tail))), text
     first = c.detector_levels[0]
     return Explorer(dict(
         level=choice("detector level (pixels)", c.detector_levels, first, "side of the window that the detector sees"),

@@ -7,9 +7,10 @@ experiments/local. It looks at labels; the kit does not.
 Training is dense: images of 128 pixels share their convolutions, and each of their 24 x 24 windows is a patch. A step
 has four normal images and four contrastive ones: generated images and normal ones in another place (`whole`), images
 with local changes (`local`), or two and two (`mixed`). In an image with local changes a window's label is the share of
-it that changed, times `1 / FULL`, at most 1. Both classes are balanced by place: over many steps each place has the
-same sum of weights. Eq. 1 begins with the second half of the steps and with the beta_density of the kit's rule, as in
-`cpu_ad`. The feature loss (Eq. 5), the gradient penalty (Eq. 6) and the tail weights (Eq. 2) are off, as there.
+it that changed, times `1 / FULL`, at most 1, and both classes are balanced by place: over many steps each place has
+the same sum of weights. In an image in another place windows with mirrored pixels have no weight. Eq. 1 begins with
+the second half of the steps and has the beta_density of the kit's rule, as in `cpu_ad`. The feature loss (Eq. 5), the
+gradient penalty (Eq. 6) and the tail weights (Eq. 2) are off, as there.
 """
 import json, sys, time, warnings
 from itertools import product
