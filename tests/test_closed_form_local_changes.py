@@ -3,6 +3,7 @@
 from fastcore.test import *
 from grad_kit.closed_form.local_changes import *
 import torch
+import torch.nn.functional as F
 from grad_kit.base.compute import to_float
 from grad_kit.base.config import GradKitError, SamplingSettings
 from grad_kit.closed_form.analytic import AnalyticPatchDiff
@@ -31,7 +32,7 @@ def test_changes_are_local_and_repeat():
     normal = tray_dataset(12, 0, 0, 0, size=64).images(64).float()
     def changed(x, seed=0):
         torch.manual_seed(seed)
-        return local_changes(x, normal.flip(0), normal.roll(3, 0), list(LOCAL_CHANGES))
+        return local_changes(x, normal.roll(3, 0), list(LOCAL_CHANGES))
     out, amount = changed(normal)
     test_eq((out.shape, amount.shape), (normal.shape, (12, 1, 64, 64)))
     assert out.min() >= 0 and out.max() <= 255 and torch.equal(out, out.round())
@@ -50,7 +51,7 @@ def test_what_a_change_returns_is_checked():
     bad = dict(grey=lambda x, *_: x[:, :1], nan=lambda x, *_: x * float("nan"), none=lambda *_: None)
     for name, change in bad.items():
         register_local_change(name)(change)
-        try: test_fail(lambda: local_changes(x, x, x, [name]), exc=GradKitError, contains=f"'{name}' gave")
+        try: test_fail(lambda: local_changes(x, x, [name]), exc=GradKitError, contains=f"'{name}' gave")
         finally: del LOCAL_CHANGES[name]
 
 
@@ -58,6 +59,10 @@ def test_labels_follow_the_amount():
     amount = torch.zeros(1, 1, 16, 16)
     amount[0, 0, 3, 3], amount[0, 0, 12, 12], amount[0, 0, 3, 12] = 60, 12, 2
     test_close(changed_cells(amount, 2)[0], torch.tensor([[1., 0], [0, .5]]), .01)
+    x = torch.rand(2, 1, 9, 9)
+    test_close(mean_around(x, 2)[..., 2:-2, 2:-2], F.avg_pool2d(x, 5, 1), 1e-5)
+    test_close(mean_around(torch.ones(1, 1, 9, 9), 2), 1., 1e-5)   # a change at the border counts as any other
+    test_close(enlarged(x, 20), F.interpolate(x, size=(20, 20), mode="bicubic", align_corners=True), 1e-5)
 
 
 def test_a_blended_piece_has_no_step_at_its_edge():
@@ -73,7 +78,7 @@ def test_images_of_one_colour_and_any_size_are_changed():
     for side in (34, 50, 64):
         torch.manual_seed(side)
         black = torch.zeros(4, 3, side, side)
-        out, amount = local_changes(black, black, black, list(LOCAL_CHANGES))
+        out, amount = local_changes(black, black, list(LOCAL_CHANGES))
         assert torch.isfinite(out).all() and out.shape == black.shape
 
 

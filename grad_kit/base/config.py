@@ -399,7 +399,7 @@ PRESETS = dict(
     cpu_ad=dict(_SMALL, detector_levels=(34,), contrastive_levels=((5, 9, 13),), generator="trained", n_contrastive=64,
                 detector_steps=4000),
 )
-PRESETS["cpu"] = dict(PRESETS["cpu_fast"], local_steps=1200)
+PRESETS["cpu"] = dict(PRESETS["cpu_fast"], local_steps=2000)
 _MINUTES = dict(cpu=20, cpu_fast=10, instant=0)   # from which "auto" stands for them where no GPU fits
 PRESETS["trays"] = dict(PRESETS["demo"], scorers=("detector", "local", *_CLOSED[1:]), filters_size=128)
 

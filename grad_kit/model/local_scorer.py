@@ -144,10 +144,10 @@ class Pool:
     def make(self, n):
         "(residuals (n,C,h,h), labels (n,h,h)) of n normal images with local changes, moved by up to 3 pixels"
         device, cells = self.normal.device, self.residuals.cells
-        own, other = self.used[torch.randint(len(self.used), (2, n), device=device)]
-        drawn = torch.randint(len(self.generated), (n,), device=device)
-        images = self.normal[own], self.normal[other], self.generated[drawn]
-        x, amount = local_changes(*(some.float() for some in images), self.settings.changes)
+        orders = [torch.randperm(len(self.used), device=device) for _ in range(-(-n // len(self.used)))]
+        own = self.used[torch.cat(orders)[:n]]   # each once, so that pieces come from other images
+        generated = self.generated[torch.randint(len(self.generated), (n,), device=device)].float()
+        x, amount = local_changes(self.normal[own].float(), generated, self.settings.changes)
         shift = torch.randint(-3, 4, (n, 2), device=device) / x.shape[-1]
         x, amount = moved(torch.cat([x, amount], 1), shift).split([3, 1], 1)
         seen, label = self.residuals.of_fitted(x.round(), own), changed_cells(amount, cells)
@@ -347,7 +347,8 @@ def calibrate(self:LocalScorer, held, model):
     self.found.copy_(torch.tensor([without, found]))
     if found > without - WORSE: return
     warn("in images that it did not learn from, the network of 'local' finds fresh local changes worse (AUROC "
-         f"{found:.3f}) than the distances alone ({without:.3f}): it is left out; train it for longer (local_steps)")
+         f"{found:.3f}; 0: no cell changed, or all did) than the distances alone ({without:.3f}): it is left out; "
+         "train it for longer (local_steps), or on other kinds (local_changes)")
     self.share.zero_()
 
 # %% ../../nbs/model/4_local_scorer.ipynb #c4ec0002
@@ -365,11 +366,11 @@ def check(self:LocalScorer,
     some = subsample(torch.arange(len(held)).repeat(-(-64 // len(held))), 64)
     x, folds = held[some].float(), None if folds is None else folds[some]
     with seeded(model.seed, "check of local changes"):
-        x, amount = local_changes(x, x.roll(1, 0), x.roll(2, 0), self.config.local.changes)
+        x, amount = local_changes(x, x.roll(1, 0), self.config.local.changes)
     def of(x, fold):
         seen = (self.residuals if fold is None else self.residuals.folds[fold])(x)[0]
         far = seen[:, DISTANCES].mean(1)
         return [far, far + self.share * F.softplus(self.logits(seen, fold))]
     changed = (changed_cells(amount, self.residuals.cells) > .5).flatten().cpu().numpy()
-    if changed.all() or not changed.any(): return .5, .5
+    if changed.all() or not changed.any(): return .5, 0.   # so that the network is left out
     return tuple(roc_auc_score(changed, m.flatten().numpy()) for m in outside(of, x, folds, model.device))

@@ -53,7 +53,7 @@ def some_shift(n): return torch.randint(-2, 3, (n, 2)) / SIDE
 
 def changed_images(normal, generated, n):
     "(images (n,3,S,S) uint8, labels (n,h,w)), moved by up to 2 pixels"
-    images = (some[torch.randint(len(some), (n,))].float() for some in (normal, normal, generated))
+    images = (some[torch.randint(len(some), (n,))].float() for some in (normal, generated))
     x, amount = local_changes(*images, CONFIG.local.changes)
     x, amount = moved(torch.cat([x, amount], 1), some_shift(n)).split([3, 1], 1)
     return x.round().to(torch.uint8), (of_windows((amount > LEAST).float()) / FULL).clamp(max=1)
