@@ -954,6 +954,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'grad_kit/model/local_scorer.py'),
                                              'grad_kit.model.local_scorer.Pool.__init__': ( 'model/local_scorer.html#pool.__init__',
                                                                                             'grad_kit/model/local_scorer.py'),
+                                             'grad_kit.model.local_scorer.Pool.changed': ( 'model/local_scorer.html#pool.changed',
+                                                                                           'grad_kit/model/local_scorer.py'),
                                              'grad_kit.model.local_scorer.Pool.draw': ( 'model/local_scorer.html#pool.draw',
                                                                                         'grad_kit/model/local_scorer.py'),
                                              'grad_kit.model.local_scorer.Pool.fill': ( 'model/local_scorer.html#pool.fill',

@@ -143,16 +143,19 @@ class Pool:
     @torch.no_grad()
     def make(self, n):
         "(residuals (n,C,h,h), labels (n,h,h)) of n normal images with local changes, moved by up to 3 pixels"
-        device, cells = self.normal.device, self.residuals.cells
+        device = self.normal.device
         orders = [torch.randperm(len(self.used), device=device) for _ in range(-(-n // len(self.used)))]
         own = self.used[torch.cat(orders)[:n]]   # each once, so that pieces come from other images
-        generated = self.generated[torch.randint(len(self.generated), (n,), device=device)].float()
-        x, amount = local_changes(self.normal[own].float(), generated, self.settings.changes)
-        shift = torch.randint(-3, 4, (n, 2), device=device) / x.shape[-1]
-        x, amount = moved(torch.cat([x, amount], 1), shift).split([3, 1], 1)
-        seen, label = self.residuals.of_fitted(x.round(), own), changed_cells(amount, cells)
+        shift = torch.randint(-3, 4, (n, 2), device=device) / self.normal.shape[-1]
+        x, amount = moved(torch.cat(self.changed(own), 1), shift).split([3, 1], 1)
+        seen, label = self.residuals.of_fitted(x.round(), own), changed_cells(amount, self.residuals.cells)
         normal_like = (seen[:, DISTANCES] <= self.usual).all(1) & (label > .1)
         return seen, torch.where(normal_like, -1., label)
+
+    def changed(self, own):
+        "`local_changes` of these images"
+        drawn = torch.randint(len(self.generated), (len(own),), device=own.device)
+        return local_changes(self.normal[own].float(), self.generated[drawn].float(), self.settings.changes)
 
 # %% ../../nbs/model/4_local_scorer.ipynb #3f963727
 @patch

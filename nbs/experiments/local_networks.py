@@ -1,0 +1,102 @@
+"""Trains networks of the scorer `local` on other local changes, for the page experiments/local. It looks at labels; the
+kit does not.
+
+    python nbs/experiments/local_networks.py ../shared/data [SET ...] [SEED ...]
+                                                                75 minutes on one core: results/local_networks.json
+
+One network for each way, of `STEPS` steps, on changes of all normal images; its figures are those of its evidence
+alone. The ways: the kit's (`kit`); without its form of Eq. 1, which leaves out changes that came out normal (`all`);
+and two that have, in place of the kit's regions of generated images, one fixed region for each of up to `REGIONS`
+normal images: cut out of whole generated images (`cut`), or generated with the rest of the image held (`held`), both at
+the same places and from normal images of other folds.
+"""
+import json, sys, time, warnings
+from itertools import product
+from pathlib import Path
+
+import torch
+from nine_sets import RESULTS, figures
+
+from grad_kit import Config, read_dataset
+from grad_kit.base.compute import derive_seed, device_name, seeded, subsample
+from grad_kit.closed_form.local_changes import draw_regions, local_changes, mean_around
+from grad_kit.closed_form.patchmatch import inpaint_patchmatch, sample_patchmatch
+from grad_kit.data.dataset import evaluation_items
+from grad_kit.evaluate.metrics import BASELINES
+from grad_kit.model.frozen import blur_matrix
+from grad_kit.model.local_scorer import LocalScorer, Pool, Residuals, fit_local
+from grad_kit.model.scorers import in_batches, top_mean
+
+SETS, SEEDS = ("mvtec_pill", "mvtec_transistor", "kolektor_sdd"), (0, 1, 2)
+STEPS, REGIONS, LEVELS = 300, 96, (9, 17)
+CONFIG = Config.preset("cpu_fast", local_steps=STEPS)
+
+def generated(normal, n, seed):
+    "uint8 (n,3,256,256): whole images, half of them of each level"
+    c = CONFIG
+    return torch.cat([sample_patchmatch(normal, level, n // 2, c.copy_reach, c.copy_rounds, c.analytic_images,
+                                        c.analytic_batch, seed) for level in LEVELS])
+
+def regions(normal, fold, seed):
+    "(which images, {way: these images with a region generated, uint8})"
+    rows, c = subsample(torch.arange(len(normal)), REGIONS), CONFIG
+    with seeded(seed, "regions"): masks = draw_regions(normal[rows].float(), .08, .7)[:, 0] > .5
+    found = dict(cut=normal[rows].clone(), held=normal[rows].clone())
+    for k, (i, level) in product(fold.unique(), enumerate(LEVELS)):
+        at, others = (fold[rows] == k).nonzero()[i::len(LEVELS), 0], normal[fold != k]
+        x, inside, one = normal[rows[at]], masks[at], derive_seed(seed, "regions", int(k))
+        whole = sample_patchmatch(others, level, len(at), c.copy_reach, c.copy_rounds, c.analytic_images,
+                                  c.analytic_batch, one)
+        found["cut"][at] = torch.where(inside[:, None], whole, x)
+        found["held"][at] = inpaint_patchmatch(x, inside, others, level, c.copy_reach, c.copy_rounds, one)
+    return rows, found
+
+class Regions(Pool):
+    "A `Pool` whose images have one fixed region generated, as often as the kit's have a region of a generated image"
+    def begin_with(self, rows, images):
+        self.begin = self.normal.clone()
+        self.begin[rows] = images
+        return self
+
+    def changed(self, own):
+        x = self.normal[own].float()
+        begin = torch.where((torch.rand(len(own)) < 1.75 / 4)[:, None, None, None], self.begin[own].float(), x)
+        out = local_changes(begin, begin, ("piece", "part", "stain"), 2)[0]   # 1.25 changes of an image
+        return out, mean_around((out - x).abs().amax(1, keepdim=True), 2)
+
+def rows_of(ds, seed):
+    test, normal = evaluation_items(ds)[0], ds.split("train").images(256)
+    bad, x, masks = test.labels.astype(bool), test.images(256), test.masks()
+    residuals, smooth = Residuals(CONFIG).fit(normal), blur_matrix(256, CONFIG.blur)
+    whole, (rows, fixed) = generated(normal, 32, seed), regions(normal, residuals.fold, seed)
+    scorer = LocalScorer(CONFIG)
+    scorer.residuals = residuals
+    base = {k: figures(bad, masks, *f(normal, x)[::-1]) for k, f in BASELINES.items()}
+    def evidence(some): return [scorer.parts(some.float())[1]]
+    for way in ("kit", "all", "cut", "held"):
+        start, c = time.time(), CONFIG.replace(local_normal_like=0.).local if way == "all" else CONFIG.local
+        if way in fixed: pool = Regions(c, residuals, normal, whole, seed).begin_with(rows, fixed[way])
+        else: pool = Pool(c, residuals, normal, whole, seed)
+        net, losses = fit_local(pool, c, seed, progress=False)
+        scorer.nets = torch.nn.ModuleList([net])
+        scorer.prepare()
+        m, = in_batches(evidence, x.device, x, 16)
+        yield dict(set=ds.name, seed=seed, way=way, seconds=time.time() - start, loss=sum(losses[-50:]) / 50,
+                   left_out=((pool.y < 0).sum() / ((pool.y < 0) | (pool.y > .1)).sum()).item(), baselines=base,
+                   figures=figures(bad, masks, top_mean(m, CONFIG.score_top), smooth @ m @ smooth.T))
+
+def main(data, *names):
+    warnings.simplefilter("ignore")
+    if odd := [n for n in names if "=" in n]: sys.exit(f"'{odd[0]}' is unknown; see\n{__doc__}")
+    seeds, stored = [int(n) for n in names if n.isdigit()] or SEEDS, RESULTS/"local_networks.json"
+    for name, seed in product([n for n in names if not n.isdigit()] or SETS, seeds):
+        for row in rows_of(read_dataset(Path(data)/name), seed):
+            rows = json.loads(stored.read_text())["rows"] if stored.exists() else []
+            def key(r): return r["set"], r["seed"], r["way"]
+            about = dict(command="python nbs/experiments/local_networks.py DATA", torch=torch.__version__,
+                         device=device_name(torch.device("cpu")), threads=torch.get_num_threads())
+            rows = [r for r in rows if key(r) != key(row)] + [row]
+            stored.write_text(json.dumps(dict(about, rows=rows), indent=1) + "\n")
+            print(row, flush=True)
+
+if __name__ == "__main__": main(*sys.argv[1:])
