@@ -48,7 +48,8 @@ def test_changes_are_local_and_repeat():
 
 def test_what_a_change_returns_is_checked():
     x = torch.full((8, 3, 34, 34), 90.)
-    bad = dict(grey=lambda x, *_: x[:, :1], nan=lambda x, *_: x * float("nan"), none=lambda *_: None)
+    bad = dict(grey=lambda x, *_: x[:, :1], nan=lambda x, *_: x * float("nan"), none=lambda *_: None,
+               half=lambda x, *_: x.half())
     for name, change in bad.items():
         register_local_change(name)(change)
         try: test_fail(lambda: local_changes(x, x, [name]), exc=GradKitError, contains=f"'{name}' gave")

@@ -182,7 +182,7 @@ class LocalSettings:
     normal_like: float = setting(0.95, "local_normal_like", ge=0, le=1)
     steps: int = setting(400, "local_steps", ge=1)
     batch: int = setting(32, "local_batch", ge=1)               # images a step
-    fresh: int = setting(32, "local_fresh", ge=1)               # images that are made every fourth step
+    fresh: int = setting(32, "local_fresh", ge=4)               # images that are made every fourth step
     pool: int = setting(1024, "local_pool", ge=1)               # images kept, of which a step draws
     width: int = setting(32, "local_width", ge=1, le=512)       # channels at full resolution
     lr: float = setting(2e-3, "local_lr", gt=0)                 # AdamW, one-cycle

@@ -108,7 +108,7 @@ def any_shift(x):
 
 # %% ../../nbs/closed_form/5_local_changes.ipynb #66e5d5c4
 LOCAL_CHANGES = Registry("local change", "register_local_change", group="grad_kit.local_changes")
-# name -> function of (B,3,S,S) normal images, as many others and as many generated ones -> changed images
+# name -> function of (B,3,S,S) images, normal or changed before, as many others and generated ones -> changed images
 register_local_change = LOCAL_CHANGES.register
 
 @register_local_change("piece")
@@ -148,9 +148,10 @@ def change_generated(x, others, generated):
 def changed_by(name, x, *more):
     "x with a change of this kind"
     out = LOCAL_CHANGES[name](x, *more)
-    if isinstance(out, torch.Tensor) and out.shape == x.shape and out.sum().isfinite(): return out
-    got = f"the shape {tuple(out.shape)}, or not all finite" if hasattr(out, "shape") else type(out).__name__
-    raise GradKitError(f"the local change '{name}' gave {got}; return finite images as a tensor {tuple(x.shape)}")
+    same = isinstance(out, torch.Tensor) and (out.shape, out.dtype) == (x.shape, x.dtype)
+    if same and out.sum().isfinite(): return out
+    got = f"{getattr(out, 'dtype', type(out))} {[*getattr(out, 'shape', ())]}" + ", not all finite" * same
+    raise GradKitError(f"the local change '{name}' gave {got}; return finite images, {x.dtype} {[*x.shape]}")
 
 def local_changes(
     x,          # (B,3,S,S) normal images; the others of each are those before it

@@ -144,8 +144,8 @@ class Pool:
     def make(self, n):
         "(residuals (n,C,h,h), labels (n,h,h)) of n normal images with local changes, moved by up to 3 pixels"
         device = self.normal.device
-        orders = [torch.randperm(len(self.used), device=device) for _ in range(-(-n // len(self.used)))]
-        own = self.used[torch.cat(orders)[:n]]   # each once, so that pieces come from other images
+        order = torch.randperm(len(self.used), device=device)   # so that pieces come from other images
+        own = self.used[order.repeat(-(-n // len(order)))[:n]]
         shift = torch.randint(-3, 4, (n, 2), device=device) / self.normal.shape[-1]
         x, amount = moved(torch.cat(self.changed(own), 1), shift).split([3, 1], 1)
         seen, label = self.residuals.of_fitted(x.round(), own), changed_cells(amount, self.residuals.cells)
@@ -350,7 +350,7 @@ def calibrate(self:LocalScorer, held, model):
     self.found.copy_(torch.tensor([without, found]))
     if found > without - WORSE: return
     warn("in images that it did not learn from, the network of 'local' finds fresh local changes worse (AUROC "
-         f"{found:.3f}; 0: no cell changed, or all did) than the distances alone ({without:.3f}): it is left out; "
+         f"{found:.3f}, or 0 where no cell changed, or all) than the distances alone ({without:.3f}): it is left out; "
          "train it for longer (local_steps), or on other kinds (local_changes)")
     self.share.zero_()
 

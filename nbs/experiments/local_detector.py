@@ -12,17 +12,17 @@ the same sum of weights. In an image in another place windows with mirrored pixe
 the second half of the steps and has the beta_density of the kit's rule, as in `cpu_ad`. The feature loss (Eq. 5), the
 gradient penalty (Eq. 6) and the tail weights (Eq. 2) are off, as there.
 """
-import json, sys, time, warnings
+import sys, time, warnings
 from itertools import product
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from nine_sets import RESULTS, figures
+from nine_sets import figures, store
 
 from grad_kit import Config, read_dataset
 from grad_kit.base.config import PATCH
-from grad_kit.base.compute import device_name, resize_images, seeded, subsample, to_float
+from grad_kit.base.compute import resize_images, seeded, subsample, to_float
 from grad_kit.base.run import one_cycle
 from grad_kit.closed_form.local_changes import LEAST, any_shift, local_changes, moved
 from grad_kit.closed_form.patchmatch import sample_patchmatch
@@ -53,7 +53,8 @@ def some_shift(n): return torch.randint(-2, 3, (n, 2)) / SIDE
 
 def changed_images(normal, generated, n):
     "(images (n,3,S,S) uint8, labels (n,h,w)), moved by up to 2 pixels"
-    images = (some[torch.randint(len(some), (n,))].float() for some in (normal, generated))
+    own, drawn = torch.randperm(len(normal)).repeat(-(-n // len(normal)))[:n], torch.randint(len(generated), (n,))
+    images = normal[own].float(), generated[drawn].float()
     x, amount = local_changes(*images, CONFIG.local.changes)
     x, amount = moved(torch.cat([x, amount], 1), some_shift(n)).split([3, 1], 1)
     return x.round().to(torch.uint8), (of_windows((amount > LEAST).float()) / FULL).clamp(max=1)
@@ -142,15 +143,8 @@ def main(data, *names):
     if odd := [n for n in names if "=" in n and not n.startswith("beta=")]:
         sys.exit(f"'{odd[0]}' is unknown; see\n{__doc__}")
     betas = [float(n.removeprefix("beta=")) for n in names if n.startswith("beta=")] or [0., 2.]
-    stored = RESULTS/"local_detector.json"
     for name, seed in product([n for n in names if not n.isdigit() and "=" not in n] or SETS, seeds):
         for row in rows_of(read_dataset(Path(data)/name), seed, betas):
-            rows = json.loads(stored.read_text())["rows"] if stored.exists() else []
-            def key(r): return r["set"], r["seed"], r["kind"], r["beta"]
-            rows = [r for r in rows if key(r) != key(row)] + [row]
-            about = dict(command="python nbs/experiments/local_detector.py DATA", torch=torch.__version__,
-                         device=device_name(torch.device("cpu")), threads=torch.get_num_threads())
-            stored.write_text(json.dumps(dict(about, rows=rows), indent=1) + "\n")
-            print(row, flush=True)
+            store("local_detector", row, ("set", "seed", "kind", "beta"), "local_detector.py DATA")
 
 if __name__ == "__main__": main(*sys.argv[1:])

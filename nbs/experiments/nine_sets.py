@@ -5,7 +5,7 @@ the kit does not.
     python nbs/experiments/nine_sets.py few ../shared/data        20 minutes: results/few_normals.json
     python nbs/experiments/nine_sets.py rates                     40 minutes: results/rates.json
     python nbs/experiments/nine_sets.py local ../shared/data [SET ...] [SEED ...] [SETTING=VALUE]
-                                                                  3 hours for each seed: results/local.json
+                                                                  4 hours for each seed: results/local.json
 """
 import json, math, sys, time, warnings
 from itertools import product
@@ -30,11 +30,17 @@ RESULTS = Path(__file__).parent/"results"
 SETS = ("mvtec_bottle mvtec_transistor mvtec_pill mvtec_loco/juice_bottle magnetic_tile mvtec_toothbrush_resplit "
         "mvtec3d_tire aitex_02 kolektor_sdd").split()
 
-def write(name, rows):
-    data = " DATA" if len(sys.argv) > 2 else ""
-    about = dict(command=f"python nbs/experiments/nine_sets.py {sys.argv[1]}{data}", torch=torch.__version__,
+def write(name, rows, words):  # of the command
+    about = dict(command=f"python nbs/experiments/{words}", torch=torch.__version__,
                  device=device_name(torch.device("cpu")), threads=torch.get_num_threads())
     (RESULTS/f"{name}.json").write_text(json.dumps(dict(about, rows=rows), indent=1) + "\n")
+
+def store(name, row, keys, words):
+    "Write a row beside those of other runs, in place of the one with the same values of these keys"
+    file = RESULTS/f"{name}.json"
+    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    write(name, [r for r in rows if any(r[k] != row[k] for k in keys)] + [row], words)
+    print(row, flush=True)
 
 def decisions(model, scores, bad):
     "(share of false alarms, share of defects found)"
@@ -177,8 +183,8 @@ def local(ds, seed=0, **settings):
     z = [((score(m) - zero) / unit * w, (m - usual) / unit * w) for m, (zero, usual, unit, w) in zip(others, units)]
     held_z = [(s - zero) / unit * w for s, (zero, _, unit, w) in zip(held[1:], units)]
     far_unit, unit = (float(score(m).quantile(torch.tensor([.25, .75])).diff()) for m in (held_far, held_evidence))
-    row = dict(set=ds.name, seed=seed, settings=settings, seconds=model.seconds_, normal=model.n_normal_,
-               local_seconds=model.scorer_seconds_["local"], units=[far_unit, unit], share=float(scorer.share),
+    row = dict(set=ds.name, seed=seed, settings=settings, steps=config.local.steps, seconds=model.seconds_,
+               normal=model.n_normal_, local_seconds=model.scorer_seconds_["local"], units=[far_unit, unit], share=float(scorer.share),
                check=scorer.found.tolist(), network=shown(score(evidence), evidence), alone={}, fused={}, decided={})
     for share in SHARES:
         weight = share * far_unit / max(unit, .01)
@@ -194,7 +200,6 @@ def local(ds, seed=0, **settings):
         if share == SHARE: wrong = errors(torch.stack(scores).amax(0), smooth @ (sum(maps) / 2) @ smooth.T, masks, bad)
     row["of_the_model"] = decisions(model, model.score_pixels(x).image_score, bad)
     row["baselines"] = {k: figures(bad, masks, *f(normal, x)[::-1]) for k, f in BASELINES.items()}
-    print(row, flush=True)
     return row, wrong
 
 DRAWS = {10: 40, 20: 24, 50: 12, 100: 6, 300: 4}   # normal images -> fits
@@ -220,13 +225,11 @@ def rates(kind):
 
 def store_local(data, names, seeds, settings):
     "Rows of `local`, added to what other runs stored"
-    file, stored = RESULTS/"local_errors.npz", RESULTS/"local.json"
+    file = RESULTS/"local_errors.npz"
     for name, seed in product(names, seeds):
         start, ds = time.time(), read_dataset(Path(data)/name)
         row, (maps, masks) = local(ds, seed, **settings)
-        rows = json.loads(stored.read_text())["rows"] if stored.exists() else []
-        def key(r): return r["set"], r["seed"], r["settings"]
-        write("local", [r for r in rows if key(r) != key(row)] + [row])
+        store("local", row, ("set", "seed", "settings"), "nine_sets.py local DATA")
         kept = dict(np.load(file)) if file.exists() else {}
         if not seed and not settings:
             np.savez_compressed(file, **kept | {f"{ds.name} maps": maps, f"{ds.name} masks": masks})
@@ -237,7 +240,8 @@ def main(what, data=None, *names):
     if what != "local" and (odd := [n for n in names if n.isdigit() or "=" in n]):
         sys.exit(f"'{odd[0]}' is a seed or a setting, which '{what}' does not take; see\n{__doc__}")
     warnings.simplefilter("ignore")
-    if what == "rates": return write("rates", [row for kind in ("trays", "noise") for row in rates(kind)])
+    if what == "rates":
+        return write("rates", [row for kind in ("trays", "noise") for row in rates(kind)], "nine_sets.py rates")
     seeds = [int(n) for n in names if n.isdigit()] or [0]
     settings = {k: json.loads(v) for k, _, v in (n.partition("=") for n in names if "=" in n)}
     rows, names = [], [n for n in names if not n.isdigit() and "=" not in n] or SETS
@@ -246,6 +250,6 @@ def main(what, data=None, *names):
         start, ds = time.time(), read_dataset(Path(data)/name)
         rows += dict(sets=measure, few=few)[what](ds)
         print(name, f"{time.time() - start:.0f} s", flush=True)
-        write(dict(sets="nine_sets", few="few_normals")[what], rows)
+        write(dict(sets="nine_sets", few="few_normals")[what], rows, f"nine_sets.py {what} DATA")
 
 if __name__ == "__main__": main(*sys.argv[1:])
