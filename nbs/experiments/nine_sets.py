@@ -185,7 +185,8 @@ def local(ds, seed=0, **settings):
     far_unit, unit = (float(score(m).quantile(torch.tensor([.25, .75])).diff()) for m in (held_far, held_evidence))
     row = dict(set=ds.name, seed=seed, settings=settings, steps=config.local.steps, seconds=model.seconds_,
                normal=model.n_normal_, local_seconds=model.scorer_seconds_["local"], units=[far_unit, unit],
-               share=float(scorer.share), check=scorer.found.tolist(), network=shown(score(evidence), evidence), alone={}, fused={}, decided={})
+               share=float(scorer.share), check=scorer.found.tolist(), network=shown(score(evidence), evidence),
+               alone={}, fused={}, decided={})
     for share in SHARES:
         weight = share * far_unit / max(unit, .01)
         m, of_held = far + weight * evidence, held_far + weight * held_evidence
