@@ -1,7 +1,7 @@
 """Trains networks of the scorer `local` on other local changes, for the page experiments/local. It looks at labels; the
 kit does not.
 
-    python nbs/experiments/local_networks.py ../shared/data [SET ...] [SEED ...]
+    python nbs/experiments/local_networks.py ../shared/data [SET ...] [SEED ...] [WAY ...]
                                                                 90 minutes on one core: results/local_networks.json
 
 One network for each way, of `STEPS` steps, on changes of all normal images; its figures are those of its evidence
@@ -27,7 +27,7 @@ from grad_kit.model.local_scorer import LocalScorer, Pool, Residuals, fit_local
 from grad_kit.model.scorers import in_batches, top_mean
 
 SETS, SEEDS = ("mvtec_pill", "mvtec_transistor", "kolektor_sdd"), (0, 1, 2)
-STEPS, REGIONS = 300, 96
+WAYS, STEPS, REGIONS = ("kit", "all", "cut", "held"), 300, 96
 CONFIG = Config.preset("cpu_fast", local_steps=STEPS)
 LEVELS = CONFIG.local.levels
 
@@ -64,15 +64,16 @@ class Regions(Pool):
         out = local_changes(begin, begin, ("piece", "part", "stain"), 2)[0]   # 1.25 changes of an image
         return out, mean_around((out - x).abs().amax(1, keepdim=True), 2)
 
-def rows_of(ds, seed):
+def rows_of(ds, seed, ways):
     test, normal = evaluation_items(ds)[0], ds.split("train").images(256)
     bad, x, masks = test.labels.astype(bool), test.images(256), test.masks()
     residuals, smooth = Residuals(CONFIG).fit(normal), blur_matrix(256, CONFIG.blur)
-    whole, (rows, fixed) = generated(normal, 32, seed), regions(normal, residuals.fold, seed)
+    whole, fixed = generated(normal, 32, seed), {}
+    if {*ways} - {"kit", "all"}: rows, fixed = regions(normal, residuals.fold, seed)
     scorer = LocalScorer(CONFIG)
     scorer.residuals = residuals
     def evidence(some): return [scorer.parts(some.float())[1]]
-    for way in ("kit", "all", "cut", "held"):
+    for way in ways:
         start, c = time.time(), CONFIG.replace(local_normal_like=0.).local if way == "all" else CONFIG.local
         if way in fixed: pool = Regions(c, residuals, normal, whole, seed).begin_with(rows, fixed[way])
         else: pool = Pool(c, residuals, normal, whole, seed)
@@ -87,9 +88,9 @@ def rows_of(ds, seed):
 def main(data, *names):
     warnings.simplefilter("ignore")
     if odd := [n for n in names if "=" in n]: sys.exit(f"'{odd[0]}' is unknown; see\n{__doc__}")
-    seeds = [int(n) for n in names if n.isdigit()] or SEEDS
-    for name, seed in product([n for n in names if not n.isdigit()] or SETS, seeds):
-        for row in rows_of(read_dataset(Path(data)/name), seed):
+    seeds, ways = [int(n) for n in names if n.isdigit()] or SEEDS, [n for n in names if n in WAYS] or WAYS
+    for name, seed in product([n for n in names if not n.isdigit() and n not in WAYS] or SETS, seeds):
+        for row in rows_of(read_dataset(Path(data)/name), seed, ways):
             store("local_networks", row, ("set", "seed", "way"), "local_networks.py DATA")
 
 if __name__ == "__main__": main(*sys.argv[1:])
