@@ -340,7 +340,7 @@ def calibrate(self:LocalScorer, held, model):
     def scores(x, fold, pose): return [self.scored(m, model, pose)[1] for m in self.parts(x, fold)]
     found = outside(scores, held, folds, model.device, model.poses)
     far, evidence = (s.quantile(torch.tensor([.25, .75])).diff()[0] for s in found)
-    self.share.copy_(SHARE * far / evidence.clamp(min=.01))   # on the nine sets it was .006 (aitex_02), or .03 and more
+    self.share.copy_(SHARE * far / evidence.clamp(min=.01))   # on the nine sets it was .006 or more
     if len(held) < 3:
         warn(f"{len(held)} normal images are too few to give the network of 'local' its unit (3 that it did not learn "
              "from are needed): it is left out, and `filters` does the same in seconds")
