@@ -9,6 +9,7 @@ from grad_kit import GRAD
 from grad_kit.base.config import Config, GradKitError
 from grad_kit.data.trays import tray_dataset
 from grad_kit.base.compute import subsample
+from grad_kit.closed_form.local_changes import LOCAL_CHANGES, register_local_change
 from grad_kit.evaluate.metrics import image_auroc, pixel_auroc
 
 def small(**changes):
@@ -42,6 +43,10 @@ def test_local_contrast_finds_what_it_never_saw():
         fresh, model.poses = model.placement_.placed(tray_dataset(10, 0, 0, 0, seed=9).images(64))
         s.calibrate(fresh, model)
     assert any("it is left out" in str(w.message) for w in said) and s.share == 0
+    register_local_change("same")(lambda x, *_: x)
+    s.config = s.config.replace(local_changes=("same",))
+    try: test_eq(s.check(fresh, None, model), (.5, 0.))   # no cell changed: nothing shows that the network is right
+    finally: del LOCAL_CHANGES["same"]
 
 
 def test_a_fitted_image_looks_as_a_fresh_one_does():
@@ -83,6 +88,14 @@ def test_changes_that_came_out_normal_have_no_label():
     assert torch.equal(none[~left_out], some[~left_out]) and (none[left_out] > .1).all()
     distance = seen[:, DISTANCES].mean(1)
     assert distance[left_out].mean() < .8 * distance[some > .5].mean()
+    seen = []
+    @register_local_change("noted")
+    def note(x, others, generated):
+        seen.append((x - others).abs().amax((1, 2, 3)).min())
+        return x
+    try: Pool(small(local_changes=("noted",)).local, residuals, texture, texture, 0, slice(6)).make(48)
+    finally: del LOCAL_CHANGES["noted"]
+    assert min(seen) > 0   # no image is its own other
 
 
 def test_a_training_that_was_stopped_continues_with_the_same_numbers():
