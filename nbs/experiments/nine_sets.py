@@ -166,6 +166,15 @@ def fitted_with_parts(ds, config, seed):
         model = GRAD(config, seed, "cpu").fit(ds, progress=False)
     return model, found["parts"], found["scores"]
 
+def by_networks(scorer, x):
+    "{how the two networks are put together: map of evidence}; the kit takes the mean of the logits"
+    seen = scorer.residuals(x)[0]
+    logits = torch.stack([scorer.place @ net(seen) @ scorer.place.T for net in scorer.nets])
+    each = F.softplus(logits)
+    return dict(zip(WAYS, (F.softplus(logits.mean(0)), each.mean(0), each.amax(0), *each)))
+
+WAYS = "mean of logits", "mean", "maximum", "first", "second"
+
 def local(ds, seed=0, **settings):
     "The preset `cpu`: its scorer `local`, its networks alone, and all fused, with several shares of the networks"
     test, config = evaluation_items(ds)[0], Config.preset("cpu", **settings)
@@ -174,31 +183,39 @@ def local(ds, seed=0, **settings):
     model, (held_far, held_evidence), held = fitted_with_parts(ds, config, seed)
     scorer, frozen = model.scorers_["local"], FrozenModel(model)
     def parts(x):
-        far, evidence = scorer.parts(x.float())
-        return [far, evidence, *frozen.maps(x.float())[0][1:]]
-    far, evidence, *others = in_batches(parts, x.device, x, 16)
+        x = x.float()
+        return [scorer.parts(x)[0], *frozen.maps(x)[0][1:], *by_networks(scorer, x).values()]
+    far, *others = in_batches(parts, x.device, x, 16)
+    others, evidence = others[:-len(WAYS)], dict(zip(WAYS, others[-len(WAYS):]))
     def score(m): return top_mean(m, config.score_top)
     def shown(scores, maps): return figures(bad, masks, scores, smooth @ maps @ smooth.T)
     units = [model.units_[k] for k in config.scorers[1:]]
     z = [((score(m) - zero) / unit * w, (m - usual) / unit * w) for m, (zero, usual, unit, w) in zip(others, units)]
     held_z = [(s - zero) / unit * w for s, (zero, _, unit, w) in zip(held[1:], units)]
     far_unit, unit = (float(score(m).quantile(torch.tensor([.25, .75])).diff()) for m in (held_far, held_evidence))
+    usual_way = evidence[WAYS[0]]
     row = dict(set=ds.name, seed=seed, settings=settings, steps=config.local.steps, seconds=model.seconds_,
                normal=model.n_normal_, local_seconds=model.scorer_seconds_["local"], units=[far_unit, unit],
-               share=float(scorer.share), check=scorer.found.tolist(), network=shown(score(evidence), evidence),
-               alone={}, fused={}, decided={})
-    for share in SHARES:
+               share=float(scorer.share), check=scorer.found.tolist(), network=shown(score(usual_way), usual_way),
+               alone={}, fused={}, decided={}, ways={})
+    def fused(share, evidence):
+        "(map of `local`, fused image scores, fused map, (false alarms, defects found))"
         weight = share * far_unit / max(unit, .01)
         m, of_held = far + weight * evidence, held_far + weight * held_evidence
         zero, usual, one = unit_of(score(of_held), of_held.flatten(1).median(1).values)
         scores, maps = zip(((score(m) - zero) / one, (m - usual) / one), *z)
-        row["alone"][share] = shown(score(m), m)
-        row["fused"][share] = shown(torch.stack(scores).amax(0), sum(maps) / 2)   # weights 1, 1/2, 1/2
         of_held = highest(torch.stack([(score(of_held) - zero) / one, *held_z]).amax(0), model.held_groups)
         threshold = threshold_for(of_held.tolist(), config.false_alarm_rate, True) + model.tolerance()
-        alarm = torch.stack(scores).amax(0).numpy() > threshold
-        row["decided"][share] = float(alarm[~bad].mean()), float(alarm[bad].mean())
-        if share == SHARE: wrong = errors(torch.stack(scores).amax(0), smooth @ (sum(maps) / 2) @ smooth.T, masks, bad)
+        scores = torch.stack(scores).amax(0)
+        alarm = scores.numpy() > threshold
+        return m, scores, sum(maps) / 2, (float(alarm[~bad].mean()), float(alarm[bad].mean()))   # weights 1, 1/2, 1/2
+    for share in SHARES:
+        m, scores, maps, row["decided"][share] = fused(share, usual_way)
+        row["alone"][share], row["fused"][share] = shown(score(m), m), shown(scores, maps)
+        if share == SHARE: wrong = errors(scores, smooth @ maps @ smooth.T, masks, bad)
+    for way, m in evidence.items():
+        _, scores, _, decided = fused(SHARE, m)
+        row["ways"][way] = image_auroc(bad, scores), *decided
     row["of_the_model"] = decisions(model, model.score_pixels(x).image_score, bad)
     row["baselines"] = {k: figures(bad, masks, *f(normal, x)[::-1]) for k, f in BASELINES.items()}
     return row, wrong
