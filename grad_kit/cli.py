@@ -222,7 +222,7 @@ def demo(out: Out="runs/demo", preset: Preset="trays", set: Settings=None, seed:
     out, start = places.results_folder(out), time.time()
     grad.check_replaceable(out/"model")
     with places.results_lock(out, None, "model"):
-        config = grad_kit.Config.preset(preset, **parse_set(set))
+        config = config_of(preset, None, None, set, device=device)
         ds, stages = trays.tray_dataset(size=config.image_size, seed=seed), files.user_path(f"{out}.stages")
         model = grad_kit.GRAD(config, seed, device)
         say(report.fitting_text(model, ds, stages))
@@ -259,9 +259,9 @@ def ablate(
     on_trays = data == "trays" and not Path("trays").is_dir()
     ds = None if on_trays else grad_kit.read_dataset(data)
     name, layout = ("trays", None) if on_trays else (files.user_path(data).resolve().name, ds.layout)
-    on_gpu = compute.pick_device("auto").type == "cuda"
+    on_gpu = compute.pick_device(device).type == "cuda"
     with_detector = "demo" if on_trays else "auto" if on_gpu else "cpu_ad" if layout == "mvtec_ad" else "cpu_loco"
-    config = config_of(preset or with_detector, name, layout, set)
+    config = config_of(preset or with_detector, name, layout, set, device=device)
     if vary and variants: raise grad_kit.GradKitError("--vary and --variants are both given; choose one")
     if variants: tried = ablation.read_variants(variants)
     else: tried = ablation.grid(**parse_set(vary)) if vary else ablation.table_4(config)
@@ -318,7 +318,7 @@ def sweep(
     out = (places.default_place(files.user_path(root), "reproduce_") if out is None else files.user_path(out)).resolve()
     found, layout = ablation.find_categories(root, categories)
     folders = {name: files.user_path(root).resolve()/name for name in found}
-    configs = {name: config_of(preset or layout, name, None, set) for name in found}
+    configs = {name: config_of(preset or layout, name, layout, set, device=device) for name in found}
     cells = scale.sweep(folders, configs, seeds, out, address, gpu_share, device=device, say=say)
     finish(cells, layout, root, out, not preset and not set)
 
@@ -392,7 +392,7 @@ def bench(
     minutes on two cores."""
     out = places.results_folder(out)
     files.try_place(out/"results.json")
-    config = grad_kit.Config.preset(preset, **parse_set(set))
+    config = config_of(preset, None, None, set, device=device)
     results = dict(command=command.line) | benchmark.bench(config, None, device, quick=quick, say=say)
     with files.run_lock(out): files.write_json(out/"results.json", results)
     print(f"\n{benchmark.bench_tables(results)}\n\n{results['seconds']:.0f} s; everything in {out/'results.json'}")

@@ -124,8 +124,8 @@ class Inferencer:
 
     def __call__(self, *images):
         "A list of `Scored`, one for each image"
-        parts = [images[i:i + 16] for i in range(0, len(images), 16)]   # so many are in memory together
-        return [s for part in parts for s in self.score_pixels(np.stack([self.read(im) for im in part]))]
+        def part(i): return np.stack([self.read(im) for im in images[i:i + 16]])   # so many are in memory together
+        return [s for i in range(0, len(images), 16) for s in self.score_pixels(part(i), i)]
 
     def read(self, image):
         "uint8 (3,S,S) of an image file or a uint8 (H,W,3) array"
@@ -139,11 +139,11 @@ class Inferencer:
         return to_square(a, self.size, self.settings["frame"])
 
 # %% ../nbs/inference.ipynb #1939ab10
-def score_pixels(self, x):  # uint8 (B,3,S,S)
+def score_pixels(self, x, first=0):  # uint8 (B,3,S,S); the number of the first, for messages
     "A list of `Scored`; raises `ValueError` for a score that is not finite"
     found = []
-    for m, score in zip(*self.run(np.ascontiguousarray(x))[:2]):
-        if not np.isfinite(score): raise ValueError(f"image {len(found)} has the score {score}; export the model again")
+    for i, (m, score) in enumerate(zip(*self.run(np.ascontiguousarray(x))[:2]), first):
+        if not np.isfinite(score): raise ValueError(f"image {i} has the score {score}; export the model again")
         half = (self.pixel_threshold + m.max()) / 2
         mask = (m > self.pixel_threshold) & (m >= half)
         found.append(Scored(float(score), m, bool(score > self.threshold), mask))

@@ -107,6 +107,7 @@ def test_config_refuses_by_name():
     refuses("1 + 4k", contrastive_levels=((5, 9), (5, 8), (9,)))
     refuses("'detector_levels'", detector_levels=(34, 300), contrastive_levels=((5,), (5,)))
     refuses("'sample_steps' is 2000", sample_steps=2000)
+    refuses("'sampler' is 'ddpm'", sampler="ddpm", sample_steps=40)
     refuses("'blur' is 50.0, but must be below a third of image_size (136)", image_size=136, blur=50.)
     test_eq(Config.preset("instant", image_size=64, blur=4.).detector_levels, (34, 68, 136))   # not used, so not checked
     test_fail(lambda: Config.preset("nosuch"), contains="'nosuch'")

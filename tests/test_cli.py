@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 import numpy as np
 from PIL import Image
+from grad_kit import GRAD
 from grad_kit.base.config import PRESETS, Config, GradKitError
 from grad_kit.base.files import run_lock
 from grad_kit.data.trays import tray_dataset, write_trays
@@ -43,6 +44,7 @@ def test_options_are_parsed():
     with mock.patch("torch.cuda.is_available", return_value=True):   # --device cpu chooses as if there were no GPU
         for device, name in (("cpu", "cpu"), ("auto", "mvtec_loco")):
             test_eq(config_of("auto", "", None, None, 20, device), Config.preset(name))
+        test_eq(GRAD(device="cpu").config, Config.preset("instant"))
     status, text = run(fit, "--help")
     assert status == 0 and all(p in text for p in ("auto", *PRESETS)), text
     assert "--group-by REGEX" in text and "(default: auto)" in text and "grad_fit photos_of_good_parts" in text, text
@@ -234,6 +236,11 @@ def test_reproduce_runs_folders_of_the_published_shapes():
     assert status == 2 and "another process is working" in text, text
     status, text = run(reproduce, root)
     assert status == 2 and "holds no categories" in text, text
+    found = []
+    with (mock.patch("torch.cuda.is_available", return_value=True),
+          mock.patch("grad_kit.lab.ablate.ablate", lambda ds, config, *rest: found.append(config))):
+        ablation.reproduce(root/"ad", "auto", (0,), root/"out"/"auto")
+    test_eq(found, [Config.preset("mvtec_ad", "bottle")])
 
 
 def test_export_writes_and_compares():

@@ -79,7 +79,7 @@ def test_masks_of_an_item_are_joined_and_listed():
     test_eq(missing, dict(masks=False, defect_masks=True, saturation_areas=True))
 
 
-def test_fingerprint_depends_on_images_masks_and_labels():
+def test_fingerprint_depends_on_images_masks_labels_and_groups():
     from dataclasses import replace
     bad, ms = plate(9, spots=[(40, 45, 5), (62, 20, 6)])
     item, normal = Item(bad, "test", "structural", "dirt", tuple(ms), "test/dirt/000"), Item(plate()[0], "train")
@@ -88,6 +88,7 @@ def test_fingerprint_depends_on_images_masks_and_labels():
     other = Item(plate(1)[0], "train")
     names = {name(*items) for items in ((item,), (normal, item), (other, item), (normal, other), (other, normal))}
     assert len(names | {name(normal, item, size=64)}) == 6
+    assert name(replace(normal, group="a"), item) != name(normal, item)
     for change in (dict(masks=ms[:1]), dict(defect="dust"), dict(image=255 - bad)):
         assert name(normal, replace(item, **change)) != name(normal, item)
 

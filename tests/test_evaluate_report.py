@@ -32,7 +32,7 @@ def test_machine_and_tables():
     with open(file, encoding="utf-8", errors="surrogateescape", newline="") as f: rows = list(csv.DictReader(f))
     test_eq([r["name"] for r in rows], ["检,1.png", "n\udcff.png"])
     assert scorers_text(model).startswith("scorers: detector, filters")
-    assert scorers_text(model).endswith("; contrastive images: analytic")
+    assert scorers_text(model).endswith("; generator: analytic")
     assert scorers_text(GRAD(Config.preset("instant"), device="cpu")).endswith("; nothing trained")
     result = model.score(trays.split("validation"))
     own = ["image_score", "alarm"]

@@ -155,6 +155,8 @@ def test_masks_of_no_image_are_refused(tmp_path):
     root = goods(tmp_path/"s"/"OK", 10).parent
     bads(root/"NG"); masks(root/"NG"); (root/"NG"/"003.png").unlink()
     with pytest.raises(GradKitError, match="003_mask.png' belongs to no image"): read_dataset(root)
+    with pytest.warns(UserWarning, match="labels are not used: .*003_mask.png' belongs to no image"):
+        assert not read_dataset(root, "either").split("test").labels.any()
     put(root/"NG"/"003.png", part(1, True)); put(root/"OK"/"004_mask.png", MASK * 0); (root/"OK"/"004.png").unlink()
     with pytest.raises(GradKitError, match="004_mask.png' lies among normal images"): read_dataset(root)
 

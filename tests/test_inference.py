@@ -82,3 +82,5 @@ def test_it_runs_without_the_package_and_says_what_is_wrong():
              (lambda: model(np.zeros((90, 96, 3), np.uint8)), "is 96 x 90 pixels, but the model was fitted on"))
     for call, part in wrong: test_fail(call, exc=ValueError, contains=part)
     test_eq((model(), len(model(*[file] * 17))), ([], 17))
+    model.run = lambda x: (np.zeros((len(x), 1, 1)), np.full(len(x), 0. if len(x) == 16 else np.nan))
+    test_fail(lambda: model(*[file] * 17), exc=ValueError, contains="image 16 has the score nan")

@@ -283,7 +283,8 @@ def test_broken_model_folders_are_refused_by_name():
     refused("'config.blur'", config={k: v for k, v in manifest["config"].items() if k != "blur"})
     refused("does not fit", config=tiny(detector_width=.25).to_dict())
     # every fitted value is checked
-    garbled = dict(holdout_scores=[math.nan], units={"detector": [0, 0, 0, 1]}, rounding=-1, native_size=[64], seen={})
+    garbled = dict(holdout_scores=[math.nan], units={"detector": [0, 0, 0, 1]}, rounding=-1, native_size=[64], seen={},
+                   files=None)
     for name, wrong in garbled.items(): refused(f"lacks or garbles a field ('{name}')", **{name: wrong})
     refused("lacks or garbles a field ('units')", units={})
     (bad/"manifest.json").write_text(json.dumps(manifest))

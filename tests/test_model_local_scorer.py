@@ -98,6 +98,12 @@ def test_changes_that_came_out_normal_have_no_label():
     assert min(seen) > 0   # no image is its own other
 
 
+def test_its_images_may_come_from_a_trained_generator():
+    config = small(generator="trained", local_levels=(5,), local_steps=2, sample_steps=2, generator_steps=2,
+                   generator_width=8, generator_batch=2)
+    test_eq(list(fitted(tray_dataset(12, 0, 0, 0, size=64), config).patchdiffs_), [(5, 64)])
+
+
 def test_a_training_that_was_stopped_continues_with_the_same_numbers():
     normal, file = tray_dataset(12, 0, 0, 0, size=64).images(64), Path(tempfile.mkdtemp())/"c"
     settings = small(local_steps=14, local_fresh=4, local_pool=12, local_batch=4, local_changes=("piece", "stain")).local

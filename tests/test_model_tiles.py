@@ -69,6 +69,7 @@ def test_files_give_the_same_scores_and_are_checked():
         test_eq(again.score(fresh, side=96).image_score, found.image_score)
         test_eq(again.threshold_, found.threshold)
         (Path(tmp)/"m"/"tile_3.safetensors").write_bytes(b"")
+        test_fail(lambda: TiledGRAD.load(f"{tmp}/m", "cuda:99"), contains="device 'cuda:99' cannot be used here")
         test_fail(lambda: TiledGRAD.load(f"{tmp}/m"), contains="tile_3.safetensors is truncated")
 
 

@@ -360,7 +360,7 @@ def test_a_stage_is_found_again_only_for_its_images_and_its_settings(monkeypatch
         found.clear()
         model = GRAD(config, seed, "cpu")
         normal, _ = model.begin(ds, progress=False)
-        model.train(normal, "detector", 34)
+        model.scorers_["detector"].train_level(normal, model, 34)
         return dict(found)
     ds = tray_dataset(8, 4, 0, 0)
     first = keys(small(), ds)

@@ -334,6 +334,8 @@ def _rules(c):
     yield c.generator_crop == 0 or c.generator_crop >= 16, "generator_crop", "0 or at least 16"
     yield c.folds != 1, "folds", "-1, 0 or at least 2"
     yield c.sample_steps <= c.timesteps, "sample_steps", f"1 to timesteps ({c.timesteps})"
+    yield (c.sampler != "ddpm" or c.sample_steps == c.timesteps, "sampler",
+           f"'ddim' or 'auto' where sample_steps is {c.sample_steps}: Algorithm 2 takes all {c.timesteps} (timesteps)")
     yield c.beta_start <= c.beta_end, "beta_start", f"at most beta_end ({c.beta_end})"
     yield c.generator_width % 2 == 0, "generator_width", "even: half for sines and half for cosines of the time"
     yield (c.beta_density >= 0 or c.beta_density == -1, "beta_density",

@@ -312,10 +312,13 @@ def image_hashes(self:Dataset, size):  # side in pixels
 # %% ../../nbs/data/2_dataset.ipynb #2d24d13e
 @patch
 def fingerprint(self:Dataset, size):  # side in pixels
-    "12 hex digits of a hash of the training images at this size, and of the files of the others, with labels and masks"
+    """12 hex digits of a hash of the training images at this size, of the files of the others, with labels and masks,
+    and of the groups"""
     def content(x): return x.tobytes() if isinstance(x, np.ndarray) else Path(x).read_bytes()
     x = self.split("train").images(size)
     digest = hashlib.sha256(repr(tuple(x.shape)).encode() + x.numpy().tobytes())
+    groups = [it.group for it in self.items]
+    if any(groups): digest.update(repr(groups).encode("utf-8", "surrogateescape"))
     for it in self.items:
         if it.split == "train": continue
         known = repr((it.name, it.split, it.kind, it.defect, it.saturation))

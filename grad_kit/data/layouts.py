@@ -103,7 +103,9 @@ def read_dataset(
                            f"(if it is one, delete {OUTPUT_MARK} in it)")
     if purpose == "either":
         try: ds = read_dataset(root, "evaluate", group_by)
-        except GradKitError: return read_dataset(root, "score", group_by)   # no labels
+        except GradKitError as e:
+            warn(f"labels are not used: {e}", stacklevel=2)
+            return read_dataset(root, "score", group_by)
         labels = {it.label for it in ds.items if it.label or it.split != "train"}
         return ds if len(labels) == 2 else read_dataset(root, "score", group_by)
     found = find_images(root, group_by)

@@ -373,8 +373,7 @@ def baselines(model, dataset, items, masks):
     size, dataset, items = model.config.image_size, dataset.read_as(model.config), items.read_as(model.config)
     region = model.placement_.region
     images, normal = items.images(size), dataset.split("train").images(size)
-    fit = {name: model.seconds_ if s.by_level else model.scorer_seconds_[name] for name, s in model.scorers_.items()}
-    out = {name: measured(maps, scores, fit.get(name), seconds)
+    out = {name: measured(maps, scores, model.scorer_seconds_.get(name), seconds)
            for name, (maps, scores, seconds) in model.score_each(images).items()}
     for name, f in BASELINES.items() if len(normal) else ():
         start = time.time()

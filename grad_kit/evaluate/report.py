@@ -54,9 +54,9 @@ def score_columns(result, threshold, i):
 
 # %% ../../nbs/evaluate/3_report.ipynb #136de9f6
 def scorers_text(model):
-    "The scorers, and what generated the contrastive images"
+    "The scorers, and the generators of the contrastive images"
     trains = any(SCORERS[name].trained for name in model.config.scorers)
-    generated = f"contrastive images: {model.config.generator}" if trains else "nothing trained"
+    generated = f"generator: {model.config.generator}" if trains else "nothing trained"
     return f"scorers: {', '.join(model.config.scorers)}; {generated}"
 
 # %% ../../nbs/evaluate/3_report.ipynb #fe70bf8f

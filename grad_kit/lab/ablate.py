@@ -251,7 +251,8 @@ def reproduce(
     cells = {}
     with run_lock(out):
         for name, ds in found.items():
-            config = Config.preset(preset or layout, name if name in FLIPS else None, **changes)
+            gpu = False if device == "cpu" else None
+            config = Config.preset(preset or layout, name if name in FLIPS else None, layout, gpu=gpu, **changes)
             say_it = (lambda text, name=name: say(f"{name}, {text}")) if say else None
             cells[name] = ablate(ds, config, {"paper": {}}, seeds, Path(out)/name, device, say_it)
     return cells, layout

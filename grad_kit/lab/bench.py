@@ -211,7 +211,7 @@ def bench(
 
 # %% ../../nbs/lab/3_bench.ipynb #8b393d10
 TABLES = {  # part -> (title, the columns of its table: "header | field of a row | format")
-    "inference": ("Scoring by the detectors, bytes in, map and score out; the paper: 0.799 ms an image (Table 3)",
+    "inference": ("Scoring by the preset, bytes in, map and score out; the paper's detectors: 0.799 ms (Table 3)",
                   ["engine | engine", "batch | batch", "median ms | median_ms | .4g", "p95 ms | p95_ms | .4g",
                    "images/s | images_per_s | .1f", "of ceiling | share_of_ceiling | .0%",
                    "difference | difference | .0e"]),

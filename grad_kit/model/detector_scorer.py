@@ -27,7 +27,7 @@ class DetectorScorer(Scorer):
     """The paper's detectors. What they learn, by detector level: `detectors` (PatchDetector), `banks` (M+, M-),
     `history` (a number a step), `stats` (mean and standard deviation of the map of held-out images), `beta`
     (beta_density) and `normal_like` (PatchDiff level -> share of normal-like patches among its images)"""
-    wants_contrastive, by_level, trained, weight = True, True, True, .25
+    wants_contrastive, trained, weight = True, True, .25
     def __init__(self, config):
         super().__init__(config)
         self.columns, self.networks = tuple(config.detector_levels), torch.nn.ModuleDict()   # str(level) -> its modules
@@ -38,6 +38,10 @@ class DetectorScorer(Scorer):
 
     @property
     def banks(self): return {int(n): (parts["bank_pos"], parts["bank_neg"]) for n, parts in self.networks.items()}
+
+    def fit(self, normal, model):
+        for level in self.columns: self.train_level(normal, model, level)
+        return self
 
     def train_level(self, normal, model, level):
         "Train the detector of a level on its generated images, or find it among the stages"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GENERATORS', 'ALGORITHM', 'register_generator', 'generate_analytic', 'generate_patchmatch', 'sampling_batch',
-           'generate_trained', 'FitOptions', 'Generation', 'not_finite', 'with_weights', 'kept_state', 'source_of']
+           'generate_trained', 'FitOptions', 'Generation', 'not_finite', 'with_weights', 'source_of']
 
 # %% ../../nbs/model/1_generators.ipynb #3dc3e888
 import hashlib, inspect
@@ -140,8 +140,11 @@ def stage(self:Generation,
     path = checkpoint = None
     if self.options.stages:
         path, checkpoint = (self.options.stages/f"{kind}-{key}.{end}" for end in ("safetensors", "checkpoint"))
-        if (state := kept_state(path)) is not None: return state
-    try: state = make(checkpoint)
+        try: return load_state(path)
+        except GradKitError as e:
+            if path.exists(): warn(f"{e}; this stage is made again", stacklevel=2)
+    try:
+        with torch.enable_grad(): state = make(checkpoint)
     except torch.OutOfMemoryError as e:
         raise GradKitError(f"out of memory on {device_name(self.device)} in stage '{kind}'"
                            f"{'; what is finished is kept' if path else ''}; "
@@ -154,13 +157,6 @@ def stage(self:Generation,
         save_state(path, state)
         checkpoint.unlink(missing_ok=True)
     return state
-
-# %% ../../nbs/model/1_generators.ipynb #e8a81a14
-def kept_state(path):  # of a finished stage
-    "Its state; None where there is none, or, with a warning, where it cannot be used"
-    if not path.exists(): return None
-    try: return load_state(path)
-    except GradKitError as e: warn(f"{e}; this stage is made again", stacklevel=3)
 
 # %% ../../nbs/model/1_generators.ipynb #0cffe8fd
 @patch

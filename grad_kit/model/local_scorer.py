@@ -274,8 +274,7 @@ def trained_on(self:LocalScorer,
     generated, keys = self.generated(normal, model)
     def make(checkpoint):
         pool = Pool(c.local, self.residuals, normal, generated, model.seed, rows)
-        with torch.enable_grad():
-            net, losses = fit_local(pool, c.local, model.seed, checkpoint, options.checkpoint_every, options.progress)
+        net, losses = fit_local(pool, c.local, model.seed, checkpoint, options.checkpoint_every, options.progress)
         return dict(net=net.state_dict(), losses=torch.tensor(losses))
     key = model.key("local", "scoring", sources=[source_of(LOCAL_CHANGES[k]) for k in c.local.changes], images=keys,
                     fold=self.residuals.fold.tolist(), rows=rows.tolist())

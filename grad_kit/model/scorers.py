@@ -25,7 +25,6 @@ class Scorer(torch.nn.Module):
     """Turns images into maps. Give `fit` and `forward`; all that `fit` learns goes into buffers
     (`self.register_buffer`) or sub-modules"""
     wants_contrastive = False  # True: it learns from generated images, `model.contrastive_of(normal, level)`
-    by_level = False           # True: `train_level(normal, model, level)` is called before `fit`, for each level
     trained = False            # True: fitted for minutes, so that images are held out instead of folds,
     own_folds = False          # unless it divides its training by the folds itself
     columns = ()               # names of maps of its own whose scores are also returned: detector levels

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 
 from .. import __version__
-from ..base.compute import guarded, resize_images, subsample
+from ..base.compute import guarded, pick_device, resize_images, subsample
 from ..base.config import Config, GradKitError
 from ..base.files import atomic_write, put_back, save_state, user_path, write_json
 from ..closed_form.placement import Placement
@@ -205,7 +205,7 @@ def save(self:TiledGRAD, folder):  # made, or replaced whole
 @guarded
 def load(cls:TiledGRAD, folder, device="auto"):  # what `save` wrote; it must stay, since scoring reads the models
     "Read a model back; it scores exactly as before. Raises `GradKitError` where a file is missing or truncated"
-    folder = user_path(folder).resolve()
+    folder, device = user_path(folder).resolve(), pick_device(device)
     put_back(folder)
     d = read_manifest(folder)
     try:
