@@ -563,8 +563,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'grad_kit/evaluate/report.py'),
                                           'grad_kit.evaluate.report.Scoring': ( 'evaluate/report.html#scoring',
                                                                                 'grad_kit/evaluate/report.py'),
-                                          'grad_kit.evaluate.report.Scoring.order': ( 'evaluate/report.html#scoring.order',
-                                                                                      'grad_kit/evaluate/report.py'),
                                           'grad_kit.evaluate.report.Scoring.plot_top': ( 'evaluate/report.html#scoring.plot_top',
                                                                                          'grad_kit/evaluate/report.py'),
                                           'grad_kit.evaluate.report.Scoring.results': ( 'evaluate/report.html#scoring.results',

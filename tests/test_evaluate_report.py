@@ -120,7 +120,7 @@ def test_a_scoring_is_written_as_a_whole():
     test_eq(list(results)[:3], ["model", "images", "n"]); test_eq(results["n"], 18)
     test_eq(results["alarms"], int((scoring.result.image_score > scoring.threshold).sum()))
     with open(out/"scores.csv") as f: rows = list(csv.DictReader(f))
-    test_eq([r["name"] for r in rows], [scoring.items.names[i] for i in scoring.order()])
+    test_eq([r["name"] for r in rows], [scoring.items.names[i] for i in scoring.order])
     test_eq([(out/r["map"]).exists() for r in rows], [True] * 18); assert (out/"top.png").exists()
     test_eq(len(list((out/"masks").rglob("*.png"))), 18)
     test_eq([float(r["image_score"]) for r in rows], sorted((float(r["image_score"]) for r in rows), reverse=True))

@@ -284,8 +284,9 @@ def write_colour_maps(maps, images, folder, files, vmin=None, vmax=None):
 
 # %% ../../nbs/evaluate/3_report.ipynb #1bac484f
 class Scoring(SimpleNamespace):
-    """The scores of images without labels: the `items` that a `model` scored, the `result`, the `threshold` for the
-    false-alarm `rate` that was asked for, the `seconds`, a `note`, and why images are `broken` ({name: why})"""
+    """The scores of images without labels: the `items` that a `model` scored, the `result`, their `order`, highest
+    score first, the `threshold` for the false-alarm `rate` that was asked for, the `seconds`, a `note`, and why images
+    are `broken` ({name: why})"""
 
 # %% ../../nbs/evaluate/3_report.ipynb #2bed51db
 @guarded
@@ -302,13 +303,7 @@ def score_images(model, dataset, false_alarm_rate=None):
     result, note = model.score(ds), series_note(model, ds.images(size))
     rate, seconds = false_alarm_rate or model.config.false_alarm_rate, round(time.time() - start, 2)
     return Scoring(model=model, items=ds, result=result, threshold=threshold, rate=rate, seconds=seconds, note=note,
-                   broken=broken)
-
-# %% ../../nbs/evaluate/3_report.ipynb #1bc8777e
-@patch
-def order(self:Scoring):
-    "Indices of the images, highest score first"
-    return (-self.result.image_score.numpy()).argsort()
+                   broken=broken, order=(-result.image_score.numpy()).argsort())
 
 # %% ../../nbs/evaluate/3_report.ipynb #80263383
 @patch
@@ -316,7 +311,7 @@ def text(self:Scoring, top=12):
     "The `top` highest scores, and a line each for a missing guarantee, the note of the series and each broken image"
     scores = self.result.image_score
     rows = [[self.items.names[i], float(f"{scores[i]:.6g}"), "alarm" if scores[i] > self.threshold else ""]
-            for i in self.order()[:top]]
+            for i in self.order[:top]]
     table = metrics.format_table(rows, ["highest scores", "score", ""]) + promise_text(self.model, self.rate)
     return "\n".join(filter(None, [table, self.note, *(f"not scored: {why}" for why in self.broken.values())]))
 
@@ -327,7 +322,7 @@ def plot_top(self:Scoring, top=12):
     def title(i):
         name = Path(self.items.names[i]).name
         return f"{name if len(name) <= 24 else f'{name[:11]}…{name[-12:]}'}  {self.result.image_score[i]:.1f}"
-    shown = self.order()[:max(1, top)]
+    shown = self.order[:max(1, top)]
     images = outlined(self.model, self.items.images(self.model.config.image_size)[shown])
     maps = self.result.anomaly_map[shown]
     return plots.plot_maps(images, maps, None, [title(i) for i in shown], **map_scale(self.result.pixel_threshold))
@@ -352,7 +347,7 @@ def write(self:Scoring, out, top=12, masks=False, **names):
     Raises `GradKitError` where another process or thread writes into `out`"""
     out, items, files = Path(out), self.items, map_names(self.items.names)
     rows = [dict(name=items.names[i]) | score_columns(self.result, self.threshold, i)
-            | dict(map=f"maps/{files[i]}", error="") for i in self.order()]
+            | dict(map=f"maps/{files[i]}", error="") for i in self.order]
     rows += [dict(name=name, error=why) for name, why in self.broken.items()]
     with run_lock(out):
         start_results(out)

@@ -120,12 +120,7 @@ def bench_inference(
                            share_of_ceiling=ceiling and rate * flops / ceiling, difference=difference)
 
 # %% ../../nbs/lab/3_bench.ipynb #efc6db91
-SHIPPED = {  # name in tables -> (preset, changes)
-    "instant": ("instant", dict(window_shift=0)),
-    "instant, parts that move": ("instant", dict(window_shift=1)),
-    "cpu_ad": ("cpu_ad", dict(window_shift=0)),
-    "cpu_loco": ("cpu_loco", dict(window_shift=0)),
-}
+SHIPPED = {"instant": 0, "instant, parts that move": 1, "cpu_ad": 0, "cpu_loco": 0}   # preset: its `window_shift`
 
 # %% ../../nbs/lab/3_bench.ipynb #8f03a6cc
 def bench_sampling(config, device, dtypes, budget=3., compiled=False):
@@ -199,8 +194,7 @@ def bench(
         return bench_inference(model, batches, ceilings, budget, compiled, say=say)
     def presets():
         for name in ("instant", "cpu_ad") if quick else SHIPPED:
-            preset, changes = SHIPPED[name]
-            model = untrained(Config.preset(preset, **changes), device)
+            model = untrained(Config.preset(name.split(",")[0], window_shift=SHIPPED[name]), device)
             for row in bench_inference(model, batches, ceilings, budget, say=say): yield dict(preset=name, **row)
     parts = dict(
         inference=inference, presets=presets,

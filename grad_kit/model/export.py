@@ -68,16 +68,9 @@ def check_free(path):  # file to write
 def write_float(model, file):
     "The model's `FrozenModel` as an ONNX file of 32-bit floats"
     size = model.config.image_size
-    program = torch.onnx.export(
-        FrozenModel(model).cpu(),
-        (torch.zeros(2, 3, size, size, dtype=torch.uint8),),
-        input_names=["images"],
-        output_names=["anomaly_map", "image_score", "scores"],
-        dynamic_shapes=({0: torch.export.Dim("images", min=1, max=2**16)},),
-        dynamo=True,
-        verbose=False,
-    )
-    program.save(file)
+    images, many = torch.zeros(2, 3, size, size, dtype=torch.uint8), torch.export.Dim("images", min=1, max=2**16)
+    torch.onnx.export(FrozenModel(model).cpu(), (images,), input_names=["images"], dynamic_shapes=({0: many},),
+                      output_names=["anomaly_map", "image_score", "scores"], dynamo=True, verbose=False).save(file)
 
 # %% ../../nbs/model/8_export.ipynb #14da5422
 def quantised(file, images):

@@ -56,19 +56,13 @@ def page_meta(why, names, scores, threshold, **more):
     "What the page needs besides the packs, for images with these names and scores (n,)"
     def quantiles(own): return np.quantile(own, np.linspace(0, 1, 33), axis=-1).round(2).reshape(33, -1).T.tolist()
     return dict(
-        size=why.size,
-        grid=GRID,
+        size=why.size, grid=GRID, threshold=threshold, normals=why.names, pictures=why.pictures is not None,
         names=[str(name).encode("utf-8", "replace").decode() for name in names],
         scores=[float(f"{s:.5g}") for s in scores],
         order=np.argsort(-np.asarray(scores), kind="stable").tolist(),
-        threshold=threshold,
-        normals=why.names,
-        pictures=why.pictures is not None,
         own={name: quantiles(own) for name, own in why.own.items()},
         id=f"gk-{secrets.token_hex(4)}",   # prefix of the ids of elements
-        marking=False,   # whether images can be marked
-        marks={},
-    ) | more
+        marking=False, marks={}) | more   # whether images can be marked
 
 # %% ../../nbs/view/3_why.ipynb #6b1339d2
 SCRIPT = files("grad_kit.view")/"static"/"why.js"
