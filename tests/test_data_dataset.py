@@ -2,7 +2,7 @@
 
 from fastcore.test import *
 from grad_kit.data.dataset import *
-import tempfile
+import dataclasses, tempfile
 from pathlib import Path
 import numpy as np
 import torch
@@ -77,6 +77,11 @@ def test_masks_of_an_item_are_joined_and_listed():
     test_eq(ds.saturation_areas(4, ms), [m.sum() for m in ms])
     missing = {k: v is None for k, v in ds.truth().items()}
     test_eq(missing, dict(masks=False, defect_masks=True, saturation_areas=True))
+    outside = np.zeros((96, 64), bool)
+    outside[:8, :8] = True   # the crop is rows 16 to 79
+    rules = dict(saturation=((1., True),) * 3, masks=(outside, *ms))
+    cropped = Dataset("plates", "array", (*items[:4], dataclasses.replace(ds.items[4], **rules)), frame="crop").truth()
+    test_eq([len(cropped[k][4]) for k in ("defect_masks", "saturation_areas")], [2, 2])
 
 
 def test_fingerprint_depends_on_images_masks_labels_and_groups():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from test_promises import CLOSED, bads, bar, counts, goods, masks, mvtec, part, put, run
 
-from grad_kit import GradKitError, read_dataset
+from grad_kit import GRAD, Config, GradKitError, read_dataset
 from grad_kit.cli import fit
 from grad_kit.data.dataset import Dataset
 from grad_kit.data.guard import find_images
@@ -23,6 +23,19 @@ def refused(folder, words="--normal"):
     with pytest.raises(GradKitError, match=words) as e: read_dataset(folder)
     assert "\n" not in str(e.value)
     return str(e.value)
+
+
+def test_splits_of_two_sizes_and_defects_for_training_are_refused():
+    from dataclasses import replace
+    from grad_kit.data.trays import tray_dataset
+    ds = tray_dataset(6, 3, 2, 2, size=64)
+    def fit(change):
+        items = tuple(change(it) for it in ds.items)
+        GRAD(Config.preset("instant", image_size=64), device="cpu").fit(replace(ds, items=items), progress=False)
+    with pytest.raises(GradKitError, match="64 x 64 pixels, but .* is 64 x 48"):
+        fit(lambda it: replace(it, image=it.image[:48]) if it.split == "validation" else it)
+    with pytest.raises(GradKitError, match="labelled as defective and for validation"):
+        fit(lambda it: replace(it, split="validation") if it.label else it)
 
 
 # --- which images are for testing ---
@@ -159,6 +172,28 @@ def test_masks_of_no_image_are_refused(tmp_path):
         assert not read_dataset(root, "either").split("test").labels.any()
     put(root/"NG"/"003.png", part(1, True)); put(root/"OK"/"004_mask.png", MASK * 0); (root/"OK"/"004.png").unlink()
     with pytest.raises(GradKitError, match="004_mask.png' lies among normal images"): read_dataset(root)
+
+
+@pytest.mark.parametrize("name", ["fine_scratch", "good_side_dent", "ok_stamp_missing"])
+def test_a_defect_whose_name_holds_a_normal_word_is_none(tmp_path, name):
+    root = goods(tmp_path/"s"/"OK", 10).parent
+    bads(root/"NG"/name)
+    ds = read_dataset(root)
+    assert counts(ds)[2] == 4 and not any(name in str(it.image) for it in ds.split("train").items)
+
+def test_photographs_named_as_masks_are_not_lost_in_silence(tmp_path):
+    root = goods(tmp_path/"s"/"OK", 10).parent
+    bads(root/"NG"/"scratch"); bads(root/"NG"/"missing_label")
+    refused(root, "missing_label/000.png' is by its name a mask of .* a normal image, but is not black")
+    publ = tmp_path/"p"
+    goods(publ/"train"/"good", 8); goods(publ/"test"/"good", 2, first=90)
+    bads(publ/"test"/"scratch"); bads(publ/"test"/"missing_label")
+    assert "4 images in test/missing_label" in read_dataset(publ).passed_over
+
+def test_each_defective_image_has_a_name_of_its_own(tmp_path):
+    for line in ("line0", "line1"): goods(tmp_path/"s"/line/"OK", 6); bads(tmp_path/"s"/line/"NG")
+    names = read_dataset(tmp_path/"s").names
+    assert len(set(names)) == len(names) and "test/NG/line1/NG/003" in names
 
 
 # --- the guard ---

@@ -4,8 +4,10 @@ from fastcore.test import *
 from grad_kit.lab.ablate import *
 import json, tempfile
 from pathlib import Path
+from unittest import mock
 import numpy as np
 from grad_kit.base.config import Config, GradKitError
+from grad_kit.paper.patchdiff import SAMPLERS
 from grad_kit.data.trays import tray_dataset
 TINY = dict(image_size=64, n_contrastive=4, sample_steps=3, analytic_images=4, detector_steps=10, detector_width=.125,
             patches=4, bank_size=32, negative_bank_size=32)
@@ -33,7 +35,8 @@ def test_finished_cells_are_kept_and_images_shared():
     test_eq(len(first), 4); test_eq([x["variant"] for x in first[::2]], list(rows))
     # one set of images a seed and level, shared by all rows
     test_eq(len(list(out.glob("stages-*/images-*"))), 2 * len(c.contrastive_levels[0]))
-    lines = []
+    lines, place = [], cell_file(data(0), c, 0, out)
+    with mock.patch.dict(SAMPLERS, ddim=lambda *args: 0): assert cell_file(data(0), c, 0, out) != place   # another's code
     test_eq(first, ablate(data, c, rows, (0, 1), out, "cpu", say=lines.append))
     assert len(lines) == 4 and all(line.endswith(", kept") for line in lines), lines
     text = ablation_table(first)

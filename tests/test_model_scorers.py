@@ -54,6 +54,8 @@ def test_out_of_fold_maps_are_those_of_a_fit_without_the_fold():
         test_close(maps[folds == 1].float(), other, 2e-3 * float(other.max()))
         test_close(scores[folds == 1], top_mean(other, config.score_top), 1e-4 * float(other.max()))
         assert scores.mean() > top_mean(s(normal.float()), config.score_top).mean()   # fitted images look better
+    class Mine(WindowScorer): pass
+    test_eq(type(Mine(config).fit(normal, None).unfitted()), Mine)   # not the class that it is made of
 
 
 def test_scorers_keep_what_they_need_and_treat_images_apart():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from grad_kit.base.config import Config
+from grad_kit.base.config import Config, GradKitError
 warnings.filterwarnings("ignore", message=".* normal images are too few")
 
 def board(seed, size):
@@ -94,6 +94,7 @@ def test_what_cannot_be_used_is_refused():
         for i in range(4): Image.fromarray(felt(i, (64, 112 + i // 3))).save(f"{tmp}/{i}.png")
         test_fail(lambda: small().fit(tmp), contains="113 x 64")
     test_fail(lambda: small().fit(images[:1], progress=False), contains="at least 2 are needed")
-    model = small().fit(images, progress=False)
+    model = small().fit(images[..., ::-1], progress=False)   # as OpenCV's users turn colours round
     test_fail(lambda: model.score(felt(0, (64, 120))[None]), contains="120 x 64")
+    test_fail(model.frozen, exc=GradKitError, contains="a TiledGRAD has a model for each place")
     test_fail(lambda: small().score(images), contains="not fitted")

@@ -22,11 +22,9 @@ def uniform(x, low, high, *shape):  # shape: of what is drawn for each image
     "(B,*shape) numbers from low to high, on the device of x (B,...)"
     return torch.empty(len(x), *shape, device=x.device).uniform_(low, high)
 
-def draw_places(
-    x,         # (B,3,S,S)
-    cells=16,  # a side
-):
+def draw_places(x):  # (B,3,S,S)
     "(B,2) in [-.5,.5]: rows and columns, more often where an image differs from its border"
+    cells = 16   # a side
     small = F.adaptive_avg_pool2d(x, cells)
     border = torch.cat([small[:, :, 0], small[:, :, -1], small[..., 0], small[..., -1]], 2).median(2).values
     away = (small - border[:, :, None, None]).abs().mean(1).flatten(1)

@@ -271,7 +271,8 @@ def masks(self:Dataset):
     masks = on_threads(union, range(len(self)))
     drawn = [(it, m) for it, m in zip(self.items, masks) if it.label]
     for words, odd in (
-        ("empty: draw the defects, or move the images to good", [it for it, m in drawn if not m.any()]),
+        (f"empty{' inside the crop' * (self.frame == 'crop')}: draw the defects, or move the images to good",
+         [it for it, m in drawn if not m.any()]),
         ("white nearly everywhere: if black and white are exchanged, invert them",
          [it for it, m in drawn if m.mean() > .6 and m[::m.shape[0] - 1, ::m.shape[1] - 1].sum() >= 3])):   # corners
         if odd: warn(f"{len(odd)} masks of '{self.name}' are {words} (first that of '{odd[0].where}')", stacklevel=2)
@@ -297,6 +298,9 @@ def truth(self:Dataset):
     masks, each = self.masks(), None
     if all(it.saturation for it in anomalous): each = [self.defect_masks(i) for i in range(len(self))]
     areas = each and [self.saturation_areas(i, ms) for i, ms in enumerate(each)]
+    if each and self.frame == "crop":   # without defects that lie outside
+        areas = [[a for a, m in zip(own, ms) if m.any()] for own, ms in zip(areas, each)]
+        each = [[m for m in ms if m.any()] for ms in each]
     return dict(masks=masks, defect_masks=each, saturation_areas=areas)
 
 # %% ../../nbs/data/2_dataset.ipynb #3b32674d

@@ -67,9 +67,9 @@ def kinds_of_name(name):
     return kinds
 
 def kind_of_name(name):  # of a file or folder, without its suffix
-    """"mask", "bad", "test", "normal", "defect" (the name of one) or None.
+    """"mask", "bad", "test", "defect" (the name of one), "normal" or None: the first of these in it ("fine_scratch").
     In any case, singular or plural, alone or as a part ("abnormal_dir", "no_defects", "NOT OK")"""
-    return next((k for k in ("mask", "bad", "test", "normal", "defect") if k in kinds_of_name(name)), None)
+    return next((k for k in ("mask", "bad", "test", "defect", "normal") if k in kinds_of_name(name)), None)
 
 # %% ../../nbs/data/3_guard.ipynb #85b266cf
 # folders of NAS systems and archives, and of coordinates beside photographs (MVTec 3D AD)

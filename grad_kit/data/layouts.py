@@ -43,7 +43,7 @@ def passed_text(passed):  # Counter: what, in the plural -> how many
 # %% ../../nbs/data/4_layouts.ipynb #d9c73e07
 def dataset_of(found, layout, items, passed=None):
     "A `Dataset` of these items; images that are neither items nor masks are counted by their folder"
-    used = {it.image for it in items} | found.masks.keys()
+    used = {it.image for it in items} | {m for m, p in found.masks.items() if p}
     left = Counter(f"images in {p.parent.relative_to(found.root).as_posix()}" for p in found.images if p not in used)
     text = passed_text(found.passed + left + (passed or Counter()))
     return Dataset(found.root.resolve().name, layout, tuple(items), found.root, text)
@@ -146,6 +146,9 @@ def with_labels(ds, y, groups):  # Dataset; labels or None; groups of the images
         values = np.asarray(values, dtype=object).reshape(-1).tolist()
         if len(values) == len(ds): return values
         raise GradKitError(f"{name} has {len(values)} values, but there are {len(ds)} images; give one for each")
+    if wrong := next((it for it in ds.items if it.label and it.split != "test"), None):
+        raise GradKitError(f"'{wrong.where}' is labelled as defective and for {wrong.split}, but a fit is on normal "
+                           "images alone; leave it out, or give it the split test")
     for i, v in enumerate([] if y is None else listed("y", y)):
         if v not in (0, False, "0") and not (isinstance(v, str) and kind_of_name(v) == "normal"):
             raise GradKitError(f"y[{i}] is {v!r}, but a fit is on normal images alone; leave the others out, "
@@ -205,6 +208,11 @@ def masks_of(places, bad, masks):
             raise GradKitError(f"mask '{m}' belongs to no image, or to several of one name; "
                                "add the image, rename it, or remove the mask")
         of[p] = (*of.get(p, ()), m)
+    normal = [(m, p) for p, own in of.items() for m in own if p in places and places[p].defect == "good"]
+    marked = on_threads(lambda pair: read_mask(pair[0]).any(), normal)
+    for m, p in (pair for pair, marks in zip(normal, marked) if marks):
+        raise GradKitError(f"'{m}' is by its name a mask of '{p}', a normal image, but is not black; "
+                           "rename or move one of them")
     apart = any(places[p].top not in of[p][0].parents for p in bad if p in of)
     if apart and (lone := [p for p in bad if p not in of]):
         raise GradKitError(f"image '{lone[0]}' has no mask, as other images have (nor have {len(lone) - 1} more); "
@@ -240,10 +248,12 @@ def sorted_items(found, places, masks, loco=False):  # `Found`, {image: its `Pla
     for p in sorted(divided, key=lambda p: SPLITS.index(places[p].split)):
         split, _, top = places[p]
         items.append(Item(p, split, name=f"{split}/good/{place(top, p)}"))
+    below = Counter((places[p].defect, place(places[p].top, p)) for p in bad)
     for p in bad:
         _, defect, top = places[p]
-        kind = LOCO_FOLDERS[defect] if loco else "defect"
-        items.append(Item(p, "test", kind, kind if loco else defect, of.get(p, ()), f"test/{defect}/{place(top, p)}"))
+        kind, name = LOCO_FOLDERS[defect] if loco else "defect", place(top, p)
+        if below[defect, name] > 1: name = place(found.root, p)
+        items.append(Item(p, "test", kind, kind if loco else defect, of.get(p, ()), f"test/{defect}/{name}"))
     return items
 
 # %% ../../nbs/data/4_layouts.ipynb #203b3612

@@ -21,7 +21,11 @@ from ..data.layouts import read_dataset
 from ..evaluate import plots
 from ..evaluate.metrics import auroc_table, format_table, headline, summarise
 from ..evaluate.report import baselines_table, evaluate_model, start_results
+from ..closed_form.local_changes import LOCAL_CHANGES
+from ..model.generators import ALGORITHM, GENERATORS, source_of
 from ..model.grad import FORMAT, GRAD
+from ..model.scorers import SCORERS
+from ..paper.patchdiff import SAMPLERS, sampler_of
 
 # %% ../../nbs/lab/1_ablate.ipynb #87bd5afd
 def table_4(config):
@@ -100,7 +104,11 @@ def run_cell(
 def cell_file(dataset, config, seed, out):
     "Where the finished cell of this data, these settings and this seed is kept, in the folder of an ablation"
     data = dataset.read_as(config).fingerprint(config.image_size)
-    key = config.key(*Config.__dataclass_fields__, seed=seed, data=data, format=FORMAT)
+    parts = ((SCORERS, config.scorers), (GENERATORS, config.generators), (LOCAL_CHANGES, config.local_changes),
+             (SAMPLERS, [sampler_of(config.sampling, config.timesteps)]))
+    sources = [source_of(registry[name]) for registry, names in parts for name in names]
+    key = config.key(*Config.__dataclass_fields__, seed=seed, data=data, format=FORMAT, algorithm=ALGORITHM,
+                     sources=sources)
     return Path(out)/"cells"/f"{key}.json"
 
 # %% ../../nbs/lab/1_ablate.ipynb #03b88f69

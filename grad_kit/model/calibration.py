@@ -16,7 +16,7 @@ from fastcore.basics import patch
 
 from ..base.compute import derive_seed, guarded, subsample, warn
 from ..base.config import GradKitError
-from ..data.dataset import choose_share, hash_images
+from ..data.dataset import choose_share, hash_images, refuse_sizes
 from ..data.groups import NEAR, find_groups, nearness, own_detail
 from ..data.images import image_statistics
 from .scorers import SCORERS, in_batches, top_mean
@@ -98,6 +98,8 @@ def normals_of(
     items, x = train.items, train.images(config.image_size)
     if len(validation) and not (len(test) and test.labels.all()):
         items, x = items + validation.items, torch.cat([x, validation.images(config.image_size)])
+        firsts = [train.items[0], validation.items[0]]   # each split is of one size
+        if config.frame == "stretch": refuse_sizes(firsts, [it.native_size() for it in firsts])
     kept = np.sort(np.unique(hash_images(x), return_index=True)[1])
     if sum(kept < len(train)) < 2:
         raise GradKitError(f"the {len(train)} normal training images of '{ds.name}' are copies of one, "

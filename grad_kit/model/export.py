@@ -164,7 +164,8 @@ def export_model(
     for a file that is not an exported model, and where the extra `export` is missing"""
     model, path = model.as_it_stands(), user_path(path)
     openvino = check_free(path) == ".xml"
-    if int8 is not None and not any(isinstance(m, torch.nn.Conv2d) for m in model.frozen().modules()):
+    convolutions = any(isinstance(m, torch.nn.Conv2d) for m in model.frozen().modules())
+    if int8 is not None and not convolutions:
         raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) hold no convolutions "
                            "that eight bits would speed up; export it as it is, without int8")
     need("onnx", "onnxscript", *(["openvino"] if openvino else ["onnxruntime"]))

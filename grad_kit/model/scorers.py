@@ -187,7 +187,7 @@ class WindowScorer(Scorer):
     def unfitted(self):
         "With the shift that was chosen"
         shift = int(self.shift) if hasattr(self, "shift") else self.config.window_shift
-        return WindowScorer(self.config.replace(window_shift=shift))
+        return type(self)(self.config.replace(window_shift=shift))
 
     def forward(self, x):
         x = (self.resize @ x @ self.resize.T).round() / 127.5 - 1
@@ -316,8 +316,6 @@ class ComponentScorer(Scorer):
         self.register_buffer("resize", resize_matrix(size, self.side), False)
         self.register_buffer("place", place_matrix(self.side, 0, 1, self.side, size), False)
         return self
-
-    def restore(self, state): return super().restore(state).to(state["mean"].device)
 
 # %% ../../nbs/model/2_scorers.ipynb #9f1da11e
 def top_mean(

@@ -62,9 +62,16 @@ def take_size(self:TiledGRAD, size):  # (H, W) of the images
 @patch
 def cut(self:TiledGRAD, item):  # of a Dataset
     "(its tiles, the whole image), uint8 (T,3,S,S) and (1,3,S,S) as the models see them, S = image_size"
-    x, n = torch.from_numpy(item.pixels(self.config.bit_depth)).permute(2, 0, 1), self.tile
+    x, n = torch.from_numpy(item.pixels(self.config.bit_depth).copy()).permute(2, 0, 1), self.tile
     tiles = torch.stack([x[:, y:y + n, u:u + n] for y, u in self.places_])
     return [resize_images(images, self.config.image_size) for images in (tiles, x[None])]
+
+# %% ../../nbs/model/11_tiles.ipynb #c843238c
+@patch
+def frozen(self:TiledGRAD, precision="float32"):
+    "Raises `GradKitError`: there is no single function of bytes"
+    raise GradKitError(f"a {type(self).__name__} has a model for each place and gives scores alone; use score, or "
+                       "a GRAD to export, to evaluate and to explain")
 
 # %% ../../nbs/model/11_tiles.ipynb #b338c390
 @patch
@@ -215,6 +222,7 @@ def load(cls:TiledGRAD, folder, device="auto"):  # what `save` wrote; it must st
         for name, dtype in cls.kept.items(): setattr(model, f"{name}_", torch.tensor(d[name], dtype=dtype))
         model.home, model.scorers_ = folder, {}
         model.take_size(model.native_size_)
+        model.placement_ = Placement.of(model.native_size_, None, model.config)
         cut = [name for name, size in d["files"].items() if (folder/name).stat().st_size != size]
         if cut: raise ValueError(f"{cut[0]} is truncated")
     except (OSError, *BROKEN) as e:

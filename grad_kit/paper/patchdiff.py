@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAMPLERS', 'register_sampler', 'NoiseSchedule', 'noise_schedule', 'PixelNorm', 'Block', 'time_embedding', 'PatchDiff',
            'gradient_support', 'receptive_field', 'training_loss', 'draw_batch', 'compiled', 'fit_patchdiff',
-           'ddpm_step', 'predict_x0', 'ddim_step', 'reverse_process', 'sample']
+           'ddpm_step', 'sampler_of', 'predict_x0', 'ddim_step', 'reverse_process', 'sample']
 
 # %% ../../nbs/paper/1_patchdiff.ipynb #d48259d1
 import copy, math
@@ -277,6 +277,11 @@ def ddpm_step(
     mean = (x - beta / (1 - alpha_bar) ** .5 * eps) / alpha ** .5
     return mean + schedule.sigma(t, settings.sigma_t) * z if t > 1 else mean
 
+def sampler_of(settings, T):  # SamplingSettings; steps of the schedule
+    "The name of the sampler: \"auto\" is Algorithm 2 for all T steps, DDIM for fewer"
+    if settings.sampler != "auto": return settings.sampler
+    return "ddpm" if settings.steps == T else "ddim"
+
 # %% ../../nbs/paper/1_patchdiff.ipynb #7f9440c7
 def predict_x0(
     x,         # (B,3,H,W) x_t
@@ -315,8 +320,7 @@ def reverse_process(
     "(B,3,H,W): x_0, by Algorithm 2 or by another sampler, which may skip steps"
     T = schedule.timesteps
     settings = settings or SamplingSettings(steps=T)
-    name = settings.sampler
-    if name == "auto": name = "ddpm" if settings.steps == T else "ddim"
+    name = sampler_of(settings, T)
     SAMPLERS.check(name)
     times = torch.linspace(T, 0, settings.steps + 1).round().int().tolist()
     for t, t_prev in zip(times, times[1:]):
