@@ -270,6 +270,9 @@ def test_evaluate_gives_none_where_it_cannot_measure():
     r = evaluate([1, 2], maps, [0, 0], masks=np.zeros((2, 8, 8), bool), threshold=1)
     test_eq((r["pixel_auroc"], r["false_alarm_rate"], r["detection_rate"]), (None, 0.5, None))
     test_eq((r["image_auroc"]["mean"], r["oracle_f1"]), (None, None))
+    defect = np.ones((8, 8), bool)
+    some = dict(masks=[~defect, defect], defect_masks=[[], [defect]], saturation_areas=[[], [64]])
+    test_eq(evaluate([1, 2], maps, [0, 1], **some)["spro"], None)   # it is a mean over kinds, which are not known
     r = evaluate([1, 2], None, [0, 1])
     test_eq((r["threshold"], r["false_alarm_rate"], r["detection_rate"]), (None, None, None))
     test_fail(lambda: evaluate([1, 2], maps, [0, 1], masks=np.ones((2, 8, 8), bool)),

@@ -189,6 +189,7 @@ def test_photographs_named_as_masks_are_not_lost_in_silence(tmp_path):
     goods(publ/"train"/"good", 8); goods(publ/"test"/"good", 2, first=90)
     bads(publ/"test"/"scratch"); bads(publ/"test"/"missing_label")
     assert "4 images in test/missing_label" in read_dataset(publ).passed_over
+    assert read_dataset(publ, "score").passed_over.count("4 ") == 1   # not as masks too
 
 def test_each_defective_image_has_a_name_of_its_own(tmp_path):
     for line in ("line0", "line1"): goods(tmp_path/"s"/line/"OK", 6); bads(tmp_path/"s"/line/"NG")

@@ -113,7 +113,8 @@ def read_dataset(
     if purpose == "score":
         photos = found.photos or found.images
         items = [Item(p, "test", name=p.relative_to(root).as_posix()) for p in photos]
-        ds = dataset_of(found, "folder", items, Counter({"masks": len(found.images) - len(photos)}))
+        masks = {m for m, p in found.masks.items() if p} - {*photos}   # the others are counted by their folder
+        ds = dataset_of(found, "folder", items, Counter({"masks": len(masks)}))
     else:
         refuse_sets(root)
         ds = next(ds for reader in reversed(READERS.values()) if (ds := reader(found, purpose)) is not None)

@@ -267,8 +267,7 @@ def auroc_intervals(scores, labels, kinds=None):
 def pixel_metrics(maps, labels, kinds, masks, defect_masks, saturation_areas):
     """The pixel metrics of `evaluate`, all None where maps, masks or marked pixels are missing.
     Raises `GradKitError` where the mask of a normal image marks a defect"""
-    kinds, out = list([None] * len(labels) if kinds is None else kinds), dict.fromkeys(
-        ["pixel_auroc", "pixel_ap", "aupro", "oracle_pixel_f1", "spro"])
+    out = dict.fromkeys(["pixel_auroc", "pixel_ap", "aupro", "oracle_pixel_f1", "spro"])
     if masks is None or maps is None: return out
     marked = [m is not None and bool(as_array(m).any()) for m in masks]
     if wrong := [i for i, (m, anomalous) in enumerate(zip(marked, labels, strict=True)) if m and not anomalous]:
@@ -278,8 +277,8 @@ def pixel_metrics(maps, labels, kinds, masks, defect_masks, saturation_areas):
     curve = PixelCurve(masks, maps)
     out |= dict(pixel_auroc=curve.auroc(), pixel_ap=curve.average_precision(), aupro=curve.area(.3),
                 oracle_pixel_f1=curve.oracle_f1())
-    if saturation_areas is not None:
-        out["spro"] = spro_table(masks, defect_masks, saturation_areas, maps, kinds) or None
+    if saturation_areas is not None and kinds is not None:
+        out["spro"] = spro_table(masks, defect_masks, saturation_areas, maps, list(kinds)) or None
     return out
 
 # %% ../../nbs/evaluate/1_metrics.ipynb #3b365f0d
