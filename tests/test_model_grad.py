@@ -155,6 +155,13 @@ def test_frames_and_bits_travel_with_a_model():
         test_eq((again.config.frame, again.config.bit_depth), (frame, 12))
         scores = again.score(mixed).image_score
         assert torch.equal(scores, model.score(mixed).image_score) and torch.isfinite(scores).all()
+        # a region lies where it does on images of one size alone
+        mask = np.ones((96, 128), bool)
+        mask[:20] = False
+        def regional(images): return GRAD(model.config, device="cpu").fit(images, region=mask, progress=False)
+        test_fail(lambda: regional(mixed), exc=GradKitError, contains="'1' is 96 x 128")
+        one = regional(Dataset("one", "array", mixed.items[::2]))
+        test_fail(lambda: one.score(mixed), exc=GradKitError, contains="'1' is 96 x 128 pixels")
 
 
 def test_scores_do_not_depend_on_what_is_outside_the_region():

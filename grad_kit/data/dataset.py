@@ -192,7 +192,7 @@ def refuse_sizes(items, shapes):
         if shape != shapes[0]:
             raise GradKitError(f"'{items[0].where}' is {width_x_height(shapes[0])} pixels, but '{it.where}' is "
                                f"{width_x_height(shape)}; crop or resize the images to one size, with the object in "
-                               "the same place, or set frame to 'letterbox' or 'crop'")
+                               "the same place, or, without a region, set frame to 'letterbox' or 'crop'")
 
 # %% ../../nbs/data/2_dataset.ipynb #9dededc4
 def warn_of_depth(name, tops):

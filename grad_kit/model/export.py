@@ -119,7 +119,7 @@ def proof_images(model, check):
     size = model.config.image_size
     if check is not None:
         ds = as_dataset(check, "either").read_as(model.config)
-        for item in ds.items[:1]: model.check_size(item)
+        for item in ds.items: model.check_size(item)
         fitted = set(model.seen(ds)["fitted"])   # their distances, near 0, are rounding
         if fresh := [i for i in range(len(ds)) if i not in fitted]: return subsample(ds.images(size)[fresh], 32)
     mean = model.placement_.mean.numpy()   # what is registered has to look like it
@@ -239,7 +239,7 @@ def score(self:Exported,
     """A `Result`, as `GRAD.score` gives.
     Raises `GradKitError` where images are of another size than those fitted on, and for a score that is not finite"""
     ds = as_dataset(images, "score").read_as(self.config)
-    for item in ds.items[:1]: self.check_size(item)
+    for item in ds.items: self.check_size(item)
     x = ds.images(self.config.image_size).numpy()
     batches = [self(x[i:i + batch]) for i in range(0, max(len(x), 1), batch)]
     out = [torch.from_numpy(np.concatenate(a)) for a in zip(*batches)]

@@ -20,7 +20,7 @@ from ..base.compute import guarded, pick_device, pick_dtype, to_device
 from ..base.config import Config, GradKitError
 from ..base.files import (OUTPUT_MARK, atomic_write, load_state, put_back, read_json, run_lock, save_state,
                                  user_path)
-from ..data.dataset import hash_images
+from ..data.dataset import hash_images, refuse_sizes
 from ..closed_form.placement import Placement
 from ..data.layouts import as_dataset, with_labels
 from .calibration import Calibration, divide
@@ -103,6 +103,8 @@ def begin(self:GRAD,
     self.options = FitOptions(stages and user_path(stages), checkpoint_every, progress, compile)
     ds = ds.read_as(self.config)
     native = ds.split("train").items[0].native_size() if len(ds.split("train")) else (1, 1)   # `divide` refuses none
+    normal = ds.split("train").items + ds.split("validation").items
+    if region is not None: refuse_sizes(normal, [tuple(it.native_size()) for it in normal])
     self.placement_ = place = Placement.of(native, region, self.config)
     train, held, self.held_groups, self.folds, self.not_independent_ = self.divided(ds)
     self.seen_ = dict(fitted=hash_images(train), held_out=[] if self.folds is not None else hash_images(held))
@@ -113,7 +115,7 @@ def begin(self:GRAD,
     self.patchdiffs_, self.contrastive_, self.generated, self._frozen = {}, {}, {}, {}
     self.scorers_ = {name: SCORERS[name](self.config) for name in self.config.scorers}
     self.n_normal_, self.native_size_ = len(train), None
-    if self.config.frame == "stretch": self.native_size_ = tuple(native)
+    if self.config.frame == "stretch" or region is not None: self.native_size_ = tuple(native)
     return train, held
 
 # %% ../../nbs/model/7_grad.ipynb #2324d2bd
@@ -168,7 +170,7 @@ def score(self:GRAD,
     is not finite"""
     self = self.as_it_stands()
     ds = as_dataset(images, "score").read_as(self.config)
-    if len(ds): self.check_size(ds.items[0])
+    for item in ds.items: self.check_size(item)
     pixels = ds.images(self.config.image_size)
     result = self.score_pixels(pixels, batch, precision)
     finite_scores([it.where for it in ds.items], result.image_score)
