@@ -243,6 +243,16 @@ def test_reproduce_runs_folders_of_the_published_shapes():
     test_eq(found, [Config.preset("mvtec_ad", "bottle")])
 
 
+def test_commands_choose_for_the_device_they_are_given():
+    root = Path(tempfile.mkdtemp())
+    write_trays(root/"trays", few())
+    for c, *data in ((demo,), (bench,), (ablate, root/"trays"), (sweep, root)):
+        with mock.patch("grad_kit.cli.config_of", side_effect=GradKitError("stopped")) as chosen:
+            status, text = run(c, *data, "--out", root/"out", "--device", "cpu")
+        assert status == 2 and "stopped" in text, text
+        test_eq(chosen.call_args.kwargs["device"], "cpu")
+
+
 def test_export_writes_and_compares():
     root = Path(tempfile.mkdtemp())
     write_trays(root/"trays", few())
