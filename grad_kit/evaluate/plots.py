@@ -323,9 +323,8 @@ def plot_denoising(x_t, eps, x_0, t):
 # %% ../../nbs/evaluate/2_plots.ipynb #83dcb969
 def draw_score(ax, scores, labels, index, threshold):
     "The score number `index` in the histogram of all, by label where these are known, with the threshold"
-    normal = scores if labels is None or labels.all() else scores[~labels]
     low, high = min(scores.min(), threshold), max(scores.max(), threshold) + 1e-6
-    top = min(high, threshold + 3 * max(threshold - np.median(normal), 1e-6))
+    top = min(high, threshold + 3 * (threshold - low)) if low < threshold else high
     groups = {"all images": (scores, NORMAL)}
     if labels is not None: groups = {"normal": (scores[~labels], NORMAL), "anomalous": (scores[labels], ANOMALOUS)}
     values, colors = zip(*groups.values())

@@ -44,7 +44,7 @@ class WithRegions(Pool):
         return out, mean_around((out - x).abs().amax(1, keepdim=True), 2)
 
 WAYS = dict(eq1={"kit": {}, "without Eq. 1": dict(local_normal_like=0.)},
-            kinds={"kit": {}, **{f"without {k}": dict(local_changes=[o for o in KINDS if o != k]) for k in KINDS},
+            kinds={"all kinds": {}, **{f"without {k}": dict(local_changes=[o for o in KINDS if o != k]) for k in KINDS},
                    "and whole images": {}},
             regions={"new regions": {}, "regions cut out": {}, "regions held": {}})
 DATA = dict(eq1=(("kolektor_sdd", "aitex_02", "mvtec_pill"), (0, 1, 2)), kinds=(SETS, (0,)),

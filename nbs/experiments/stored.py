@@ -6,7 +6,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from grad_kit.evaluate import plots
 from grad_kit.evaluate.report import baselines_table
 from grad_kit.lab.ablate import ablation_table, ablation_values, difference_table
 
@@ -48,10 +47,6 @@ def values(name): return ablation_values(read(name)["cells"])
 def means(name, column):
     "{variant: mean over the seeds}"
     return {v: sum(c[column]) / len(c[column]) for v, c in values(name).items()}
-
-def figure(name, *columns):
-    "Some columns of a stored table, drawn"
-    return plots.plot_ablation({v: {k: x for k, x in c.items() if k in columns} for v, c in values(name).items()})
 
 def over_normals(name):
     "Image and pixel AUROC over the number of normal images: each generator's mean as a line, its seeds as dots"
