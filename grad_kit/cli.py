@@ -156,7 +156,7 @@ def fit(
 def score(
     model: Model, images: option("folder of images to score, or one image", metavar="IMAGES"), out: Out=None,
     false_alarm_rate: option("another rate than the model's", float)=None,
-    top: option("images in the overview picture, highest scores first", int)=12,
+    top: option("images in the overview picture (120 at most), highest scores first", int)=12,
     masks: option("also masks, PNGs of the images' size: white where the map is above a threshold", bool)=False,
     explain: option("also why.html, which says on a click why a place is anomalous; GOOD: the normal images of the fit",
                     metavar="GOOD", nargs="?", const=True)=None,

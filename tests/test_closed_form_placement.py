@@ -82,6 +82,10 @@ def test_nothing_outside_the_region_has_an_effect():
     m = place.cut(torch.rand(3, 64, 64), poses_of(torch.zeros(3, 4)))
     assert (m[:, ~region] == m.amin((1, 2))[:, None]).all()
     test_eq(place.part(.02), .01)
+    region = torch.zeros(64, 64, dtype=torch.bool)
+    region[40:50, 30:40] = True   # so small that it may leave the image where this is registered
+    place = Placement(64, region).fit(x, "turns")
+    assert place.after(torch.rand(12, 64, 64), place.placed(x)[1]).isfinite().all()
 
 
 def test_a_placement_is_kept_by_its_state():

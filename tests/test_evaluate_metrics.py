@@ -275,6 +275,9 @@ def test_evaluate_gives_none_where_it_cannot_measure():
     test_eq(evaluate([1, 2], maps, [0, 1], **some)["spro"], None)   # it is a mean over kinds, which are not known
     r = evaluate([1, 2], None, [0, 1])
     test_eq((r["threshold"], r["false_alarm_rate"], r["detection_rate"]), (None, None, None))
+    for name in ("maps", "kinds", "defects", "masks", "defect_masks", "saturation_areas"):
+        given = dict(maps=maps) | {name: [None]}
+        test_fail(lambda: evaluate([1, 2], labels=[0, 1], **given), exc=GradKitError, contains=f"1 {name}, but 2 scores")
     test_fail(lambda: evaluate([1, 2], maps, [0, 1], masks=np.ones((2, 8, 8), bool)),
               exc=GradKitError, contains="image 0 is labelled normal, but its mask marks")
 

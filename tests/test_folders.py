@@ -248,6 +248,7 @@ def test_files_that_name_no_image_are_harmless(tmp_path):
         (folder/"camera.json").write_text('{"exposure": 3, "gain": "auto"}')
         (folder/"log.csv").write_text("time,temperature\n12:00,21\n12:01,22\n")
         (folder/"settings.xml").write_text("<camera><exposure>3</exposure></camera>")
+        (folder/"model.xml").write_text('<dim>000</dim><grad_kit value="grad_kit export"/>')
         (folder/"Thumbs.db").write_bytes(b"junk"); (folder/"scores.csv").write_text("name,score\nother.png,1\n")
     assert len(read_dataset(root)) == 12
 

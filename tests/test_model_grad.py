@@ -311,6 +311,8 @@ def test_what_cannot_be_fitted_or_scored_is_said():
     test_fail(lambda: GRAD(tiny(), device="cpu").predict(one), exc=GradKitError, contains="not fitted")
     test_fail(lambda: GRAD(tiny(), device="cpu").fit(one, progress=False), exc=GradKitError, contains="at least 2")
     test_fail(lambda: GRAD("demo"), exc=GradKitError, contains="Config.preset")
+    test_fail(lambda: GRAD(tiny(), "cpu"), exc=GradKitError, contains="the seed is 'cpu'")
+    test_fail(lambda: GRAD(tiny(), device="cpu").seen(one), exc=GradKitError, contains="not fitted")
     test_fail(lambda: GRAD(Config(scorers=("nosuch",))), exc=GradKitError,
               contains="there is no scorer 'nosuch'; choose among")
     test_fail(lambda: GRAD(Config.preset("quick", fusion="min")), exc=GradKitError, contains="there is no fusion 'min'")

@@ -70,6 +70,12 @@ def test_local_contrast_is_saved_kept_and_continued():
     again.save(folder/"m")
     assert torch.equal(GRAD.load(folder/"m", "cpu").score(test).image_score, again.score(test).image_score)
     assert whole.scorers_["local"].losses != fitted(ds, small(), 1).scorers_["local"].losses
+    # a change of one's own is needed to fit, but not to score
+    register_local_change("darker")(lambda x, *_: x * .8)
+    try: fitted(ds, small(local_changes=("darker",))).save(folder/"own")
+    finally: del LOCAL_CHANGES["darker"]
+    assert GRAD.load(folder/"own", "cpu").score(test).image_score.isfinite().all()
+    test_fail(lambda: fitted(ds, small(local_changes=("darker",))), exc=GradKitError, contains="no local change 'darker'")
 
 
 def test_changes_that_came_out_normal_have_no_label():

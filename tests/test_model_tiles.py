@@ -97,4 +97,6 @@ def test_what_cannot_be_used_is_refused():
     model = small().fit(images[..., ::-1], progress=False)   # as OpenCV's users turn colours round
     test_fail(lambda: model.score(felt(0, (64, 120))[None]), contains="120 x 64")
     test_fail(model.frozen, exc=GradKitError, contains="a TiledGRAD has a model for each place")
+    from grad_kit.view.explain import Why
+    test_fail(lambda: Why(model), exc=GradKitError, contains="a TiledGRAD has a model for each place")
     test_fail(lambda: small().score(images), contains="not fitted")

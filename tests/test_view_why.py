@@ -67,6 +67,7 @@ def test_the_report_holds_everything_and_requests_nothing():
         one = tray_dataset(1, 0, 1, 0)
         test_fail(lambda: write_why(model, one, file/"none.html"), exc=GradKitError, contains="cannot write")
         test_eq([p.name for p in Path(d).iterdir()], ["why.html"])
+        test_fail(lambda: write_why(model, one, file, scores=[1., 2.]), exc=GradKitError, contains="2 scores, but 1")
         for broken in (dict(threshold=float("nan")), dict(scores=torch.tensor([float("nan")]))):
             test_fail(lambda: write_why(model, one, file, **broken), exc=GradKitError, contains=" is nan")
 
@@ -91,6 +92,9 @@ def test_marks_are_kept_removed_and_identified_by_pixels():
         test_eq(newest(0, 1, 2), [None, None, "defect"])                       # others keep theirs
         test_fail(lambda: marks(good=["x"]), exc=GradKitError, contains="made for other good images")
         test_fail(lambda: marks(size=32), exc=GradKitError, contains="made for images of 64 pixels")
+        for text in "[]", "{}":
+            (file := Path(d)/"marks.json").write_text(text)
+            test_fail(marks, exc=GradKitError, contains=f"'{file}' holds no marks")
 
 
 def test_an_inspector_learns_from_good_marks_and_never_from_defects():

@@ -96,6 +96,10 @@ def test_scores_counts_agree_with_predict_and_rates_move_them():
     fused = e.picture.value
     e.controls["which"].value = "detector"; assert e.picture.value != fused
     e.controls["rate"].value = .1; assert "ask for 0.0323 or more" in e.text.value
+    for rate in (.0005, .6):
+        model.config = model.config.replace(false_alarm_rate=rate)
+        test_close(explore_scores(model, trays).controls["rate"].value, 100 * rate, 1e-6)
+    model.config = model.config.replace(false_alarm_rate=.05)
     few, result = np.stack([it.image for it in test.items[:3]]), model.score(test)
     plain = explore_scores(model, few)
     assert "of 3 images raise an alarm" in plain.text.value and "good" not in plain.text.value, plain.text.value

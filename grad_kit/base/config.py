@@ -6,7 +6,8 @@
 __all__ = ['PATCH', 'FLAT', 'WITHOUT_DETECTOR', 'PRESETS', 'FLIPS', 'GradKitError', 'load_plugins', 'Registry', 'setting',
            'ImageSettings', 'GenerationSettings', 'ScheduleSettings', 'PatchDiffSettings', 'SamplingSettings',
            'ClosedFormSettings', 'AugmentationSettings', 'DetectorSettings', 'ReweightingSettings', 'LocalSettings',
-           'ScoringSettings', 'CalibrationSettings', 'ComputeSettings', 'Config', 'short_repr', 'is_level']
+           'ScoringSettings', 'CalibrationSettings', 'ComputeSettings', 'Config', 'short_repr', 'is_level',
+           'check_level']
 
 # %% ../../nbs/base/1_config.ipynb #fdcb502c
 import functools, hashlib, json, math, operator
@@ -302,6 +303,10 @@ def _checked(name, value):
 WITHOUT_DETECTOR = {"filters", "window", "components", "local"}   # they have no `detector_levels`; `register_scorer`
 
 def is_level(n): return isinstance(n, int) and 5 <= n <= 513 and n % 4 == 1
+
+def check_level(n):
+    "Raises `GradKitError` where n is not the level of a PatchDiff"
+    if not is_level(n): raise GradKitError(f"PatchDiff level is {n!r}, but a level is 1 + 4k; choose 5, 9, 13, 17, ...")
 
 def _level_rules(c):
     "(holds, field, what it must be) for each rule about levels"

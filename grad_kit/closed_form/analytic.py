@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..base.compute import derive_seed, guarded, to_float
-from ..base.config import GradKitError, is_level
+from ..base.config import GradKitError, check_level
 from ..paper.patchdiff import sample
 
 # %% ../../nbs/closed_form/1_analytic.ipynb #fc7339e4
@@ -35,9 +35,7 @@ class AnalyticPatchDiff:
         schedule,         # NoiseSchedule
         memory_gib=1.0,   # bound on the working memory, for one sample at least
     ):
-        if not (is_level(level) or level == 1):
-            raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; "
-                               "choose one of those")
+        if level != 1: check_level(level)
         self.images, self.level, self.schedule, self.memory_gib = images.contiguous(), level, schedule, memory_gib
 
     def __call__(self, x, t):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ..base.compute import derive_seed, guarded
-from ..base.config import GradKitError, is_level
+from ..base.config import GradKitError, check_level
 
 # %% ../../nbs/closed_form/2_patchmatch.ipynb #da5bd709
 BLOCK = 2  # side in pixels of what is copied at once
@@ -24,9 +24,7 @@ class Sources:
         reach,   # r: pixels by which a copy may lie elsewhere
     ):
         (self.n, _, self.height, self.width), self.reach = images.shape, reach
-        if not is_level(level):
-            raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; "
-                               "choose one of those")
+        check_level(level)
         if (need := level // 2 + reach + BLOCK) >= (side := min(self.height, self.width)):
             raise GradKitError(f"the images are {side} pixels wide, but windows of {level} pixels up to {reach} "
                                f"elsewhere need more than {need}; choose a lower level or a smaller reach")

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'LOCO_FOLDERS', 'FRAMES', 'Item', 'width_x_height', 'central', 'frame_image', 'unframe_map', 'on_threads',
-           'Dataset', 'refuse_broken', 'refuse_sizes', 'warn_of_depth', 'hash_images', 'choose_share',
-           'evaluation_items']
+           'Dataset', 'refuse_sizes', 'warn_of_depth', 'hash_images', 'choose_share', 'evaluation_items']
 
 # %% ../../nbs/data/2_dataset.ipynb #dffd3541
 import dataclasses, hashlib, os
@@ -178,13 +177,6 @@ def read_as(self:Dataset, config):  # Config, for its `bit_depth` and `frame`
     if read == dict(bits=self.bits, frame=self.frame): return self
     return self.once(tuple(read.values()), lambda: dataclasses.replace(self, **read))
 
-# %% ../../nbs/data/2_dataset.ipynb #49fd4820
-def refuse_broken(n, broken):
-    "Raise one error for those of n images that cannot be read"
-    if len(broken) == 1: raise broken[0]
-    some = [*map(str, broken[:3]), *([f"and {len(broken) - 3} more"] if len(broken) > 3 else [])]
-    raise GradKitError(f"{len(broken)} of {n} images cannot be read: {'; '.join(some)}")
-
 # %% ../../nbs/data/2_dataset.ipynb #bf8135cb
 def refuse_sizes(items, shapes):
     "Raise an error where images to be stretched differ in size"
@@ -215,7 +207,10 @@ def decode(self:Dataset, size, skip=False):  # side in pixels; whether to skip i
     loaded = on_threads(load, self.items)
     whole = [i for i, x in enumerate(loaded) if not isinstance(x, GradKitError)]
     broken = [x for x in loaded if isinstance(x, GradKitError)]
-    if broken and not skip: refuse_broken(len(self), broken)
+    if broken and not skip:
+        if len(broken) == 1: raise broken[0]
+        some = "; ".join(map(str, broken[:3])) + f"; and {len(broken) - 3} more" * (len(broken) > 3)
+        raise GradKitError(f"{len(broken)} of {len(self)} images cannot be read: {some}")
     if not whole: return torch.empty(0, 3, size, size, dtype=torch.uint8), whole, broken
     shapes, tops, images = zip(*(loaded[i] for i in whole))
     if self.frame == "stretch": refuse_sizes([self.items[i] for i in whole], shapes)

@@ -206,6 +206,7 @@ def may_label(path, names):
     if is_for_labels(path.parent.name) or kind_of_name(path.stem) == "mask" or path.stem.lower() in names: return True
     try: text = path.read_text("utf-8-sig", "ignore").replace("\0", "").lower()
     except OSError: return False
+    if "grad_kit export" in text: return False   # an exported model
     words = set(re.split(r"[\s,;|\"'<>/\\]+", text))
     return bool(names & (words | {w.rsplit(".", 1)[0] for w in words if w.endswith(IMAGE_SUFFIXES)}))
 

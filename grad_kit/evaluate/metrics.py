@@ -298,6 +298,10 @@ def evaluate(
     Figures named `oracle_` choose their threshold with the labels.
     Raises `GradKitError` as the functions above do"""
     scores, labels = checked(scores, labels)
+    for name, x in dict(maps=maps, kinds=kinds, defects=defects, masks=masks, defect_masks=defect_masks,
+                        saturation_areas=saturation_areas).items():
+        if x is not None and len(x) != len(labels):
+            raise GradKitError(f"there are {len(x)} {name}, but {len(labels)} scores; give one for each image")
     threshold = None if threshold is None else float(threshold)
     def rate(group): return None if threshold is None or not group.any() else float((scores > threshold)[group].mean())
     return dict(

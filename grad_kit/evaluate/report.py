@@ -322,7 +322,7 @@ def plot_top(self:Scoring, top=12):
     def title(i):
         name = Path(self.items.names[i]).name
         return f"{name if len(name) <= 24 else f'{name[:11]}…{name[-12:]}'}  {self.result.image_score[i]:.1f}"
-    shown = self.order[:max(1, top)]
+    shown = self.order[:min(max(1, top), 120)]   # more take minutes to draw
     images = outlined(self.model, self.items.images(self.model.config.image_size)[shown])
     maps = self.result.anomaly_map[shown]
     return plots.plot_maps(images, maps, None, [title(i) for i in shown], **map_scale(self.result.pixel_threshold))

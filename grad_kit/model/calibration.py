@@ -184,7 +184,8 @@ def calibrate(self:Calibration,
     if len(names) > 1:
         units = {k: unit_of(s, u) for k, s, u in zip(names, scores, usual)}
         self.units_, self._frozen = {k: (*unit, SCORERS[k].weight) for k, unit in units.items()}, {}
-    found = self.of_held(held) if folds is None else self.of_folds(maps, scores)
+    if folds is None: r = self.score_pixels(held)
+    found = (r.image_score, r.anomaly_map.amax((1, 2))) if folds is None else self.of_folds(maps, scores)
     self.holdout_scores_, self.holdout_peaks_ = (highest(v, groups).tolist() for v in found)
     self.rounding_ = self.rounding(placed)
     self.take_thresholds()
@@ -209,17 +210,10 @@ def each_of_held(self:Calibration, held):
     found = in_batches(of_maps, self.device, held)
     return found[:len(found) // 2], found[len(found) // 2:]
 
-# %% ../../nbs/model/6_calibration.ipynb #9a8ab35d
-@patch
-def of_held(self:Calibration, held):
-    "(image scores (M,), highest values of the maps (M,)) of images that were held out"
-    r = self.score_pixels(held)
-    return r.image_score, r.anomaly_map.amax((1, 2))
-
 # %% ../../nbs/model/6_calibration.ipynb #ce4d146e
 @patch
 def of_folds(self:Calibration, maps, scores):
-    "The same, of each scorer's maps and image scores out of fold"
+    "(image scores (M,), highest values of the maps (M,)), of each scorer's maps and image scores out of fold"
     frozen = self.frozen()
     c, on = self.config, self.device
     def peak(*m):

@@ -239,8 +239,8 @@ def score(self:Exported,
     """A `Result`, as `GRAD.score` gives.
     Raises `GradKitError` where images are of another size than those fitted on, and for a score that is not finite"""
     ds = as_dataset(images, "score").read_as(self.config)
-    for item in ds.items: self.check_size(item)
     x = ds.images(self.config.image_size).numpy()
+    for item in ds.items: self.check_size(item)
     batches = [self(x[i:i + batch]) for i in range(0, max(len(x), 1), batch)]
     out = [torch.from_numpy(np.concatenate(a)) for a in zip(*batches)]
     finite_scores(ds.names, out[1])

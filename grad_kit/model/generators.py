@@ -52,9 +52,8 @@ def generate_analytic(
 ):
     "(n,3,S,S) uint8 by the closed form (notebook closed_form/analytic)"
     c, seed = model.config, derive_seed(model.seed, "analytic", normal.shape[-1])
-    schedule = noise_schedule(c.timesteps, c.beta_start, c.beta_end)
-    return sample_analytic(normal.to(model.device), level, n, schedule, c.sampling, c.analytic_images,
-                           c.analytic_batch, seed, bar=bar)
+    return sample_analytic(normal.to(model.device), level, n, noise_schedule(c.timesteps, c.beta_start, c.beta_end),
+                           c.sampling, c.analytic_images, c.analytic_batch, seed, bar=bar)
 
 # %% ../../nbs/model/1_generators.ipynb #1a8e502b
 @register_generator("patchmatch", "closed_form")

@@ -9,6 +9,7 @@ __all__ = ['FORMAT', 'FITTED', 'BROKEN', 'GRAD', 'check_replaceable', 'finite_li
 # %% ../../nbs/model/7_grad.ipynb #ad6539dd
 import copy, hashlib, json, re, time
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ class GRAD(Generation, Calibration):
         seed=0,         # of every random draw
         device="auto",  # "auto", "cpu", "cuda", ...
     ):
+        if not isinstance(seed, Integral): raise GradKitError(f"the seed is {seed!r}, but must be an integer")
         self.seed, self.device = int(seed), pick_device(device)
         self.config = Config.preset("auto", gpu=self.device.type == "cuda") if config is None else config
         if not isinstance(self.config, Config):
@@ -170,8 +172,8 @@ def score(self:GRAD,
     is not finite"""
     self = self.as_it_stands()
     ds = as_dataset(images, "score").read_as(self.config)
-    for item in ds.items: self.check_size(item)
     pixels = ds.images(self.config.image_size)
+    for item in ds.items: self.check_size(item)
     result = self.score_pixels(pixels, batch, precision)
     finite_scores([it.where for it in ds.items], result.image_score)
     if not each: return result
@@ -232,6 +234,7 @@ def predict(self:GRAD,
 @patch
 def seen(self:GRAD, dataset):  # Dataset
     '{"fitted" or "held_out": positions of the images, by their pixels, that took part in fitting or in calibration}'
+    self.check_fitted()
     known = {h: k for k, hashes in self.seen_.items() for h in hashes}
     hashes = dataset.read_as(self.config).image_hashes(self.config.image_size)
     return {k: [i for i, h in enumerate(hashes) if known.get(h) == k] for k in ("fitted", "held_out")}

@@ -229,13 +229,13 @@ class LocalScorer(Scorer):
     trained, own_folds, weight = True, True, 1.
     def __init__(self, config):
         super().__init__(config)
-        for name in config.local.changes: LOCAL_CHANGES.check(name)
         # one network, or, with folds, one that is trained without the even ones and one without the odd ones
         self.residuals, self.nets, self.losses = Residuals(config), torch.nn.ModuleList(), []
         self.register_buffer("share", torch.zeros(()))
         self.register_buffer("found", torch.zeros(2))   # `check`
 
     def fit(self, normal, model):
+        for name in self.config.local.changes: LOCAL_CHANGES.check(name)
         fold = self.residuals.fit(normal, model.folds).fold
         halves = [fold >= 0] if model.folds is None else [fold % 2 != j for j in (0, 1)]
         states = [self.trained_on(rows, normal, model) for rows in halves]

@@ -123,8 +123,8 @@ def class_weights(
     reweighting_on=True,  # False: uniform weights
 ):
     "((P,), (N,)): the weights of either class, which sum to 1, from the banks as they are"
-    r = s.reweighting
-    noisy, tail = r.noisy and reweighting_on, r.tail and reweighting_on
+    r, full = s.reweighting, reweighting_on and s.bank_pos.full and s.bank_neg.full
+    noisy, tail = r.noisy and full, r.tail and full
     w_pos = patch_weights(z_pos, *[s.bank_pos] * tail, beta_density=r.beta_density)
     w_neg = patch_weights(z_neg, *[s.bank_pos] * noisy, *[s.bank_neg] * tail, beta_density=r.beta_density)
     return w_pos, w_neg

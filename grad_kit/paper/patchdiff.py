@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..base.compute import coord_map, guarded, seeded, to_float, to_uint8
-from ..base.config import GradKitError, Registry, SamplingSettings, is_level
+from ..base.config import GradKitError, Registry, SamplingSettings, check_level
 from ..base.run import Run, one_cycle
 
 # %% ../../nbs/paper/1_patchdiff.ipynb #ec476416
@@ -104,9 +104,7 @@ class PatchDiff(nn.Module):
         coord_frequencies=0,  # 0: the coordinate map as it is; f: also its sines and cosines at f doubling frequencies
     ):
         super().__init__()
-        if not is_level(level):
-            raise GradKitError(f"PatchDiff level is {level!r}, but a level is 1 + 4k: 5, 9, 13, 17, ...; "
-                               "choose one of those")
+        check_level(level)
         self.level, self.width, self.norm, self.coord_frequencies = level, width, norm, coord_frequencies
         c, e, c_in = width, 4 * width, 3 + 2 + 4 * coord_frequencies
         self.embed = nn.Sequential(nn.Linear(width, e), nn.GELU(), nn.Linear(e, e), nn.GELU())

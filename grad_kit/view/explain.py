@@ -188,7 +188,7 @@ class Why:
         model,        # fitted GRAD
         normal=None,  # the images it was fitted on, for their names and full pictures; None: as the model keeps them
     ):
-        model.check_fitted()
+        model.frozen()   # refuses what is not fitted or cannot be explained
         self.model, self.size, names = model, model.config.image_size, explained_scorers(model.config)
         if len(model.placement_.mean):
             raise GradKitError("this model registers its images, and what is explained is about images as they are; "

@@ -39,8 +39,8 @@ def as_url(image, **how):
 @guarded
 def packed_image(why, image, threshold):
     """{picture, heat: the map as a picture, low, high: its ends, top: the place where it is highest, places: [sentence,
-    evidence] of each place of the grid, row by row} of uint8 (3,S,S); the map's colour at the threshold is the middle
-    one"""
+    evidence] of each place of the grid, row by row} of uint8 (3,S,S). The map's colours go up to twice the threshold,
+    or to its highest value where that is more"""
     looked = why.look(image)
     small = F.adaptive_avg_pool2d(looked["map"][None], min(64, why.size))[0]
     low, high = float(small.min()), float(small.max())
@@ -103,7 +103,10 @@ def images_to_explain(model, images, scores=None):
     ds = as_dataset(images, "either").read_as(model.config)
     if len(ds.split("test")): ds = ds.split("test")
     if not len(ds): raise GradKitError(f"'{ds.name}' holds no images to explain; give some")
-    if scores is None: scores = model.score(ds).image_score
+    scores = torch.as_tensor(model.score(ds).image_score if scores is None else scores)
+    if len(scores) != len(ds):
+        raise GradKitError(f"there are {len(scores)} scores, but {len(ds)} images are shown; give one for each of "
+                           "these (of a set with test images they alone are shown)")
     return ds, ds.images(model.config.image_size), finite_scores(ds.names, scores)
 
 # %% ../../nbs/view/3_why.ipynb #9cb387bc
@@ -182,6 +185,8 @@ class Marks:
         "Read the entries of the file; raises `GradKitError` where they belong to other good images or settings"
         file = self.folder/"marks.json"
         found = read_json(file) if file.exists() else dict(marks=[])
+        if not isinstance(found, dict) or "marks" not in found:
+            raise GradKitError(f"'{file}' holds no marks; name another folder as out, or move the file away")
         if found["marks"] and (found["size"] != self.size or not set(found["good"]) & set(self.good)):
             what = "other good images" if found["size"] == self.size else f"images of {found['size']} pixels"
             raise GradKitError(f"'{file}' holds {len(found['marks'])} marks made for {what}; name another folder as "

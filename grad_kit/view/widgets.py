@@ -221,6 +221,7 @@ def explore_scores(
     ds, r, labelled, masks = scored(model, images, result)
     c, pixels, labels = model.config, ds.images(model.config.image_size), ds.labels if labelled else None
     scores, lowest = r.image_score.numpy(), 1 / (len(model.holdout_scores_) + 1)   # the lowest rate for so many images
+    usual = 100 * c.false_alarm_rate
     def threshold_at(rate, pixels=False): return model.threshold_at(max(rate, lowest), "quietly", pixels)
     def kind(i): return ds.items[i].defect if labelled else ds.items[i].where.rsplit("/", 1)[-1]
     def name(i): return f"{ds.items[i].name} ({kind(i)})" if labelled else kind(i)
@@ -243,5 +244,5 @@ def explore_scores(
         image=slider(w.IntSlider, "image (number)", 0, 0, len(ds) - 1, 1, "position among the scored images"),
         which=choice("map", ["fused", *c.scorers], "fused", "the fused map, or that of one scorer in its own units"),
         opacity=slider(w.FloatSlider, "opacity (0 to 1)", .6, 0, 1, .05, "of the map over the image", width="19em"),
-        rate=slider(w.FloatLogSlider, "false alarms (%)", 100 * c.false_alarm_rate, -1, 1.7, .05,
+        rate=slider(w.FloatLogSlider, "false alarms (%)", usual, *np.log10([min(.1, usual), max(50, usual)]), .05,
                     "share of normal images that may raise an alarm", readout_format=".2g")), draw)
