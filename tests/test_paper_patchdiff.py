@@ -113,6 +113,9 @@ def test_training_lowers_the_loss_repeats_and_continues():
     model, losses = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), progress=False)
     again, _ = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), progress=False)
     assert sum(losses[-10:]) < .8 * sum(losses[:10])
+    averaged, _ = fit_patchdiff(images, 5, c.replace(ema=.999).patchdiff, noise_schedule(), progress=False)
+    with seeded(0, "judge"), torch.no_grad():   # nothing is left of the initial weights
+        assert training_loss(averaged, to_float(images), noise_schedule(), 0.) < .8 * losses[0]
     for p, q in zip(model.parameters(), again.parameters()): assert torch.equal(p, q)
     other, _ = fit_patchdiff(images, 5, c.patchdiff, noise_schedule(), seed=1, progress=False)
     assert not torch.equal(next(other.parameters()), next(model.parameters()))

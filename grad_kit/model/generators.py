@@ -88,7 +88,7 @@ def generate_trained(model, normal, level, n, bar):
 
 # %% ../../nbs/model/1_generators.ipynb #78bf629a
 # a change in what a stage makes of the same settings and images counts up: stages kept before are then made anew
-ALGORITHM = 2
+ALGORITHM = 3
 
 @dataclass(frozen=True)
 class FitOptions:

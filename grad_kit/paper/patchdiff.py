@@ -236,7 +236,7 @@ def fit_patchdiff(
     with seeded(seed, "patchdiff", level, (h, w)):
         model = PatchDiff(level, c.width, c.norm, c.coord_frequencies)
         model = model.to(device, memory_format=torch.channels_last)
-        average, update_average = copy.deepcopy(model), get_ema_multi_avg_fn(c.ema)
+        average = copy.deepcopy(model)
         optimizer, cycle = one_cycle(model.parameters(), c.lr, c.weight_decay, c.steps)
         schedule = schedule.to(device)   # samplers read theirs as numbers
         net, coords = compiled(model) if compile else model, model.coords(h, w, model.exit.weight)
@@ -251,7 +251,8 @@ def fit_patchdiff(
                 loss = training_loss(net, x0, schedule, c.sigma_g, **where)
             loss.backward()
             optimizer.step(); cycle.step()
-            update_average(list(average.parameters()), list(model.parameters()), None)
+            decay = min(c.ema, (1 + run.step) / (10 + run.step))   # shorter at first: the initial weights are random
+            get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), None)
             run.record(loss=loss.detach())
     return (average if c.ema else model).eval().requires_grad_(False), run.history()["loss"]
 
