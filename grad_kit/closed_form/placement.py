@@ -105,7 +105,7 @@ def pose(self:Placement, x):
         if k > 1:
             best = off(pose).square().mean(1).reshape(k, -1).argmin(0)
             pose, k = pose.reshape(k, -1, 9).gather(0, best[None, :, None].expand(1, -1, 9))[0].reshape(-1, 3, 3), 1
-    left = (self.counted & self.known(pose)).sum((1, 2)) * 2 > self.counted.sum()   # of a small region
+    left = (self.counted & self.known(pose)).to(x).sum((1, 2)) * 2 > self.counted.to(x).sum()   # of a small region
     better = left & (off(pose).square().mean(1) < off(here).square().mean(1))
     return torch.where(better[:, None, None], pose, here)
 
