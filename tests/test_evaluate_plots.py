@@ -152,3 +152,5 @@ def test_figures_of_the_widgets():
     test_eq(len(fig.axes), 12)
     texts = [t.get_text() for t in plot_decision(image, np.eye(4), [0., 1.], None, 1, .5).axes[2].get_legend().get_texts()]
     assert "all images" in texts and "normal" not in texts
+    ax = plot_decision(image, np.eye(4), [0., 5., 6., 7.], None, 1, 4.9).axes[2]   # most raise an alarm
+    assert ax.get_xlim()[1] > 6.9

@@ -311,6 +311,10 @@ def test_what_cannot_be_fitted_or_scored_is_said():
     test_fail(lambda: GRAD(tiny(), device="cpu").predict(one), exc=GradKitError, contains="not fitted")
     test_fail(lambda: GRAD(tiny(), device="cpu").fit(one, progress=False), exc=GradKitError, contains="at least 2")
     test_fail(lambda: GRAD("demo"), exc=GradKitError, contains="Config.preset")
+    broken = Path(tempfile.mkdtemp())
+    for i in range(3): (broken/f"{i}.png").write_text("no image")
+    test_fail(lambda: fitted(tray_dataset(12, 0, 0, 0, size=64), closed_form).score(broken), exc=GradKitError,
+              contains="3 of 3 images cannot be read")   # all of them are named
     test_fail(lambda: GRAD(tiny(), "cpu"), exc=GradKitError, contains="the seed is 'cpu'")
     test_fail(lambda: GRAD(tiny(), device="cpu").seen(one), exc=GradKitError, contains="not fitted")
     test_fail(lambda: GRAD(Config(scorers=("nosuch",))), exc=GradKitError,

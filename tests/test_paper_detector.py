@@ -70,6 +70,8 @@ def test_every_term_can_be_switched_off():
         h = history(**off)
         assert all(abs(v - value) < 1e-6 for v in h[column]), column
         assert all(abs(sum(row) - 1) < 1e-5 for row in zip(*(h[k] for k in shares)))
+    h = history(negative_bank_size=4096, tail_reweighting=False)   # one bank never fills
+    assert all(abs(v - 1) < 1e-6 for v in h["ess_neg"])
 
 
 def test_a_broken_loss_stops_and_keeps_the_last_good_state():
