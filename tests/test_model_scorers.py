@@ -58,6 +58,17 @@ def test_out_of_fold_maps_are_those_of_a_fit_without_the_fold():
     test_eq(type(Mine(config).fit(normal, None).unfitted()), Mine)   # not the class that it is made of
 
 
+def test_few_images_out_of_fold_are_in_the_unit_of_the_scores():
+    fresh = tray_dataset(30, 0, 0, 0, size=64, seed=7).images(64)
+    config = Config.preset("quick", filters_size=64)
+    for n in (3, 5, 6, 7, 9):
+        normal = tray_dataset(n, 0, 0, 0, size=64, seed=10).images(64)
+        s = FilterScorer(config).fit(normal, None)
+        held = s.out_of_fold(normal, torch.arange(n), None)[1]
+        ratio = float(held.mean() / top_mean(s(fresh.float()), config.score_top).mean())
+        assert .95 < ratio < 2.2, (n, ratio)   # 1 or more, since a fold has one image less
+
+
 def test_scorers_keep_what_they_need_and_treat_images_apart():
     ds = tray_dataset(20, 0, 4, 0, size=64)
     normal, fresh = ds.split("train").images(64), ds.split("test").images(64)

@@ -16,8 +16,8 @@ from ..base.config import GradKitError
 from ..base.run import Run, one_cycle
 from ..closed_form.local_changes import LOCAL_CHANGES, changed_cells, local_changes, moved
 from .generators import source_of, with_weights
-from .scorers import (ComponentScorer, FilterScorer, Scorer, by_fold, in_batches, place_matrix,
-                                    register_scorer, resize_matrix)
+from .scorers import (ComponentScorer, FilterScorer, Scorer, by_fold, in_batches, register_scorer,
+                                    resize_matrix)
 
 # %% ../../nbs/model/4_local_scorer.ipynb #2e8a8ba4
 FOLDS = 8                      # of the fitted images, in their order, where the model has none
@@ -48,7 +48,7 @@ class Residuals(torch.nn.Module):
         return self.learn(normal, fields, self.fold >= 0)
 
     def learn(self, normal, fields, rows):
-        self.filters.fit_fields([f[rows] for f in fields])
+        self.filters.fit_fields([f[rows] for f in fields], whole=bool(rows.all()))
         self.components.fit(normal[rows], None)
         return self
 
@@ -249,8 +249,8 @@ class LocalScorer(Scorer):
     def parts(self, x, fold=None):
         "(map of distances, map of evidence); `fold`: by what did not learn from this one"
         residuals = self.residuals if fold is None else self.residuals.folds[fold]
-        seen, distances = residuals(x)
-        evidence = F.softplus(self.place @ self.logits(seen, fold) @ self.place.T)
+        (seen, distances), place = residuals(x), residuals.filters.place_8
+        evidence = F.softplus(place @ self.logits(seen, fold) @ place.T)
         return residuals.filters.placed(distances), evidence
 
     def logits(self, seen, fold=None):
@@ -293,11 +293,8 @@ def generated(self:LocalScorer, normal, model):
 @patch
 def prepare(self:LocalScorer):
     "The matrices, and one layout of the weights, since sums depend on it; returns self"
-    c, cell = self.config, FilterScorer.cells[0]
     self.residuals.prepare()
     self.nets.to(memory_format=torch.channels_last)
-    place = place_matrix(self.residuals.cells, (cell - 1) / 2, cell, c.filters_size, c.image_size)
-    self.register_buffer("place", place, False)
     return self
 
 @patch

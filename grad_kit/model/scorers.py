@@ -214,15 +214,17 @@ class FilterScorer(Scorer):
         say_if_few(len(normal))
         return self.fit_fields(self.all_fields(normal))
 
-    def fit_fields(self, fields):
-        "`fit`, of the fields of all normal images"
+    def fit_fields(self, fields, whole=True):
+        "`fit`, of the fields of all normal images; `whole` False: of those outside a fold"
         c = self.config
         fields = [subsample(f, c.reference_images) for f in fields]
         how = c.density, c.density_pooled, c.density_shrink
         self.densities = torch.nn.ModuleList(PlaceDensity().fit(f, *how) for f in fields)
-        # scale from the other half of the images; 1 where there is one image
-        half = [PlaceDensity().fit(f[::2], *how)(f[1::2]) if len(f) > 1 else torch.ones(1) for f in fields]
-        self.register_buffer("scale", torch.stack([d.mean() for d in half]).clamp(min=1e-6).to(fields[0].device))
+        n = len(fields[0]) - whole              # as where one image is left out
+        known = (n + 1) // 2 if n > 1 else 0    # half of them; 0: too few for a scale
+        halves = [torch.cat([f[::2], f[1::2]]).tensor_split([known]) for f in fields]
+        fresh = [PlaceDensity().fit(a, *how)(b).mean() if known else b.new_tensor(1.) for a, b in halves]
+        self.register_buffer("scale", torch.stack(fresh).clamp(min=1e-6))
         return self
 
     def forward(self, x): return self.map_of(self.fields(x))
@@ -274,7 +276,7 @@ def prepare(self:FilterScorer):
 def out_of_fold(self:FilterScorer, normal, folds, model):
     "As `Scorer.out_of_fold`"
     fields = self.all_fields(normal)
-    def fitted(k): return self.unfitted().prepare().to(normal.device).fit_fields([f[folds != k] for f in fields])
+    def fitted(k): return self.unfitted().prepare().to(normal.device).fit_fields([f[folds != k] for f in fields], False)
     others = {int(k): fitted(k) for k in folds.unique()}
     scale = torch.stack([other.scale for other in others.values()]).median(0).values
     def of_fold(k):

@@ -169,8 +169,8 @@ def fitted_with_parts(ds, config, seed):
 
 def by_networks(scorer, x):
     "{how the two networks are put together: map of evidence}; the kit takes the mean of the logits"
-    seen = scorer.residuals(x)[0]
-    logits = torch.stack([scorer.place @ net(seen) @ scorer.place.T for net in scorer.nets])
+    seen, place = scorer.residuals(x)[0], scorer.residuals.filters.place_8
+    logits = torch.stack([place @ net(seen) @ place.T for net in scorer.nets])
     each = F.softplus(logits)
     return dict(zip(WAYS, (F.softplus(logits.mean(0)), each.mean(0), each.amax(0), *each)))
 
