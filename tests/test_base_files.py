@@ -51,7 +51,7 @@ def test_folders_of_results_are_marked():
     test_fail(lambda: mark_output(d/"file"), exc=GradKitError, contains="cannot write")
     test_fail(lambda: mark_output(""), exc=GradKitError, contains="a path is empty")
     test_eq(user_path("~/x"), Path.home()/"x")
-    for odd in ("~nobody_of_that_name/x", "a\0b", "x" * 5000):
+    for odd in ("~nobody_of_that_name/x", "a\0b", "x" * 5000, None):
         test_fail(lambda: user_path(odd), exc=GradKitError, contains="write out another path")
 
 

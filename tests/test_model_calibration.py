@@ -28,7 +28,7 @@ def test_threshold_is_the_order_statistic():
         test_eq(threshold_for(scores[:5], .05, best_effort=True), 5)
     assert "19 are needed" in str(w[0].message)
     test_fail(lambda: threshold_for(scores[:5], .05), exc=GradKitError, contains="19 are needed; ask for 0.167 or more")
-    test_fail(lambda: threshold_for(scores, 1.5), exc=GradKitError, contains="1.5")
+    for odd in (1.5, "a", 0): test_fail(lambda: threshold_for(scores, odd), exc=GradKitError, contains=f"{odd!r}, but must")
     for broken in (math.nan, math.inf):
         test_fail(lambda: threshold_for([1., broken], .5), exc=GradKitError, contains="1 of the 2")
 

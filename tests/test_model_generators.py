@@ -72,7 +72,7 @@ def test_a_stage_is_made_once_and_never_kept_or_used_broken():
     test_fail(lambda: model.stage("x", "full", full), exc=GradKitError, contains="lower patches or images_per_set")
 
 
-def test_a_changed_method_or_value_changes_the_source_of_a_class():
+def test_a_changed_method_or_value_changes_the_source():
     def made(k, share=.5):
         class Mine:
             weight = share
@@ -88,6 +88,9 @@ def test_a_changed_method_or_value_changes_the_source_of_a_class():
         def fit(self): return 2
     assert len({first, source_of(Mine), source_of(made(1)), source_of(made(1, .25))}) == 4
     test_eq((source_of(made(1)), source_of(GENERATORS["patchmatch"])), (source_of(made(1)), ""))
+    def factory(k): return lambda x: x * k
+    test_eq(source_of(factory(1)), source_of(factory(1)))
+    assert source_of(factory(1)) != source_of(factory(2))
 
 
 def test_a_generator_of_ones_own_is_checked_and_its_source_is_in_the_key():

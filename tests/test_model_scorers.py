@@ -120,4 +120,4 @@ def test_out_of_memory_halves_the_batch():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         test_fail(lambda: in_batches(f, cpu, x), exc=GradKitError, contains="does not hold one image of 2 pixels")
-    test_fail(lambda: in_batches(f, cpu, x, 0), exc=GradKitError, contains="batch is 0")
+    for odd in (0, 2.5, "8"): test_fail(lambda: in_batches(f, cpu, x, odd), exc=GradKitError, contains=f"batch is {odd!r}")

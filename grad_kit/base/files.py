@@ -25,7 +25,7 @@ def user_path(path):  # text or Path, as a user writes it
         path = Path(path).expanduser()
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError): pass   # it may be made later
-    except (RuntimeError, ValueError, OSError) as e:
+    except (RuntimeError, TypeError, ValueError, OSError) as e:
         reason = getattr(e, "strerror", None) or e
         raise GradKitError(f"{short_repr(str(path))} cannot be used ({reason}); write out another path") from e
     return path

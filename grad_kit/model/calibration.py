@@ -32,7 +32,7 @@ def threshold_for(
     """The ceil((n+1)(1-rate))-th smallest score.
     Raises `GradKitError` where n is too small for the rate, with the number of images that are needed"""
     scores, rate = np.sort(np.asarray(scores, dtype=np.float64)), false_alarm_rate
-    if not 0 < rate < 1:
+    if not (isinstance(rate, (float, np.floating)) and 0 < rate < 1):
         raise GradKitError(f"false_alarm_rate is {rate!r}, but must be between 0 and 1; choose e.g. 0.05")
     if broken := int((~np.isfinite(scores)).sum()):
         raise GradKitError(f"{broken} of the {len(scores)} scores of {what} are NaN or infinite and give no threshold; "

@@ -190,7 +190,8 @@ def take_patchdiff(self:Generation, n, size, state):
 def source_of(f):  # a generator, a sampler, a scorer ...
     "A hash of its source, of a class those of its methods and its values; \"\" for one of the kit's"
     if f.__module__.startswith("grad_kit."): return ""
-    parts = [f]
+    inside = (c.cell_contents for c in getattr(f, "__closure__", None) or ())   # what a factory gave it
+    parts = [f, *(v for v in inside if inspect.isfunction(v) or isinstance(v, (int, float, str, tuple)))]
     if isinstance(f, type):   # what is in it: the text found for a class may be that of an earlier one of its name
         inside = {k: getattr(v, "fget", getattr(v, "__func__", v)) for k, v in vars(f).items()}
         parts = [v for k, v in inside.items()

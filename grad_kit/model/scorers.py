@@ -354,7 +354,7 @@ def in_batches(
     *along,    # (N,...) each: tensors that are split in the same way
 ):
     "What `f` gives for all images, joined, on the CPU"
-    if batch < 1: raise GradKitError(f"batch is {batch}, but must be at least 1; choose another")
+    if not hasattr(batch, "__index__") or batch < 1: raise GradKitError(f"batch is {batch!r}; give 1, 2, 3 ...")
     def one(rows): return [out.cpu() for out in f(*(x.to(device, non_blocking=True) for x in rows))]
     if not len(images): return [out[:0] for out in one([images.new_zeros(1, *images.shape[1:])])]
     while True:
