@@ -220,8 +220,8 @@ class FilterScorer(Scorer):
         fields = [subsample(f, c.reference_images) for f in fields]
         how = c.density, c.density_pooled, c.density_shrink
         self.densities = torch.nn.ModuleList(PlaceDensity().fit(f, *how) for f in fields)
-        n = len(fields[0]) - whole              # as where one image is left out
-        known = (n + 1) // 2 if n > 1 else 0    # half of them; 0: too few for a scale
+        n = len(fields[0]) - (whole and len(fields[0]) < 20)   # as in a fold, which leaves out one or two
+        known = (n + 1) // 2 if n > 1 else 0                   # half of the images; 0: too few for a scale
         halves = [torch.cat([f[::2], f[1::2]]).tensor_split([known]) for f in fields]
         fresh = [PlaceDensity().fit(a, *how)(b).mean() if known else b.new_tensor(1.) for a, b in halves]
         self.register_buffer("scale", torch.stack(fresh).clamp(min=1e-6))
