@@ -35,6 +35,7 @@ def test_plot_contrastive_layout():
     test_eq([len(a.images) for a in fig.axes], [1, 1, 1, 0, 1, 1, 0, 0, 1])  # empty places where a level has fewer images
     assert (fig.axes[1].images[0].get_array() == x[0]).all()
     test_eq(len(plot_contrastive({9: np.repeat(x[:1, ::8, ::8], 9, 0)}).axes), 4)
+    test_eq(plot_contrastive(dict(ddim=x)).axes[0].get_title(), "ddim")
     test_fail(lambda: plot_contrastive({9: x / 255}), exc=GradKitError, contains="image 0 is float64")
     test_fail(lambda: plot_contrastive({9: x[0]}), exc=GradKitError, contains="(64, 3)")
     test_fail(lambda: plot_contrastive({9: x[:0]}), exc=GradKitError, contains="no images")

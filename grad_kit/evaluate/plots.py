@@ -95,14 +95,14 @@ def save_figure(fig, path):
 # %% ../../nbs/evaluate/2_plots.ipynb #d9013c85
 @styled
 def plot_contrastive(
-    images_by_level,  # {level n: (N,3,H,W) or (N,H,W,3) uint8}
+    images_by_level,  # {level n, or any name: (N,3,H,W) or (N,H,W,3) uint8}
     real=None,        # (N,3,H,W) or (N,H,W,3) uint8 normal images, for the first column
     title=None,       # text above
     n_rows=4,         # rows at most
 ):
     "Figs. 2 and 7: a column for each level, rows of samples, normal images first"
     columns = {"normal": as_images(real)} if real is not None else {}
-    columns |= {f"n = {level}": as_images(x) for level, x in sorted(images_by_level.items())}
+    for n, x in sorted(images_by_level.items()): columns[n if isinstance(n, str) else f"n = {n}"] = as_images(x)
     rows = min(n_rows, max(map(len, columns.values())))
     height = 1.5 * rows * aspect(next(iter(columns.values()))) + 0.3 + 0.3 * bool(title)
     fig, axes = plt.subplots(rows, len(columns), figsize=(1.5 * len(columns), height), squeeze=False)
