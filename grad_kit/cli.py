@@ -199,7 +199,7 @@ def evaluate(
 ):
     """Measure a fitted model on labelled test images: results.json, scores.csv, pictures.
 
-    DATA is a category of a data set that grad_fit reads, with or without its training images, or a test folder alone.
+    DATA is a category of a data set that grad_fit reads, with or without its training images.
     Labels affect neither model nor threshold. MVTec LOCO AD's own evaluation takes an image's score from its map
     (--tiff, in OUT/anomaly_maps), which is blurred; the image AUROC here is of scores before the blur, as in the paper.
 
@@ -265,8 +265,8 @@ def ablate(
     if vary and variants: raise grad_kit.GradKitError("--vary and --variants are both given; choose one")
     if variants: tried = ablation.read_variants(variants)
     else: tried = ablation.grid(**parse_set(vary)) if vary else ablation.table_4(config)
-    if out is not None: out = files.user_path(out)
-    else: out = Path("runs/ablate_trays") if on_trays else places.default_place(data, "ablate_")
+    if on_trays and out is None: out = "runs/ablate_trays"
+    out = places.results_folder(out, None if on_trays else files.user_path(data), "ablate_")
     say(f"{len(tried)} variants x {len(seeds)} seeds on {name}; cells in {out}")
     def data_of(seed): return trays.tray_dataset(size=config.image_size, seed=seed) if on_trays else ds
     cells = ablation.ablate(data_of, config, tried, seeds, out, device, say, normals or ())
@@ -298,7 +298,7 @@ def reproduce(
 
       grad_reproduce mvtec_anomaly_detection
       grad_reproduce mvtec_loco_anomaly_detection --categories pushpins screw_bag --seeds 0"""
-    out = places.default_place(files.user_path(root), "reproduce_") if out is None else files.user_path(out)
+    out = places.results_folder(out, files.user_path(root), "reproduce_")
     cells, layout = ablation.reproduce(root, preset, seeds, out, categories, device, say, **parse_set(set))
     finish(cells, layout, root, out, not preset and not set)
 
@@ -315,7 +315,7 @@ def sweep(
 
       grad_sweep mvtec_loco_anomaly_detection --address auto --gpu-share 0.5
       grad_sweep my_parts --preset cpu_loco --seeds 0 1"""
-    out = (places.default_place(files.user_path(root), "reproduce_") if out is None else files.user_path(out)).resolve()
+    out = places.results_folder(out, files.user_path(root), "reproduce_").resolve()
     found, layout = ablation.find_categories(root, categories)
     folders = {name: files.user_path(root).resolve()/name for name in found}
     configs = {name: config_of(preset or layout, name, layout, set, device=device) for name in found}

@@ -90,7 +90,9 @@ def test_a_changed_method_or_value_changes_the_source():
     test_eq((source_of(made(1)), source_of(GENERATORS["patchmatch"])), (source_of(made(1)), ""))
     def factory(k): return lambda x: x * k
     test_eq(source_of(factory(1)), source_of(factory(1)))
-    assert source_of(factory(1)) != source_of(factory(2))
+    def default(k): return lambda x, k=k, *, most=[k]: x * k
+    for f in (factory, default): assert source_of(f(1)) != source_of(f(2))
+    assert source_of(factory([1])) != source_of(factory([2]))
 
 
 def test_a_generator_of_ones_own_is_checked_and_its_source_is_in_the_key():

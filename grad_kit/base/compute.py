@@ -63,7 +63,7 @@ def pick_device(device="auto"):  # "auto", "cpu", "cuda", "cuda:1" or a torch.de
         if d.type not in ("cpu", "cuda"):
             raise RuntimeError("grad_kit computes on 'cpu' and 'cuda'; Apple's mps lacks the 64-bit floats it needs")
         torch.empty(0, device=d)
-    except (RuntimeError, AssertionError) as e:
+    except (RuntimeError, TypeError, AssertionError) as e:
         raise GradKitError(f"device '{device}' cannot be used here ({str(e).splitlines()[0]}); "
                            "use 'cpu' or 'auto'") from e
     return d

@@ -176,7 +176,7 @@ def load_state(path):  # what `save_state` wrote
         return tensors[x] if kind == "tensor" else {"value": x}[kind]
     try:
         with safe_open(path, "pt") as f:
-            tensors = {k: f.get_tensor(k) for k in f.keys()}
+            tensors = {k: f.get_tensor(k).clone() for k in f.keys()}   # else the file stays mapped
             return nest(json.loads((f.metadata() or {})["state"]))
     except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError, RecursionError) as e:
         raise GradKitError(f"'{path}' is missing, truncated or was not written by grad_kit ({type(e).__name__}: {e}); "

@@ -62,9 +62,11 @@ def native_size(self:Item):
 # %% ../../nbs/data/2_dataset.ipynb #2ef2ba42
 @patch
 def read(self:Item, bits=16):  # of 16-bit files that are used
-    """(uint8 (H,W,3) at native size, the greatest value of a 16-bit file or None).
-    Raises `GradKitError` as `read_image` does, and for an image smaller than a detector's 34 x 34 window"""
+    """(uint8 (H,W,3) at native size, the greatest value of a 16-bit file or None). Raises `GradKitError` as
+    `read_image` does, for another array, and for an image smaller than a detector's 34 x 34 window"""
     a, top = (self.image, None) if isinstance(self.image, np.ndarray) else read_pixels(self.image, None, bits)
+    if a.dtype != np.uint8 or a.ndim != 3 or a.shape[2] != 3:
+        raise GradKitError(f"'{self.where}' is {a.dtype} {a.shape}, but must be uint8 (H,W,3); convert it")
     if min(a.shape[:2]) < PATCH:
         raise GradKitError(f"'{self.where}' is {width_x_height(a.shape)} pixels, but at least {PATCH} x {PATCH} are "
                            "needed, the detector's window; give larger images")
@@ -192,7 +194,7 @@ def warn_of_depth(name, tops):
     if not tops or max(tops) >= 2**15: return
     bits = max(max(tops).bit_length(), 8)
     warn(f"the {len(tops)} 16-bit images of '{name}' hold values up to {max(tops)} only, of 65535: "
-         f"they look like {bits} bits and lose most grey levels; set bit_depth={bits}", stacklevel=4)
+         f"they look like {bits} bits and lose most levels; set bit_depth={bits} (in colour: save as 8)", stacklevel=4)
 
 # %% ../../nbs/data/2_dataset.ipynb #e6013a64
 @patch

@@ -116,7 +116,7 @@ def read_dataset(
         masks = {m for m, p in found.masks.items() if p} - {*photos}   # the others are counted by their folder
         ds = dataset_of(found, "folder", items, Counter({"masks": len(masks)}))
     else:
-        refuse_sets(root)
+        refuse_sets(root, purpose)
         ds = next(ds for reader in reversed(READERS.values()) if (ds := reader(found, purpose)) is not None)
     return finish(ds, group_by, root)
 
@@ -129,10 +129,10 @@ def as_dataset(
     Raises `GradKitError` as `read_dataset` does, and for anything else"""
     if isinstance(images, Dataset): return images
     if isinstance(images, (str, Path)): return read_dataset(images, purpose)
-    if isinstance(images, torch.Tensor): images = images.detach().cpu().numpy()
+    if isinstance(images, torch.Tensor) and images.dtype == torch.uint8: images = images.cpu().numpy()
     array = isinstance(images, np.ndarray)
     if not array or images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
-        given = f"{images.dtype} of shape {images.shape}" if array else type(images).__name__
+        given = f"{images.dtype} of shape {tuple(images.shape)}" if hasattr(images, "dtype") else type(images).__name__
         raise GradKitError(f"images are given as {given}, but a Dataset, a folder, or uint8 images of shape (N,H,W,3) "
                            "are wanted; give one of these (image[None] makes a set of one image)")
     return Dataset("images", "array", tuple(Item(a, "train", name=f"train/{i:06d}") for i, a in enumerate(images)))
@@ -155,16 +155,16 @@ def with_labels(ds, y, groups):  # Dataset; labels or None; groups of the images
             raise GradKitError(f"y[{i}] is {v!r}, but a fit is on normal images alone; leave the others out, "
                                "and give 0, False or 'good' for each image, or no y")
     if groups is None: return ds
-    names = ["" if g is None or g != g else str(g) for g in listed("groups", groups)]
+    names = ["" if str(g) in ("None", "nan", "NaT", "<NA>") else str(g) for g in listed("groups", groups)]
     return dataclasses.replace(ds, items=tuple(dataclasses.replace(it, group=g) for it, g in zip(ds.items, names)))
 
 # %% ../../nbs/data/4_layouts.ipynb #679ab2f7
 SPLIT_FOLDERS = dict(train="train", validation="validation", val="validation", valid="validation",
                      test="test", test_public="test")
 
-def refuse_sets(root):
+def refuse_sets(root, purpose):
     "Raises `GradKitError` for a folder of data sets, each with normal images in a folder train, and for a test folder"
-    if SPLIT_FOLDERS.get(root.name.lower()) == "test" and (root.parent/"train").is_dir():
+    if SPLIT_FOLDERS.get(root.name.lower()) == "test" and (purpose == "evaluate" or (root.parent/"train").is_dir()):
         raise GradKitError(f"'{root}' is one part of the data set '{root.parent}'; name that")
     if sets := sorted({p.parents[1] for p in root.glob("*/train/*") if kind_of_name(p.stem) == "normal"}):
         raise GradKitError(f"'{root}' is no data set but holds {len(sets)}: {', '.join(p.name for p in sets[:5])}; "

@@ -22,7 +22,7 @@ def folder_hash(folder): return hashlib.sha256(os.fsencode(Path(folder).resolve(
 def source_of(out):
     "`folder_hash` of the images that a model or results were made from; None where there are none, \"\" if unnamed"
     for file in ("manifest.json", "results.json"):
-        try: return json.loads((Path(out)/file).read_text()).get("source", "")
+        try: return json.loads((Path(out)/file).read_text()).get("source") or ""
         except (OSError, ValueError, AttributeError): continue
 
 # %% ../../nbs/evaluate/5_places.ipynb #ba94098c

@@ -25,7 +25,7 @@ from .. import __version__
 from . import metrics, plots
 from ..base.compute import device_name, guarded, resize_images, warn
 from ..base.config import WITHOUT_DETECTOR, GradKitError
-from ..base.files import atomic_write, is_output, mark_output, run_lock, write_json
+from ..base.files import atomic_write, is_output, mark_output, run_lock, user_path, write_json
 from ..data.dataset import evaluation_items, unframe_map
 from ..data.images import image_statistics, statistic_ranges
 from ..model.scorers import SCORERS
@@ -234,7 +234,7 @@ def write(self:Evaluation, out, tiff=False, **more):
     """Write scores.csv, maps.png, scores.png, each map as a TIFF if `tiff`, and last results.json, with
     `more` entries, into a folder; the content of that.
     Raises `GradKitError` where another process or thread writes into `out`"""
-    out, results, items, model = Path(out), self.results(**more), self.items, self.model
+    out, results, items, model = user_path(out), self.results(**more), self.items, self.model
     rows = [dict(name=items.names[i], kind=items.kinds[i], defect=items.defects[i])
             | score_columns(self.result, model.threshold_, i) for i in range(len(items))]
     scores = plots.plot_scores(self.result.image_score, items.labels, model.threshold_, items.defects)
@@ -345,7 +345,7 @@ def write(self:Scoring, out, top=12, masks=False, **names):
     """Write scores.csv, maps/, top.png with so many images, masks/ if `masks`, and last results.json, led by `names`,
     into a folder, where they replace those of an earlier run; the content of that.
     Raises `GradKitError` where another process or thread writes into `out`"""
-    out, items, files = Path(out), self.items, map_names(self.items.names)
+    out, items, files = user_path(out), self.items, map_names(self.items.names)
     rows = [dict(name=items.names[i]) | score_columns(self.result, self.threshold, i)
             | dict(map=f"maps/{files[i]}", error="") for i in self.order]
     rows += [dict(name=name, error=why) for name, why in self.broken.items()]
@@ -415,7 +415,7 @@ def plot_generated_weights(model, level, normal):
 def fit_pictures(model, dataset, out):
     "Write contrastive_N.png, weights_N.png and training_N.png for each level N of a detector, if any, into a folder"
     if not model.detectors_: return
-    out, normal = Path(out), dataset.read_as(model.config).split("train").images(model.config.image_size)
+    out, normal = user_path(out), dataset.read_as(model.config).split("train").images(model.config.image_size)
     for level in model.contrastive_:
         terms = {k: v for k, v in model.history_[level].items()   # a loss that is switched off stays constant
                  if k in ("step", "loss") or max(v) - min(v) > 1e-4}

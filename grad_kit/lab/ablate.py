@@ -8,7 +8,7 @@ __all__ = ['PAPER_LOCO', 'PAPER_AD', 'PAPER_MEANS', 'table_4', 'grid', 'read_var
            'ablation_text', 'write_ablation', 'find_categories', 'reproduce', 'paper_tables', 'reproduction_text']
 
 # %% ../../nbs/lab/1_ablate.ipynb #71ecdd1f
-import dataclasses, itertools, json
+import dataclasses, itertools, json, os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ import torch
 
 from ..base.compute import seeded
 from ..base.config import FLIPS, Config, GradKitError
-from ..base.files import read_json, run_lock, write_json
+from ..base.files import read_json, run_lock, user_path, write_json
+from ..data.dataset import evaluation_items
 from ..data.layouts import read_dataset
 from ..evaluate import plots
 from ..evaluate.metrics import auroc_table, format_table, headline, summarise
@@ -90,6 +91,7 @@ def run_cell(
     """Fit, score and measure once; a dict ready for JSON: `Evaluation.results`, the AUROC of each detector level alone,
     means over the last tenth of the training, and what the fit chose"""
     dataset = dataset.read_as(config)
+    evaluation_items(dataset)[0].truth()   # raises before the fit
     model = GRAD(config, seed, device).fit(dataset, stages=stages, progress=False, **options)
     e = evaluate_model(model, dataset)
     def alone(score): return headline(auroc_table(score.numpy(), e.items.labels, e.items.kinds, e.items.defects))
@@ -125,7 +127,7 @@ def ablate(
     """A list of cells (`run_cell`, with the `variant`'s name), variants in order, then seeds.
     Finished cells are read from `out`, not run again. Raises `GradKitError` where another process works in `out`"""
     configs = {name: config.replace(**changes) for name, changes in variants.items()}  # raises for a wrong field
-    out, cells = out and Path(out), {}
+    out, cells = out and user_path(out), {}
     def kept_or_run(dataset, config, seed):
         file = out and cell_file(dataset, config, seed, out)
         if file and file.exists(): return read_json(file), "kept"
@@ -207,7 +209,7 @@ def ablation_text(cells, name, against="previous"):
 # %% ../../nbs/lab/1_ablate.ipynb #4c472ea3
 def write_ablation(cells, out, **more):
     "Write ablation.png and results.json, with what else it should hold, such as command, variants, config"
-    out, hidden = Path(out), ("detector alone", "eff. sample", "seconds")
+    out, hidden = user_path(out), ("detector alone", "eff. sample", "seconds")
     drawn = {v: {k: x for k, x in c.items() if k not in hidden} for v, c in ablation_values(cells).items()}
     with run_lock(out):
         start_results(out)
@@ -229,8 +231,8 @@ PAPER_MEANS = dict(mvtec_loco=dict(image=87.5), mvtec_ad=dict(image=98.7, pixel=
 def find_categories(root, only=None):
     """({category: Dataset}, layout) of a folder of MVTec AD's or LOCO AD's shape, of all categories or `only` some.
     Raises `GradKitError` where there are none, where one is missing, and where both layouts are mixed"""
-    root = Path(root).expanduser()
-    folders = sorted(p for p in root.iterdir() if (p/"train"/"good").is_dir()) if root.is_dir() else []
+    root = user_path(root)
+    folders = sorted(p for p in root.iterdir() if os.path.isdir(p/"train"/"good")) if root.is_dir() else []
     if not folders:
         raise GradKitError(f"'{root}' holds no categories (folders with train/good in them); "
                            "name the folder that holds bottle, cable, ... or breakfast_box, juice_bottle, ...")
@@ -262,7 +264,7 @@ def reproduce(
             gpu = False if device == "cpu" else None
             config = Config.preset(preset or layout, name if name in FLIPS else None, layout, gpu=gpu, **changes)
             say_it = (lambda text, name=name: say(f"{name}, {text}")) if say else None
-            cells[name] = ablate(ds, config, {"paper": {}}, seeds, Path(out)/name, device, say_it)
+            cells[name] = ablate(ds, config, {"paper": {}}, seeds, user_path(out)/name, device, say_it)
     return cells, layout
 
 # %% ../../nbs/lab/1_ablate.ipynb #c61f130c

@@ -91,7 +91,7 @@ def sweep(
     if device == "auto" and not gpu_share: device = "cpu"
     tasks, files = {}, {}
     for category, folder in folders.items():
-        dataset, place = read_dataset(folder), Path(out)/category
+        dataset, place = read_dataset(folder), user_path(out)/category
         c = config[category] if isinstance(config, dict) else config
         for seed in seeds:
             files[category, seed] = file = cell_file(dataset, c, seed, place)

@@ -63,10 +63,7 @@ def group_names(
 # %% ../../nbs/model/6_calibration.ipynb #cf30d8f5
 FOLDS, MOST = 10, 1000   # images that calibrate with folds, whose maps are in memory together
 
-def folds_of(
-    groups,  # N names; images of one group show one part
-    k,       # folds, at most one for each group
-):
+def folds_of(groups, k):  # N names, images of one group show one part; folds, at most one for each group
     "(N,) tensor: the fold of each image, whole groups in an order that depends on their names alone, dealt evenly"
     counts, sizes, fold = Counter(groups), [0] * k, {}
     for g in sorted(counts, key=lambda g: hashlib.sha256(g.encode("utf-8", "surrogateescape")).digest()):
@@ -75,9 +72,7 @@ def folds_of(
     return torch.tensor([fold[g] for g in groups])
 
 # %% ../../nbs/model/6_calibration.ipynb #b997c1b3
-def folds_for(
-    config,  # Config
-):
+def folds_for(config):  # Config
     "How many folds: `Config.folds`, resolved; 0: images are held out"
     slow = [name for name in config.scorers if SCORERS[name].trained and not SCORERS[name].own_folds]
     if slow and config.folds > 0:
@@ -86,10 +81,7 @@ def folds_for(
     return config.folds if config.folds >= 0 else 0 if slow else FOLDS
 
 # %% ../../nbs/model/6_calibration.ipynb #5e1fd7a0
-def normals_of(
-    ds,      # Dataset
-    config,  # Config
-):
+def normals_of(ds, config, region=None):  # Dataset; Config; bool (S,S): only what is inside counts
     """(items, images uint8 (N,3,S,S), which of them are training images), each image once: training, and validation
     where it is not needed as test normals"""
     train, validation, test = map(ds.split, ("train", "validation", "test"))
@@ -100,7 +92,7 @@ def normals_of(
         items, x = items + validation.items, torch.cat([x, validation.images(config.image_size)])
         firsts = [train.items[0], validation.items[0]]   # each split is of one size
         if config.frame == "stretch": refuse_sizes(firsts, [it.native_size() for it in firsts])
-    kept = np.sort(np.unique(hash_images(x), return_index=True)[1])
+    kept = np.sort(np.unique(hash_images(x if region is None else x * region), return_index=True)[1])
     if sum(kept < len(train)) < 2:
         raise GradKitError(f"the {len(train)} normal training images of '{ds.name}' are copies of one, "
                            "but at least 2 different ones are needed; add more")
@@ -120,7 +112,7 @@ def divide(
     None, why they are not independent or ""). With folds all are fitted on, and up to `MOST` of them calibrate. Else
     the data's own validation split is held out, or a random share of the training images where there is none or where
     more than half of it shows what is fitted on"""
-    items, x, fitted = normals_of(ds, config)
+    items, x, fitted = normals_of(ds, config, region)
     inside = x if region is None else x * region
     groups, detail, large = group_names(items, inside)
     if len(set(groups)) == 1: groups, large = np.array(hash_images(inside)), len(x)   # there must be two to divide

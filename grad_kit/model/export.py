@@ -7,7 +7,7 @@ __all__ = ['FORMATS', 'need', 'quietly', 'check_free', 'write_float', 'quantised
            'export_model', 'Exported', 'compare']
 
 # %% ../../nbs/model/8_export.ipynb #ffdb451d
-import json, logging, os, tempfile, threading, warnings
+import dataclasses, json, logging, os, tempfile, threading, warnings
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -21,9 +21,10 @@ from ..base.compute import guarded, subsample
 from ..base.config import Config, GradKitError
 from ..base.files import atomic_write, user_path
 from ..data.layouts import as_dataset
-from ..inference import open_runtime
+from ..inference import hash_of, open_export
 from .grad import GRAD, of_another_version
 from .frozen import FrozenModel, Result, finite_scores
+from .scorers import in_batches
 
 # %% ../../nbs/model/8_export.ipynb #5c2f08e0
 def need(*names):  # of modules
@@ -110,7 +111,10 @@ def write_with_metadata(model, precision, file, out):
         ov, = need("openvino")
         graph = ov.convert_model(file)
         graph.set_rt_info(about, ["grad_kit"])
-        try: ov.save_model(graph, out, compress_to_fp16=False)
+        try:
+            ov.save_model(graph, out, compress_to_fp16=False)
+            graph.set_rt_info(hash_of(out.with_suffix(".bin")), ["grad_kit_bin"])
+            ov.save_model(graph, out, compress_to_fp16=False)
         except RuntimeError as e: raise OSError(f"OpenVINO: {e}, as on a full disk") from e
 
 # %% ../../nbs/model/8_export.ipynb #455b96e3
@@ -169,7 +173,9 @@ def export_model(
         raise GradKitError(f"the scorers of this model ({', '.join(model.config.scorers)}) hold no convolutions "
                            "that eight bits would speed up; export it as it is, without int8")
     need("onnx", "onnxscript", *(["openvino"] if openvino else ["onnxruntime"]))
-    if int8 is not None: int8 = as_dataset(int8)
+    if int8 is not None:
+        int8 = dataclasses.replace(ds := as_dataset(int8), items=tuple(it for it in ds.items if it.split != "test"))
+        if not len(int8): raise GradKitError(f"'{ds.name}' has only test images, but int8 wants normal ones; give such")
     images = proof_images(model, int8 if check is None else check)
     with atomic_write(path) as out, tempfile.TemporaryDirectory(dir=out.parent) as tmp:
         file = Path(tmp)/"model.onnx"
@@ -194,20 +200,12 @@ class Exported:
     ):
         path = user_path(path).absolute()
         self.given = path, precision, threads
-        if path.suffix not in FORMATS or not path.is_file():
-            raise GradKitError(f"'{path}' is missing, or no file.onnx or file.xml; "
-                               "write one with export_model or grad_export")
         if precision not in ("float32", "auto"):
             raise GradKitError(f"precision is {precision!r}, but must be 'float32' or 'auto'; choose one")
         need("onnxruntime" if path.suffix == ".onnx" else "openvino")
-        try:
-            self._run, text = open_runtime(path, threads or torch.get_num_threads(), precision)
-            d = self.about = json.loads(text)
-            if d["what"] != "grad_kit export": raise ValueError(f"it says {d['what']}")
-        except Exception as e:   # each runtime has its own
-            reason = "".join(str(e).strip().splitlines()[-1:])
-            raise GradKitError(f"'{path}' is truncated, lacks its .bin, or was not written by grad_kit ({reason}); "
-                               "export the model again") from e
+        try: self._run, d = open_export(path, threads or torch.get_num_threads(), precision)
+        except ValueError as e: raise GradKitError(str(e)) from e
+        self.about = d
         try: self.config = Config(**d["config"])
         except GradKitError as e: raise of_another_version(path, d, e) from None
         self.precision, self.threshold, self.pixel_threshold = d["precision"], d["threshold"], d["pixel_threshold"]
@@ -239,10 +237,9 @@ def score(self:Exported,
     """A `Result`, as `GRAD.score` gives.
     Raises `GradKitError` where images are of another size than those fitted on, and for a score that is not finite"""
     ds = as_dataset(images, "score").read_as(self.config)
-    x = ds.images(self.config.image_size).numpy()
+    x = ds.images(self.config.image_size)
     for item in ds.items: self.check_size(item)
-    batches = [self(x[i:i + batch]) for i in range(0, max(len(x), 1), batch)]
-    out = [torch.from_numpy(np.concatenate(a)) for a in zip(*batches)]
+    out = in_batches(lambda x: map(torch.from_numpy, self(x.numpy())), torch.device("cpu"), x, batch)
     finite_scores(ds.names, out[1])
     return Result.named(out, self.columns, self.threshold, self.pixel_threshold)
 

@@ -116,7 +116,7 @@ def begin(self:GRAD,
     self.data = hashlib.sha256("".join(hash_images(train.cpu())).encode()).hexdigest()[:12]
     self.patchdiffs_, self.contrastive_, self.generated, self._frozen = {}, {}, {}, {}
     self.scorers_ = {name: SCORERS[name](self.config) for name in self.config.scorers}
-    self.n_normal_, self.native_size_ = len(train), None
+    self.n_normal_, self.native_size_, self.source_ = len(train), None, None
     if self.config.frame == "stretch" or region is not None: self.native_size_ = tuple(native)
     return train, held
 
@@ -285,7 +285,7 @@ def save(self:GRAD, folder):  # made, or replaced whole
 def finite_list(values, n=None, above=-1e30):
     "n finite numbers above a bound; raises ValueError for anything else"
     values = list(map(float, values))
-    if n not in (None, len(values)) or not all(above < v < 1e30 for v in values): raise ValueError(values)
+    if n not in (None, len(values)) or not values or not all(above < v < 1e30 for v in values): raise ValueError(values)
     return values
 
 # fitted attribute, without its _ -> how it is read from a manifest

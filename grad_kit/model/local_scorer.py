@@ -84,10 +84,7 @@ def forward(self:Residuals, x):
     return torch.cat([*seen, F.pixel_unshuffle(left, 2) / 2], 1), distances
 
 @patch
-def of_fitted(self:Residuals,
-    x,    # (B,3,S,S): fitted images, changed or not
-    own,  # (B,) which of the fitted images each is
-):
+def of_fitted(self:Residuals, x, own):  # (B,3,S,S): fitted images, changed or not; (B,) which of these each is
     "The (B,150,h,w) of each by the fit without its fold"
     out = torch.empty(len(x), CHANNELS, self.cells, self.cells, device=x.device)
     for k in self.fold[own].unique():
@@ -96,12 +93,7 @@ def of_fitted(self:Residuals,
     return out
 
 # %% ../../nbs/model/4_local_scorer.ipynb #9f4004f1
-def conv_block(
-    a,         # channels in
-    b,         # and out
-    stride=1,
-    kernel=3,
-):
+def conv_block(a, b, stride=1, kernel=3):  # channels in and out
     "Convolution, BatchNorm and ReLU"
     conv = torch.nn.Conv2d(a, b, kernel, stride, kernel // 2, bias=False)
     return torch.nn.Sequential(conv, torch.nn.BatchNorm2d(b), torch.nn.ReLU(inplace=True))

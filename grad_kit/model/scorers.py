@@ -100,10 +100,7 @@ def cut(self:Scorer, m):
     return m
 
 # %% ../../nbs/model/2_scorers.ipynb #6f12d2d5
-def by_fold(
-    folds,    # (N,) the number of the fold of each image
-    of_fold,  # function: number of a fold -> list of tensors with a row for each image of the fold
-):
+def by_fold(folds, of_fold):  # (N,) numbers; function: number -> list of tensors, a row for each image of the fold
     "The tensors of all folds joined, in the order of the images"
     numbers = folds.unique()
     order = torch.cat([(folds == k).nonzero()[:, 0] for k in numbers]).argsort()
@@ -111,11 +108,7 @@ def by_fold(
 
 # %% ../../nbs/model/2_scorers.ipynb #93e0c7de
 @patch
-def out_of_fold(self:Scorer,
-    normal,  # uint8 (N,3,S,S), the images it was fitted on
-    folds,   # (N,) the number of the fold of each
-    model,   # the GRAD being fitted
-):
+def out_of_fold(self:Scorer, normal, folds, model):  # uint8 (N,3,S,S), fitted on; (N,) numbers; the GRAD being fitted
     "[maps (N,S,S) in half precision, image scores (N,)] on the CPU: each image by a fit without its fold"
     def of_fold(k):
         other = self.unfitted().fit(normal[folds != k], model)
@@ -156,11 +149,7 @@ def place_matrix(
     return m.scatter_add_(1, (low + 1).clamp(max=cells - 1)[:, None], part[:, None])
 
 # %% ../../nbs/model/2_scorers.ipynb #87dcce2a
-def choose_shift(
-    normal,  # (N,3,H,W) float in [-1,1]
-    level,   # n: side of the window
-    stride=4,
-):
+def choose_shift(normal, level, stride=4):  # (N,3,H,W) float in [-1,1]; n: side of the window
     """r: the smallest shift from 0 to 3 pixels whose successor brings the windows of one half of the normal images less
     than 15 % nearer to those of the other half. 0 takes a ninth of the time of 1"""
     if len(normal) < 4: return 1   # too few to measure

@@ -20,7 +20,7 @@ from ..base.compute import guarded, pick_device, resize_images, subsample
 from ..base.config import Config, GradKitError
 from ..base.files import atomic_write, put_back, save_state, user_path, write_json
 from ..closed_form.placement import Placement
-from ..data.dataset import hash_images
+from ..data.dataset import hash_images, warn_of_depth
 from ..data.layouts import as_dataset
 from .calibration import unit_of
 from .frozen import FrozenModel, Result, finite_scores
@@ -83,6 +83,8 @@ def take_items(self:TiledGRAD, items):  # of a Dataset
             raise GradKitError(f"'{it.where}' is {w} x {h} pixels, but all must have the size of '{items[0].where}' "
                                f"and be no smaller than a tile ({self.tile}); leave it out, or choose smaller tiles")
     self.take_size(sizes[0])
+    tops = [it.read()[1] for it in items[:9]] if self.config.bit_depth == 16 else []
+    warn_of_depth("images", [top for top in tops if top is not None])
 
 @patch
 @guarded
@@ -160,6 +162,7 @@ def score(self:TiledGRAD, images, side=1000):  # of the size fitted on; of the m
 @patch
 def by_place(self:TiledGRAD, items):
     "For each place: (image scores (B,), maps (B,S,S)) in its units"
+    self.check_home()
     x = torch.stack([self.cut(it)[0] for it in items], 1)
     for t in range(len(self.places_)):
         if not t or not self.pooled: model, (zero, unit, low, step) = self.model_at(t), self.tile_units_[t]
@@ -183,6 +186,13 @@ def score_some(self:TiledGRAD, items, side):
 
 # %% ../../nbs/model/11_tiles.ipynb #6ccaaf86
 @patch
+def check_home(self:TiledGRAD):
+    "Raises `GradKitError` where the folder of its tiles holds another model by now"
+    d = read_manifest(self.home) if (self.home/"manifest.json").exists() else None
+    if d and any(d.get(name) != getattr(self, f"{name}_").tolist() for name in self.kept):
+        raise GradKitError(f"'{self.home}', whose files this model scores with, holds another by now; load it again")
+
+@patch
 def model_at(self:TiledGRAD, t):
     "The `FrozenModel` of place t"
     model = GRAD(self.config, self.seed, self.device)
@@ -198,6 +208,7 @@ def model_at(self:TiledGRAD, t):
 def save(self:TiledGRAD, folder):  # made, or replaced whole
     "Write the fitted model as `GRAD.save` does"
     self, folder = self.as_it_stands(), user_path(folder).resolve()
+    self.check_home()
     check_replaceable(folder)
     known = dict(what="grad_kit model", format=FORMAT, version=__version__, config=self.config.to_dict(),
                  by=type(self).__name__, arguments=self.arguments())

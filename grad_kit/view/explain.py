@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_COMPARED', 'EXPLAINERS', 'GRID', 'nearest_windows', 'nearest_vectors', 'distances_among', 'filter_words',
            'deviation_in_words', 'Explainer', 'WindowExplainer', 'FilterExplainer', 'Evidence', 'Answer',
-           'explained_scorers', 'strongest', 'Why', 'normal_images', 'explain', 'plot_why']
+           'explained_scorers', 'strongest', 'Why', 'normal_images', 'leads', 'explain', 'plot_why']
 
 # %% ../../nbs/view/2_explain.ipynb #354dd068
 from dataclasses import dataclass
@@ -259,11 +259,13 @@ def evidence(self:Why, name, looked, row, column):
     return Evidence(name, units, round(times, 3), round(share, 4), nearest, box(at + by), box(at), details)
 
 # %% ../../nbs/view/2_explain.ipynb #7fe8edc6
+def leads(e): return e.share >= 1, e.share >= .95, e.units   # an `Evidence`: the greatest leads
+
 @patch
 def sentence(self:Why, evidence):
     "A list of `Evidence` in words, by the scorer that leads: first by share, then by its part of the fused map"
     compared = [e for e in evidence if e.nearest]
-    lead = max(compared, key=lambda e: (e.share >= 1, e.share >= .95, e.units))
+    lead = max(compared, key=leads)
     n, near = self.own[lead.scorer].shape[-1], f"nearest: {self.names[lead.nearest[0]]}"
     times = f"{lead.times:.1f} times the usual distance, by {lead.scorer}"
     if lead.share >= 1: said = f"None of {n} normal images has anything like this here: {times}; {near}."
@@ -297,7 +299,7 @@ def plot_why(why, image):
     import matplotlib.pyplot as plt
     looked, rgb = why.look(image), image.permute(1, 2, 0)
     answer = why.answer(looked, *looked["top"])
-    lead = max((e for e in answer.evidence if e.nearest), key=lambda e: e.units)
+    lead = max((e for e in answer.evidence if e.nearest), key=leads)
     panels, k = [("image", rgb, ()), ("anomaly map", looked["map"], ()), ("this part", rgb, lead.box)], lead.nearest[0]
     if why.pictures is not None: panels.append((why.names[k], why.pictures[k].permute(1, 2, 0), lead.theirs))
     fig, axes = plt.subplots(1, len(panels), figsize=(10, 3), layout="constrained")

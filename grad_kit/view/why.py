@@ -58,7 +58,7 @@ def page_meta(why, names, scores, threshold, **more):
     return dict(
         size=why.size, grid=GRID, threshold=threshold, normals=why.names, pictures=why.pictures is not None,
         names=[str(name).encode("utf-8", "replace").decode() for name in names],
-        scores=[float(f"{s:.5g}") for s in scores],
+        scores=[float(s) for s in scores],
         order=np.argsort(-np.asarray(scores), kind="stable").tolist(),
         own={name: quantiles(own) for name, own in why.own.items()},
         id=f"gk-{secrets.token_hex(4)}",   # prefix of the ids of elements
@@ -100,7 +100,7 @@ def received(self:WhyView, _, message, buffers):
 # %% ../../nbs/view/3_why.ipynb #9cb387bb
 def images_to_explain(model, images, scores=None):
     "(Dataset of what is shown: test images, where there are any; uint8 (n,3,S,S); scores (n,), computed if not given)"
-    ds = as_dataset(images, "either").read_as(model.config)
+    ds = as_dataset(images, "either" if scores is None else "score").read_as(model.config)   # as `GRAD.score` reads
     if len(ds.split("test")): ds = ds.split("test")
     if not len(ds): raise GradKitError(f"'{ds.name}' holds no images to explain; give some")
     scores = torch.as_tensor(model.score(ds).image_score if scores is None else scores)

@@ -191,7 +191,7 @@ def explore_weights(
 def scored(model, images, result):
     "(Dataset of what is scored, its `Result`, whether it has labels, mask of each image or None)"
     model.check_fitted()
-    ds = as_dataset(images, "either").read_as(model.config)
+    ds = as_dataset(images, "either" if result is None else "score").read_as(model.config)   # as `result` was made
     labelled = bool(ds.split("test").labels.any())
     if labelled: ds, _ = evaluation_items(ds)
     if result is None: result = model.score(ds)

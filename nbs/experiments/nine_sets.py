@@ -221,7 +221,7 @@ def local(ds, seed=0, **settings):
     row["baselines"] = {k: figures(bad, masks, *f(normal, x)[::-1]) for k, f in BASELINES.items()}
     return row, wrong
 
-DRAWS = {3: 40, 5: 40, 7: 40, 10: 40, 20: 24, 50: 12, 100: 6, 300: 4}   # normal images -> fits
+DRAWS = {3: 40, 5: 40, 10: 40, 20: 24, 50: 12, 100: 6, 300: 4}   # normal images -> fits
 
 def rates(kind):
     """False alarms and defects found, by normal images, for folds and for held-out ones; 4,000 fresh normal images are
