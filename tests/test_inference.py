@@ -78,7 +78,7 @@ def test_it_runs_without_the_package_and_says_what_is_wrong():
              (lambda: model(folder/"text.png"), "text.png' cannot be read"),
              (lambda: model(folder/"gone.png"), "gone.png' cannot be read"),
              (lambda: model(folder/"cut.jpg"), "cut.jpg' cannot be read"),
-             (lambda: model(np.zeros((96, 96), np.uint8)), "must be a file or a uint8 array"),
+             (lambda: model(np.zeros((96, 96), np.uint8)), "must be a file or uint8 (H,W,3)"),
              (lambda: model(np.zeros((90, 96, 3), np.uint8)), "is 96 x 90 pixels, but the model was fitted on"))
     for call, part in wrong: test_fail(call, exc=ValueError, contains=part)
     test_eq((model(), len(model(*[file] * 17))), ([], 17))
