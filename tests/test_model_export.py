@@ -92,7 +92,8 @@ def test_exports_agree_on_real_images():
 
 
 def test_int8_stays_close():
-    model = small_model(scorers=("local",), local_steps=60, local_width=16, local_changes=("piece", "stain"), filters_size=128)
+    some = dict(scorers=("local",), local_steps=60, local_width=16, local_changes=("piece", "stain"), filters_size=128)
+    model = small_model(**some)
     folder, ds = Path(tempfile.mkdtemp()), tray_dataset(1, 16, 20, 6, size=128)
     for name in ("m.onnx", "m.xml"):
         export_model(model, folder/name, ds.split("validation"))
