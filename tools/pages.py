@@ -25,6 +25,7 @@ def words(cell):
     text = re.sub(r"\x1b\[\w+|0x[0-9a-f]+|/tmp/[\w./-]*/", "", "".join(found))
     text = re.sub(r"(?<![A-Za-z_])[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", re.sub("-{3,}", "---", text))
     text = re.sub(r"[^,;:'\n]+, # threads", "a processor, # threads", text)   # `device_name`
+    text = re.sub(r"^.*bfloat1#.*\n?", "", re.sub(", bfloat1# # TFLOP/s", "", text), flags=re.M)   # not all have it
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
