@@ -119,7 +119,8 @@ def open_export(path, threads, precision="float32"):  # as for `open_runtime`
         name = "onnxruntime" if path.suffix == ".onnx" else "openvino"
         raise ValueError(f"{path.suffix} files need {name}; run pip install {name}") from e
     except Exception as e:   # each runtime has its own
-        raise ValueError(f"'{path}' is truncated, lacks its .bin, or was not written by grad_kit ({str(e)[-200:]}); "
+        reason = "".join(str(e).strip().splitlines()[-1:])
+        raise ValueError(f"'{path}' is truncated, lacks its .bin, or was not written by grad_kit ({reason}); "
                          "write it with grad_export") from e
 
 # %% ../nbs/inference.ipynb #226c5c7f

@@ -189,7 +189,7 @@ def test_odd_arguments_are_one_sentence(tmp_path):
     with pytest.raises(GradKitError, match="None"): pick_device(None)
     with pytest.raises(GradKitError, match="torch.bfloat16 of shape"): as_dataset(torch.zeros(2, 64, 64, 3).bfloat16())
     with pytest.raises(GradKitError, match="write out another path"): find_categories("~nobody_of_that_name/mv")
-    assert [it.group for it in with_labels(trays(3), None, [NA(), float("nan"), 7]).items] == ["", "", "7"]
+    assert [it.group for it in with_labels(trays(3), None, [NA(), float("nan"), "nan"]).items] == ["", "", "nan"]
     fit(0).save(tmp_path/"m")
     file = tmp_path/"m"/"manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | dict(holdout_scores=[])))

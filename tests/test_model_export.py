@@ -91,18 +91,6 @@ def test_exports_agree_on_real_images():
             assert c["image_auroc"][0] == c["image_auroc"][1], c
 
 
-def test_int8_stays_close():
-    some = dict(scorers=("local",), local_steps=60, local_width=16, local_changes=("piece", "stain"), filters_size=128)
-    model = small_model(**some)
-    folder, ds = Path(tempfile.mkdtemp()), tray_dataset(1, 16, 20, 6, size=128)
-    for name in ("m.onnx", "m.xml"):
-        export_model(model, folder/name, ds.split("validation"))
-        c = compare(model, e := Exported(folder/name, "auto"), ds.split("test"))
-        test_eq(e.precision, "int8")
-        assert c["score_difference"] > 0 and c["rank_correlation"] > .9, c
-        assert abs(c["image_auroc"][0] - c["image_auroc"][1]) < .05, c
-
-
 def test_what_is_no_export_is_refused_by_name():
     import sys
     folder, model = Path(tempfile.mkdtemp()), small_model(detector_steps=20)

@@ -155,14 +155,15 @@ def with_labels(ds, y, groups):  # Dataset; labels or None; groups of the images
             raise GradKitError(f"y[{i}] is {v!r}, but a fit is on normal images alone; leave the others out, "
                                "and give 0, False or 'good' for each image, or no y")
     if groups is None: return ds
-    names = ["" if str(g) in ("None", "nan", "NaT", "<NA>") else str(g) for g in listed("groups", groups)]
+    missing = "None", "nan", "NaT", "<NA>"   # pandas' too
+    names = ["" if not isinstance(g, str) and str(g) in missing else str(g) for g in listed("groups", groups)]
     return dataclasses.replace(ds, items=tuple(dataclasses.replace(it, group=g) for it, g in zip(ds.items, names)))
 
 # %% ../../nbs/data/4_layouts.ipynb #679ab2f7
 SPLIT_FOLDERS = dict(train="train", validation="validation", val="validation", valid="validation",
                      test="test", test_public="test")
 
-def refuse_sets(root, purpose):
+def refuse_sets(root, purpose):  # as for `read_dataset`
     "Raises `GradKitError` for a folder of data sets, each with normal images in a folder train, and for a test folder"
     if SPLIT_FOLDERS.get(root.name.lower()) == "test" and (purpose == "evaluate" or (root.parent/"train").is_dir()):
         raise GradKitError(f"'{root}' is one part of the data set '{root.parent}'; name that")

@@ -214,7 +214,7 @@ def count_alarms(alarm, labels):
 def explore_scores(
     model,        # fitted GRAD
     images,       # a Dataset, a folder, or uint8 (N,H,W,3)
-    result=None,  # what `model.score` returned for its test images, so that they are not scored again
+    result=None,  # what `model.score` returned for these, so as not to score them again; a folder then has no labels
 ):
     """Image by image: map, opacity, ground truth; the threshold as a false-alarm rate.
     With confusion counts, histogram and the images that change sides"""
