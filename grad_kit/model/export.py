@@ -17,9 +17,10 @@ import torch
 from fastcore.basics import patch
 
 from .. import __version__
-from ..base.compute import guarded, subsample
+from ..base.compute import guarded, seeded, subsample
 from ..base.config import Config, GradKitError
 from ..base.files import atomic_write, user_path
+from ..closed_form.local_changes import local_changes
 from ..data.layouts import as_dataset
 from ..inference import hash_of, open_export
 from .grad import GRAD, of_another_version
@@ -76,18 +77,22 @@ def write_float(model, file):
 # %% ../../nbs/model/8_export.ipynb #14da5422
 def quantised(file, images):
     """The ONNX file of eight-bit convolutions: weights by output channel, activations by their range on `images`,
-    uint8 (N,3,S,S). Each level's first convolution and its last, which makes the score, and the filter bank are kept"""
+    uint8 (N,3,S,S), and on copies with local changes: ranges of normal images alone would clip those of defects.
+    Each level's first convolution and its last, which makes the score, and the filter bank are kept"""
     onnx, q, shape_inference = need("onnx", "onnxruntime.quantization", "onnxruntime.quantization.shape_inference")
     plain, out = file.with_name("plain.onnx"), file.with_name("int8.onnx")
     shape_inference.quant_pre_process(file, plain, skip_symbolic_shape=True)
-    class Normals(q.CalibrationDataReader):
-        def __init__(self): self.batches = ({"images": x.numpy()} for x in images.split(4))
+    def with_changes(x):
+        changed, _ = local_changes(x.float(), x.float(), ("piece", "part", "stain"))
+        return {"images": torch.cat([x, changed.to(torch.uint8)]).numpy()}
+    class Ranges(q.CalibrationDataReader):
+        def __init__(self): self.batches = map(with_changes, images.split(4))
         def get_next(self): return next(self.batches, None)
     graph = onnx.load(plain).graph
     shapes = {w.name: tuple(w.dims) for w in graph.initializer}   # of weights: (channels out, channels in, h, w)
     def sensitive(conv): return shapes[conv.input[1]][1] in (1, 3) or shapes[conv.input[1]][0] == 1
-    q.quantize_static(
-        plain, out, Normals(), quant_format=q.QuantFormat.QDQ, op_types_to_quantize=["Conv"],
+    with seeded(0, "quantised"): q.quantize_static(
+        plain, out, Ranges(), quant_format=q.QuantFormat.QDQ, op_types_to_quantize=["Conv"],
         nodes_to_exclude=[n.name for n in graph.node if n.op_type == "Conv" and sensitive(n)],
         per_channel=True, activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8)
     return out
@@ -158,7 +163,7 @@ def export_model(
     path,        # file to write: .onnx (any number of images at a time),
                  # or .xml (OpenVINO; its weights go to .bin next to it)
     int8=None,   # normal images (a Dataset, a folder, uint8 (N,H,W,3)): eight-bit convolutions, their ranges
-                 # taken from these images; None: float32
+                 # taken from these images and changed copies; None: float32
     check=None,  # images (as for `score`) on which the file must score as the model does; None: those of `int8`, or
                  # random ones, as a model keeps no images
 ):
