@@ -249,6 +249,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                         'grad_kit/closed_form/patchmatch.py'),
                                                  'grad_kit.closed_form.patchmatch.search_round': ( 'closed_form/patchmatch.html#search_round',
                                                                                                    'grad_kit/closed_form/patchmatch.py'),
+                                                 'grad_kit.closed_form.patchmatch.searched': ( 'closed_form/patchmatch.html#searched',
+                                                                                               'grad_kit/closed_form/patchmatch.py'),
                                                  'grad_kit.closed_form.patchmatch.window_distance': ( 'closed_form/patchmatch.html#window_distance',
                                                                                                       'grad_kit/closed_form/patchmatch.py'),
                                                  'grad_kit.closed_form.patchmatch.window_sample': ( 'closed_form/patchmatch.html#window_sample',
