@@ -110,7 +110,8 @@ def test_what_is_no_export_is_refused_by_name():
     for name in ("m.onnx", "m.xml"):
         export_model(model, folder/name)
         e = Exported(folder/name)
-        for wrong in (np.zeros((1, 3, 64, 64), np.uint8), np.zeros((1, 3, 128, 128)), [1]):
+        for wrong in (np.zeros((1, 3, 64, 64), np.uint8), np.zeros((1, 3, 128, 128)), [1], np.uint8(1),
+                      np.zeros((3, 128, 128), np.uint8), torch.zeros((1, 3, 128, 128), dtype=torch.uint8)):
             test_fail(lambda: e(wrong), exc=GradKitError, contains="(B,3,128,128)")
         whole = (folder/name).read_bytes()
         (folder/name).write_bytes(whole[:len(whole) // 2])

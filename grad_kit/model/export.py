@@ -86,7 +86,7 @@ def quantised(file, images):
         changed, _ = local_changes(x.float(), x.float(), ("piece", "part", "stain"))
         return {"images": torch.cat([x, changed.to(torch.uint8)]).numpy()}
     class Ranges(q.CalibrationDataReader):
-        def __init__(self): self.batches = map(with_changes, images.split(4))
+        batches = map(with_changes, images.split(4))
         def get_next(self): return next(self.batches, None)
     graph = onnx.load(plain).graph
     shapes = {w.name: tuple(w.dims) for w in graph.initializer}   # of weights: (channels out, channels in, h, w)
@@ -100,11 +100,10 @@ def quantised(file, images):
 # %% ../../nbs/model/8_export.ipynb #41be3680
 def write_with_metadata(model, precision, file, out):
     "`out`, of an ONNX file; OpenVINO writes the weights next to it, with the suffix .bin"
-    about = json.dumps(dict(
+    fitted = "threshold", "pixel_threshold", "native_size", "n_normal", "holdout_scores", "not_independent"
+    about = json.dumps({name: getattr(model, f"{name}_") for name in fitted} | dict(
         what="grad_kit export", version=__version__, precision=precision, columns=model.frozen().columns,
-        threshold=model.threshold_, pixel_threshold=model.pixel_threshold_, native_size=model.native_size_,
-        seed=model.seed, n_normal=model.n_normal_, holdout_scores=model.holdout_scores_,
-        not_independent=model.not_independent_, config=model.config.to_dict()))
+        seed=model.seed, config=model.config.to_dict()))
     if out.suffix == ".onnx":
         onnx, = need("onnx")
         proto = onnx.load(file)
@@ -210,11 +209,10 @@ class Exported:
         need("onnxruntime" if path.suffix == ".onnx" else "openvino")
         try: self._run, d = open_export(path, threads or torch.get_num_threads(), precision)
         except ValueError as e: raise GradKitError(str(e)) from e
-        self.about = d
         try: self.config = Config(**d["config"])
         except GradKitError as e: raise of_another_version(path, d, e) from None
         self.precision, self.threshold, self.pixel_threshold = d["precision"], d["threshold"], d["pixel_threshold"]
-        self.columns, self.native_size_ = d["columns"], d["native_size"] and tuple(d["native_size"])
+        self.about, self.columns, self.native_size_ = d, d["columns"], d["native_size"] and tuple(d["native_size"])
 
     def __reduce__(self): return Exported, self.given
 
@@ -224,8 +222,7 @@ def __call__(self:Exported, images):  # (B,3,S,S) uint8 array
     """(anomaly map (B,S,S), image score (B,), scores of the `columns` (B,k)) as float32 arrays.
     The columns are each scorer, then each detector level"""
     S = self.config.image_size
-    array = isinstance(images, np.ndarray)
-    if not array or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (3, S, S):
+    if getattr(images, "dtype", None) != np.uint8 or images.shape[1:] != (3, S, S):
         kind, shape = getattr(images, "dtype", type(images).__name__), getattr(images, "shape", "")
         raise GradKitError(f"the images are {kind} {shape}, but must be a uint8 array (B,3,{S},{S}); "
                            "`score` takes others")
@@ -263,8 +260,7 @@ def compare(
     a, b = model.score(ds), exported.score(ds)
     several, bad = len(ds) > 1, np.asarray(ds.labels, bool)
     out = dict(
-        n=len(ds),
-        map_difference=float((a.anomaly_map - b.anomaly_map).abs().max()),
+        n=len(ds), map_difference=float((a.anomaly_map - b.anomaly_map).abs().max()),
         score_difference=float((a.image_score - b.image_score).abs().max()),
         rank_correlation=float(spearmanr(a.image_score, b.image_score).statistic) if several else 1.,
         score_spread=float(a.image_score.std()) if several else 0.,

@@ -70,7 +70,6 @@ def slider(kind, label, value, low, high, step, tip, wait=True, width="24em", **
     return kind(value=value, min=low, max=high, step=step, description=label, tooltip=tip, continuous_update=not wait,
                 style=dict(description_width="initial"), layout=w.Layout(width=width), **more)
 
-# %% ../../nbs/view/1_widgets.ipynb #39849a7e
 def choice(label, options, value, tip):
     "A drop-down list of values, or of {label: value}"
     return w.Dropdown(options=options, value=value, description=label, tooltip=tip,
