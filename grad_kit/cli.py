@@ -96,13 +96,13 @@ def parse_set(pairs):
             raise grad_kit.GradKitError(f"--set got '{pair}', but needs FIELD=VALUE, such as detector_steps=3000")
         try: out[name] = json.loads(value)
         except json.JSONDecodeError: out[name] = value
+    if out.keys() - settings.FLAT: grad_kit.Config(**out)   # says which is no field
     return out
 
 # %% ../nbs/cli.ipynb #bd405419
 def config_of(preset, name, layout, changes, minutes=None, device="auto"):
     "The preset with the changes of `--set`, and the flips of Tables 5 and 6 where the data has the name of a category"
-    category = name if name in settings.FLIPS else None
-    gpu = False if device == "cpu" else None
+    category, gpu = name if name in settings.FLIPS else None, False if device == "cpu" else None
     return grad_kit.Config.preset(preset, category, layout, minutes, gpu, **parse_set(changes))
 
 # %% ../nbs/cli.ipynb #2a41e550
@@ -157,22 +157,22 @@ def score(
     model: Model, images: option("folder of images to score, or one image", metavar="IMAGES"), out: Out=None,
     false_alarm_rate: option("another rate than the model's", float)=None,
     top: option("images in the overview picture (120 at most), highest scores first", int)=12,
-    masks: option("also masks, PNGs of the images' size: white where the map is above a threshold", bool)=False,
+    masks: option("also masks, PNGs of the images' size: white where maps are highest, above a threshold", bool)=False,
     explain: option("also why.html, which says on a click why a place is anomalous; GOOD: the normal images of the fit",
                     metavar="GOOD", nargs="?", const=True)=None,
     device: Device="auto",
 ):
     """Score images with a fitted model: scores.csv, results.json, and a map of each image.
 
-    Every picture below IMAGES is scored, whatever its folders are called; only masks are passed over. Scores above the
-    threshold, which follows from the false-alarm rate and the normal images of the fit, are marked as alarms. A line
-    says since which image, by name, light, colour, sharpness, position or scores have drifted, if they have.
+    Every picture below IMAGES is scored, except masks by name and folders called masks, labels or the like, which a
+    note counts. Scores above the threshold, which follows from false-alarm rate and normal images, are alarms. A line
+    says since which image, in the order of numbers in names, light, colour, sharpness, position or scores have drifted.
     Images whose files are broken are left out, listed, and make the exit status 1.
 
       grad_score runs/photos new_photos --out runs/new_photos
       grad_score runs/photos part_0017.png --out runs/part"""
     folder, images, fitted = files.user_path(model), files.user_path(images), grad_kit.GRAD.load(model, device)
-    if explain: explainer = why.Why(fitted, None if explain is True else grad_kit.read_dataset(explain))
+    if explain: explainer = why.Why(fitted, None if explain is True else grad_kit.read_dataset(explain, "score"))
     out = places.results_folder(out, images, "scores_", folder)
     ds = grad_kit.read_dataset(images, "score")
     with places.results_lock(out, images, "maps", "masks"):
@@ -208,6 +208,7 @@ def evaluate(
     fitted = grad_kit.GRAD.load(model, device)
     ds, folder = read_folders(data, normal, abnormal, masks, group_by, "evaluate")
     out = places.results_folder(out, folder, "eval_", files.user_path(model))
+    for more in filter(None, (abnormal, masks)): places.results_folder(out, files.user_path(more))
     with places.results_lock(out, folder, "anomaly_maps"):
         evaluation = report.evaluate_model(fitted, ds)
         evaluation.write(out, tiff, model=str(model), source=places.folder_hash(folder))

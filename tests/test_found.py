@@ -194,3 +194,90 @@ def test_odd_arguments_are_one_sentence(tmp_path):
     file = tmp_path/"m"/"manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | dict(holdout_scores=[])))
     with pytest.raises(GradKitError, match="holdout_scores"): GRAD.load(tmp_path/"m", "cpu")
+
+
+# --- found on 1 December, by a reader who tried each ---
+
+def pictures(folder, n, first=0, name="{:02d}", size=64, gain=lambda i: 1.):
+    "n trays as PNG files"
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, it in enumerate(tray_dataset(n, 0, 0, 0, seed=first, size=size).items):
+        Image.fromarray((it.image * gain(i)).clip(0, 255).astype(np.uint8)).save(folder/f"{name.format(i)}.png")
+    return folder
+
+
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch, capsys):
+    from grad_kit.cli import fit as grad_fit
+    photos = pictures(tmp_path/"photos", 6)
+    (tmp_path/"here").mkdir()
+    monkeypatch.chdir(tmp_path/"here")
+    assert grad_fit([str(photos), "--out", ".", "--preset", "instant"]) == 2
+    assert "the current folder" in capsys.readouterr().err and not any((tmp_path/"here").iterdir())
+
+
+def test_drift_follows_the_numbers_in_names(tmp_path):
+    from grad_kit.evaluate.drift import drift_note
+    from grad_kit.evaluate.report import score_images
+    model = GRAD(FAST, device="cpu").fit(tray_dataset(40, 0, 0, 0), progress=False)
+    series = pictures(tmp_path/"new", 120, 7, "img_{}", gain=lambda i: 1.1 if i >= 60 else 1.)
+    note = drift_note(model, score_images(model, read_dataset(series, "score")))
+    assert "brighter" in note, note
+    assert 55 <= int(note.split("since image ")[1].split()[0]) <= 65 and "('img_1')" not in note, note
+
+
+def test_images_taken_for_masks_are_counted(tmp_path):
+    from grad_kit.data.layouts import read_folders
+    pictures(tmp_path/"a", 4, name="p{}_front")
+    pictures(tmp_path/"a", 4, 9, name="p{}_front_label")
+    with pytest.warns(UserWarning, match="4 masks"): ds = read_folders(tmp_path/"a")
+    assert len(ds) == 4 and ds.passed_over == "4 masks"
+
+
+def test_results_are_not_written_among_defective_photographs(tmp_path, capsys):
+    from grad_kit.cli import evaluate as grad_eval
+    photos, bad = pictures(tmp_path/"ok", 12), pictures(tmp_path/"ng", 3, 5)
+    GRAD(FAST, device="cpu").fit(str(photos), progress=False).save(tmp_path/"m")
+    given = [str(tmp_path/"m"), "--normal", str(photos), "--abnormal", str(bad), "--device", "cpu"]
+    assert grad_eval([*given, "--out", str(bad)]) == 2
+    assert "folder of the images" in capsys.readouterr().err and len(list(bad.iterdir())) == 3
+
+
+@pytest.mark.parametrize("field", ["minutes", "name", "device", "layout"])
+def test_set_takes_fields_alone(field):
+    from grad_kit.cli import parse_set
+    with pytest.raises(GradKitError, match=f"no field '{field}'"): parse_set([f"{field}=3"])
+
+
+def test_a_model_is_named_from_inside_its_folder(tmp_path, monkeypatch):
+    (tmp_path/"m"/"deep").mkdir(parents=True)
+    for where, given in (("m", "."), ("m/deep", "..")):
+        monkeypatch.chdir(tmp_path/where)
+        assert default_place(Path("new"), "scores_", Path(given)) == tmp_path/"m_scores_new"
+
+
+def test_inspect_checks_the_size_of_every_image(tmp_path):
+    from grad_kit.view.why import inspect
+    good, new = pictures(tmp_path/"good", 12), pictures(tmp_path/"new", 1, 5)
+    Image.fromarray(np.full((64, 96, 3), 128, np.uint8)).save(new/"1.png")
+    region = np.ones((64, 64), bool)
+    region[:8] = False
+    config = C.replace(scorers=("window",), window_levels=(5,), frame="letterbox", blur=4.)
+    with pytest.raises(GradKitError, match="96 x 64"): inspect(good, new, tmp_path/"out", config, region=region)
+
+
+def test_scores_of_tiles_are_written(tmp_path):
+    from grad_kit.evaluate.report import score_images
+    ds = tray_dataset(12, 0, 2, 1, 128)
+    model = TiledGRAD(FAST, tile=64, device="cpu").fit(ds, progress=False)
+    score_images(model, ds.split("test")).write(tmp_path/"out")
+    assert (tmp_path/"out"/"results.json").exists() and len([*(tmp_path/"out"/"maps").glob("**/*.png")]) == 8
+
+
+def test_explain_takes_the_folder_that_was_fitted_on(tmp_path):
+    from grad_kit.cli import score as grad_score
+    from grad_kit.data.layouts import read_folders
+    good, new = pictures(tmp_path/"set"/"test"/"x", 12), pictures(tmp_path/"new", 3, 5)
+    config = C.replace(scorers=("window",), window_levels=(5,), blur=4.)
+    GRAD(config, device="cpu").fit(read_folders(good), progress=False).save(tmp_path/"m")
+    assert grad_score([str(tmp_path/"m"), str(new), "--out", str(tmp_path/"out"), "--explain", str(good)]) == 0
+    assert (tmp_path/"out"/"why.html").exists()

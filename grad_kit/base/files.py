@@ -73,8 +73,8 @@ def try_place(path):  # of a file or folder that `atomic_write` will make, or re
     "Make a folder beside it and remove it; links are followed. Raises `GradKitError` where `atomic_write` would fail"
     path = user_path(path).resolve()
     new = [p for p in path.parents if not p.exists()]   # nearest first
-    if os.path.ismount(path):
-        raise GradKitError(f"'{path}' cannot be replaced (a mount point); name a folder in it, or another place")
+    if os.path.ismount(path) or path == Path.cwd():
+        raise GradKitError(f"'{path}' cannot be replaced (a mount point, or the current folder); name another")
     try: shutil.rmtree(temporary(path), ignore_errors=True)
     except OSError as e: raise cannot_write(path, e) from e
     finally:

@@ -393,8 +393,8 @@ def read_folders(
     pairs = {m: p for m, p in find_masks(paths).items() if p or m in founds.get("masks", found).images and masks}
     places = {p: Place(None, "good", found.root) for p in found.images if p not in pairs}
     if abnormal is None:
-        found.images = list(places)
-        return finish(dataset_of(found, "folder", all_normal(found)), group_by, found.root)
+        n, found.images = len(found.images) - len(places), list(places)
+        return finish(dataset_of(found, "folder", all_normal(found), +Counter({"masks": n})), group_by, found.root)
     root = founds["abnormal"].root
     for p in founds["abnormal"].images:
         if p not in pairs: places[p] = Place(None, (*between(root, p), "defect")[0], root)

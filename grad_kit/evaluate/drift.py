@@ -6,6 +6,7 @@
 __all__ = ['BETS', 'online_p_values', 'find_change', 'Drift', 'drift_of', 'find_drift', 'drift_note']
 
 # %% ../../nbs/evaluate/6_drift.ipynb #cdf9b026
+import re
 from bisect import bisect_left, bisect_right
 from types import SimpleNamespace
 
@@ -86,15 +87,18 @@ def find_drift(
 
 def drift_note(
     model,    # GRAD
-    scoring,  # Scoring, its images in their order
+    scoring,  # Scoring; its images are a series in the order of their names and the numbers in them
 ):
     "A sentence on what drifted and since which image, or why that is not known; \"\" for no drift and under 3 images"
     if len(scoring.items) < 3: return ""
-    try: found = find_drift(model, scoring.items.images(model.config.image_size), scoring.result.image_score).found
+    names, images = scoring.items.names, scoring.items.images(model.config.image_size)
+    def key(i): return [int(w) if w.isdecimal() else w for w in re.split(r"(\d+)", names[i])]   # 9 before 10
+    order = sorted(range(len(names)), key=key)
+    try: found = find_drift(model, images[order], scoring.result.image_score[order]).found
     except GradKitError as e: return f"drift was not looked for: {e}"
     if not found: return ""
     words = {k: ("lower scores", "higher scores") if k == "score" else CHANGES[k][:2] for k in found}
     at, since, _ = next(iter(found.values()))
     changes = ", ".join(dict.fromkeys(words[k][rose] for k, (*_, rose) in found.items()))
-    return (f"drift since image {since + 1} of {len(scoring.items)} in this order ('{scoring.items.names[since]}'), "
+    return (f"drift since image {since + 1} of {len(names)} in the order of their names ('{names[order[since]]}'), "
             f"found at image {at + 1}: {changes} (at most 1 in 10,000 series without drift gives this note)")

@@ -40,7 +40,8 @@ def default_place(images, prefix="", model=None):
     With a hash of the images' path where results of other images are there already"""
     images = Path(images).resolve()
     name = prefix + (images.stem if images.is_file() else run_name(images))
-    out = Path("runs")/name if model is None else model.with_name(f"{model.name or model.resolve().name}_{name}")
+    if model is not None and model.name in ("", ".."): model = Path(os.path.abspath(model))
+    out = Path("runs")/name if model is None else model.with_name(f"{model.name}_{name}")
     mark = folder_hash(images)
     return out if source_of(out) in (None, mark) else out.with_name(f"{out.name}_{mark[:6]}")
 

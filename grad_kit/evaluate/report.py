@@ -352,7 +352,7 @@ def write(self:Scoring, out, top=12, masks=False, **names):
     with run_lock(out):
         start_results(out)
         write_csv(out/"scores.csv", rows)
-        write_colour_maps(self.result.anomaly_map.numpy(), items.images(self.model.config.image_size).numpy(),
+        write_colour_maps(self.result.anomaly_map.numpy(), items.images(self.result.anomaly_map.shape[-1]).numpy(),
                           out/"maps", files, **map_scale(self.result.pixel_threshold))
         if masks:
             write_pictures(out/"masks", files, ((m > .5).astype(np.uint8) * 255

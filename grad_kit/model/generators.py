@@ -110,10 +110,7 @@ def not_finite(state, name=""):  # nest of dicts
     whole = not isinstance(state, torch.Tensor) or not state.is_floating_point() or bool(torch.isfinite(state).all())
     return None if whole else str(name)
 
-def with_weights(
-    make,   # function that makes a module
-    state,  # its state dict
-):
+def with_weights(make, state):  # function that makes a module; its state dict
     "The module with these weights, frozen; no random weights are drawn for it"
     with torch.device("meta"): module = make()
     module.load_state_dict(state, assign=True)

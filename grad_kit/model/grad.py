@@ -325,10 +325,7 @@ def read_manifest(folder):  # of a model
     return d
 
 # %% ../../nbs/model/7_grad.ipynb #37e235ec
-def take_file(
-    path,  # of a safetensors file
-    take,  # function of its state
-):
+def take_file(path, take):  # of a safetensors file; function of its state
     "Read a file of a model's folder; raises `GradKitError` that names it where it does not fit"
     state = load_state(path)
     try:

@@ -227,7 +227,7 @@ class Inspector(WhyView):
             raise GradKitError(f"'{self.new.name}' holds no images to inspect; name a folder with some")
         self.pixels, self.hashes = self.new.images(config.image_size), self.new.image_hashes(config.image_size)
         self.first = GRAD(config, seed).fit(self.good, progress=False, region=region)
-        self.first.check_size(self.new.items[0])
+        for item in self.new.items: self.first.check_size(item)
         self.marks = Marks(self.folder, config.image_size, self.first.seen_["fitted"] + self.first.seen_["held_out"])
         self.refit()
         super().__init__(self.why, self.pixels, self.new.names, self.result.image_score, marking=True, **self.status())
