@@ -68,11 +68,11 @@ def check_free(path):  # file to write
 
 # %% ../../nbs/model/8_export.ipynb #79e15151
 def write_float(model, file):
-    "The model's `FrozenModel` as an ONNX file of 32-bit floats"
+    "The model's `FrozenModel` as an ONNX file of 32-bit floats, not optimised: the runtimes do that as they read it"
     size = model.config.image_size
-    images, many = torch.zeros(2, 3, size, size, dtype=torch.uint8), torch.export.Dim("images", min=1, max=2**16)
-    torch.onnx.export(FrozenModel(model).cpu(), (images,), input_names=["images"], dynamic_shapes=({0: many},),
-                      output_names=["anomaly_map", "image_score", "scores"], dynamo=True, verbose=False).save(file)
+    x, many = torch.zeros(2, 3, size, size, dtype=torch.uint8), torch.export.Dim("images", min=1, max=2**16)
+    torch.onnx.export(FrozenModel(model).cpu(), (x,), input_names=["images"], dynamic_shapes=({0: many},), dynamo=True,
+                      output_names=["anomaly_map", "image_score", "scores"], optimize=False, verbose=False).save(file)
 
 # %% ../../nbs/model/8_export.ipynb #14da5422
 def quantised(file, images):
