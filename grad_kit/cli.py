@@ -96,7 +96,7 @@ def parse_set(pairs):
             raise grad_kit.GradKitError(f"--set got '{pair}', but needs FIELD=VALUE, such as detector_steps=3000")
         try: out[name] = json.loads(value)
         except json.JSONDecodeError: out[name] = value
-    if out.keys() - settings.FLAT: grad_kit.Config(**out)   # says which is no field
+    if out.keys() - settings.FLAT: grad_kit.Config(**out)   # raises, naming the unknown field
     return out
 
 # %% ../nbs/cli.ipynb #bd405419
